@@ -1,0 +1,89 @@
+"""A resolved artifact, and the field table of `${art:NAME,FIELD}`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Artifact", "UnknownFieldError"]
+
+
+class UnknownFieldError(KeyError):
+    """`${art:NAME,FIELD}` asks for a field that the artifact does not have. `args[0]` lists those that it has."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """One version of one artifact, pinned.
+
+    Attributes:
+        key: The key under `run:`.
+        reference: What the config said (`pretrain:latest`).
+        store: "manifest" or "wandb".
+        name: Artifact name, without version.
+        version: Pinned version, `v5`.
+        type: `dataset`, `model`, …; empty where the store does not know.
+        path: Directory or file that exists for this job, or a URI.
+        qualified_name: `entity/project/name:v5` in W&B, `name:v5` in the manifest store: what lineage records.
+        iteration: Training iteration of a model checkpoint.
+        digest: Content digest as the store gives it.
+        fields: Content of the artifact's metadata.json.
+        metadata: The artifact's own metadata: `metadata` of manifest.json, or W&B's.
+        source: Where the version is described: directory of manifest.json, or the W&B page.
+    """
+
+    key: str
+    reference: str
+    store: str
+    name: str
+    version: str
+    type: str
+    path: str
+    qualified_name: str
+    iteration: int | None = None
+    digest: str | None = None
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    source: str | None = None
+
+    def field(self, name: str) -> Any:
+        """The value of `${art:KEY,name}`, in the type it was recorded with.
+
+        Order of look-up (design.md, Artifacts): the artifact itself, metadata.json, the `metadata` inside it, the
+        metadata of the store. `metadata.X` looks only in the last three.
+
+        Raises:
+            UnknownFieldError: Nothing of that name; `args[0]` holds the names that there are.
+        """
+        if name in _INFO and getattr(self, name) is not None:
+            return getattr(self, name)
+        for table in self._tables:
+            if (inner := name.removeprefix("metadata.")) in table:
+                return table[inner]
+        raise UnknownFieldError(self.field_names())
+
+    def field_names(self) -> list[str]:
+        """Every FIELD that `field` answers, sorted."""
+        own = {name for name in _INFO if getattr(self, name) is not None}
+        return sorted(own.union(*(map(str, table) for table in self._tables)))
+
+    @property
+    def _tables(self) -> tuple[Mapping[str, Any], ...]:
+        nested = self.fields.get("metadata")
+        return (self.fields, nested if isinstance(nested, dict) else {}, self.metadata)
+
+    def to_json(self) -> dict[str, Any]:
+        """As the hand-off, the pin and `--resolve-only` carry it."""
+        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Artifact:
+        """The inverse of `to_json`; unknown keys, of a later version, are left out."""
+        known = {item.name for item in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in data.items() if name in known})
+
+
+_INFO = ("path", "version", "name", "type", "iteration", "qualified_name")

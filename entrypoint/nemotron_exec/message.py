@@ -1,0 +1,76 @@
+"""Messages for people: stderr only, one prefix, one line each. stdout belongs to the command."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False  # typing costs 8 ms, and this module lies on the way to exec
+if TYPE_CHECKING:
+    from typing import Literal, TextIO
+
+    LogFormat = Literal["text", "json"]
+
+__all__ = ["Messages"]
+
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+class Messages:
+    """Writes each message as one line to `stream`.
+
+    Args:
+        threshold: "debug" (`-v`), "info" (default), "warning" (`-q`).
+        log_format: "text" or "json" (one object a line: level, message, and the fields of the message).
+        stream: Where the lines go; stderr at the time of the call if None.
+    """
+
+    def __init__(self, threshold: str = "info", log_format: LogFormat = "text", stream: TextIO | None = None) -> None:
+        self.threshold = threshold
+        self.log_format = log_format
+        self._stream = stream
+
+    @property
+    def verbose(self) -> bool:
+        """Whether `-v` was given."""
+        return self.threshold == "debug"
+
+    @property
+    def quiet(self) -> bool:
+        """Whether `-q` was given."""
+        return _LEVELS[self.threshold] > _LEVELS["info"]
+
+    def debug(self, text: str, **fields: object) -> None:
+        """Something only `-v` shows."""
+        self._write("debug", text, fields)
+
+    def info(self, text: str, **fields: object) -> None:
+        """Something that `-q` hides."""
+        self._write("info", text, fields)
+
+    def warning(self, text: str, **fields: object) -> None:
+        """Something the user should change, though the job starts."""
+        self._write("warning", text, fields)
+
+    def error(self, text: str, **fields: object) -> None:
+        """Why the job does not start."""
+        self._write("error", text, fields)
+
+    def _write(self, level: str, text: str, fields: dict[str, object]) -> None:
+        if _LEVELS[level] < _LEVELS[self.threshold]:
+            return
+        if self.log_format == "json":
+            import json
+
+            line = json.dumps({"level": level, "message": text, **fields}, default=str)
+        else:
+            label = "" if level in ("info", "debug") else f"{level}: "
+            line = f"nemotron-exec: {label}" + text.replace("\n", "\n  ")
+        stream = self._stream or sys.stderr
+        try:
+            # One write a line, so that the lines of many ranks sharing one stderr do not interleave.
+            stream.write(line + os.linesep)
+            stream.flush()
+        except (OSError, ValueError):
+            # A closed stderr must not keep the job from starting.
+            return
