@@ -5,13 +5,17 @@ The command is only looked at. What is replaced in it later is the config argume
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from nemotron_exec.command_scan import is_yaml_name
 
-__all__ = ["Command", "ConfigArgument", "ElasticLauncher"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Command", "ConfigArgument", "ElasticLauncher", "read"]
 
 
 @dataclass(frozen=True)
@@ -63,3 +67,168 @@ class Command:
     program: int
     configs: tuple[ConfigArgument, ...]
     overrides: tuple[int, ...]
+
+    @property
+    def relative(self) -> tuple[str, ...]:
+        """The words from the program on: the part that is the same on every node."""
+        return self.argv[self.program :]
+
+
+def read(words: Sequence[str], explicit: Sequence[str] = ()) -> Command:
+    """Find launcher, program, configs and overrides in the words of a command.
+
+    Args:
+        words: The command, as it will be started.
+        explicit: Paths given with `-c`: only arguments that name one of these are configs then, whatever their names
+            end in. A path that is no argument of the command is listed with index -1.
+    """
+    argv = tuple(words)
+    launcher, program = _find_program(argv)
+    configs = _find_configs(argv, program, explicit)
+    taken = {config.index for config in configs}
+    overrides = tuple(
+        index
+        for index in range(program + 1, len(argv))
+        if index not in taken and _OVERRIDE.match(argv[index]) and not _is_option_value(argv, index)
+    )
+    return Command(argv, launcher, program, configs, overrides)
+
+
+# Hydra's override grammar, which OmegaConf's dot-lists are a part of: [~|+|++] key[@package] [= value].
+_OVERRIDE = re.compile(r"(?:\+\+|\+)?[A-Za-z_][\w.\-/@:$\[\]]*=|~[A-Za-z_][\w.\-/@:\[\]]*(?:=|\Z)")
+
+# torch/distributed/run.py, get_args_parser: the options that take no value. All others take one, also ft_launcher's
+# own (`--ft-…`), in which `--ft-cfg-path F.yaml` is not the training config.
+_FLAGS = frozenset({"standalone", "module", "no_python", "run_path", "virtual_local_rank", "help"})
+_SHORT = {"-m": "module", "-r": "redirects", "-t": "tee", "-h": "help"}
+_LAUNCHERS = {"torchrun": "torchrun", "ft_launcher": "ft_launcher"}
+_LAUNCHER_MODULES = {
+    "torch.distributed.run": "torchrun",
+    "torch.distributed.launch": "torchrun",
+    "nvidia_resiliency_ext.fault_tolerance.launcher": "ft_launcher",
+}
+_PYTHON = re.compile(r"(?:python|pypy)[\d.]*\Z")
+# Options of the interpreter that take the next word (python --help).
+_PYTHON_VALUED = frozenset({"-W", "-X", "--check-hash-based-pycs"})
+_HYDRA_PATH = frozenset({"--config-path", "-cp"})
+_HYDRA_NAME = frozenset({"--config-name", "-cn"})
+
+
+def _find_program(argv: tuple[str, ...]) -> tuple[ElasticLauncher | None, int]:
+    """The launcher of the command and the index of what it starts."""
+    for index, word in enumerate(argv):
+        name = os.path.basename(word)
+        if name in _LAUNCHERS:
+            return _read_launcher(argv, index + 1, _LAUNCHERS[name])
+        if _PYTHON.match(name):
+            return _read_python(argv, index)
+        if is_yaml_name(word) or name.endswith((".py", ".sh")):
+            break
+    # A shell script, or a program after wrappers of its own (`numactl -N0 prog`): every later word may be an override.
+    return None, 0
+
+
+def _read_python(argv: tuple[str, ...], python: int) -> tuple[ElasticLauncher | None, int]:
+    index = python + 1
+    while index < len(argv) and argv[index].startswith("-"):
+        word = argv[index]
+        if word == "-m" and index + 1 < len(argv):
+            kind = _LAUNCHER_MODULES.get(argv[index + 1])
+            return _read_launcher(argv, index + 2, kind) if kind else (None, index + 1)
+        if word.startswith("-m") and word[2:]:
+            kind = _LAUNCHER_MODULES.get(word[2:])
+            return _read_launcher(argv, index + 1, kind) if kind else (None, index)
+        if word == "-c":
+            return None, index + 1
+        index += 2 if word in _PYTHON_VALUED else 1
+    return None, index
+
+
+def _read_launcher(argv: tuple[str, ...], index: int, kind: str) -> tuple[ElasticLauncher, int]:
+    options: dict[str, str] = {}
+    while index < len(argv):
+        word = argv[index]
+        index += 1
+        if word == "--":
+            break
+        if not word.startswith("-") or word == "-":
+            index -= 1
+            break
+        name, equals, value = word.partition("=")
+        name = _SHORT.get(name, name.lstrip("-").replace("-", "_"))
+        if not equals and name not in _FLAGS:
+            value = argv[index] if index < len(argv) else ""
+            index += 1
+        options[name] = value
+    if "no_python" in options and index < len(argv):
+        # `torchrun --no-python nemotron-exec python train.py`: what it starts is a command of its own.
+        _, inner = _find_program(argv[index:])
+        return ElasticLauncher(kind, options), index + inner
+    return ElasticLauncher(kind, options), index
+
+
+def _find_configs(argv: tuple[str, ...], program: int, explicit: Sequence[str]) -> tuple[ConfigArgument, ...]:
+    if explicit:
+        return tuple(_explicit_config(argv, path) for path in explicit)
+    found = []
+    hydra_path = hydra_name = None
+    for index in range(max(program, 1), len(argv)):
+        word = argv[index]
+        option, equals, value = word.partition("=") if word.startswith("-") else ("", "", "")
+        if option in _HYDRA_PATH:
+            hydra_path = (index, f"{option}=", value) if equals else _next_word(argv, index)
+        elif option in _HYDRA_NAME:
+            hydra_name = (index, f"{option}=", value) if equals else _next_word(argv, index)
+        elif word.startswith("-"):
+            if equals and is_yaml_name(value) and os.path.isfile(value):
+                found.append(ConfigArgument(index, f"{option}=", value))
+        elif is_yaml_name(word) and not _OVERRIDE.match(word) and _is_file_or_meant_as_one(argv, index):
+            found.append(ConfigArgument(index, "", word))
+    if hydra_path or hydra_name:
+        found.append(_hydra_config(argv, program, hydra_path, hydra_name))
+    return tuple(found)
+
+
+def _explicit_config(argv: tuple[str, ...], path: str) -> ConfigArgument:
+    for index, word in enumerate(argv):
+        if word == path:
+            return ConfigArgument(index, "", path)
+        if word.startswith("-") and word.endswith(f"={path}"):
+            return ConfigArgument(index, word[: -len(path)], path)
+    return ConfigArgument(-1, "", path)
+
+
+def _is_file_or_meant_as_one(argv: tuple[str, ...], index: int) -> bool:
+    # A missing file is only an error of ours where the word before it says that it is the config; any other word
+    # that ends in .yaml may be an output.
+    return os.path.isfile(argv[index]) or argv[index - 1] in ("--config", "--config-file", "--config_file")
+
+
+def _next_word(argv: tuple[str, ...], index: int) -> tuple[int, str, str] | None:
+    return (index + 1, "", argv[index + 1]) if index + 1 < len(argv) else None
+
+
+def _hydra_config(
+    argv: tuple[str, ...],
+    program: int,
+    path: tuple[int, str, str] | None,
+    name: tuple[int, str, str] | None,
+) -> ConfigArgument:
+    """Hydra's primary config. A relative `--config-path` counts from the script's directory (hydra/main.py)."""
+    script = argv[program] if program < len(argv) and argv[program].endswith(".py") else ""
+    directory = os.path.join(os.path.dirname(script), path[2]) if path else os.path.dirname(script)
+    file = name[2] if name else "config"
+    if not is_yaml_name(file):
+        file += ".yaml"
+    index, prefix = (path[0], path[1]) if path else (name[0], name[1]) if name else (-1, "")
+    return ConfigArgument(index, prefix, os.path.join(directory, file), hydra=path[0] if path else -1)
+
+
+def _is_option_value(argv: tuple[str, ...], index: int) -> bool:
+    """Whether the word belongs to the option before it (`--env A=b`): only where that option is spelled long."""
+    before = argv[index - 1]
+    return before.startswith("--") and "=" not in before and len(before) > 2 and before not in _CONFIG_FLAGS
+
+
+# Long options after which a `k=v` word is an override, not their value.
+_CONFIG_FLAGS = frozenset({"--overrides", "--hydra-overrides", "--override", "--set"})

@@ -1,0 +1,5 @@
+"""`python -m nemotron_exec` is `nemotron-exec`."""
+
+from nemotron_exec.cli import main
+
+main()

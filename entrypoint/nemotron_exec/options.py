@@ -1,0 +1,294 @@
+"""The options of nemotron-exec: one table, from which come the parser, the environment twins and the reference page.
+
+click is loaded only where there is an option, an error or a help text to show; options that come from the environment
+alone (a Docker ENTRYPOINT) need none of it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nemotron_exec.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import click
+
+__all__ = ["OPTIONS", "Option", "Options", "parse"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked of nemotron-exec itself. Times are in seconds."""
+
+    config: tuple[str, ...] = ()
+    backend: str = "auto"
+    store: str | None = None
+    resolve: str = "artifacts"
+    env_file: str | None = None
+    run: str | None = None
+    state_dir: str | None = None
+    cache_dir: str | None = None
+    job_id: str | None = None
+    pin: str | None = None
+    timeout: float = 1800.0
+    stall: float = 120.0
+    refresh: bool = False
+    rendezvous: str = "auto"
+    resolve_only: bool = False
+    output: str | None = None
+    dry_run: bool = False
+    doctor: bool = False
+    strict: bool = False
+    verbose: bool = False
+    quiet: bool = False
+    log_format: str = "text"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One row of the table.
+
+    Attributes:
+        name: Field of `Options`.
+        flags: As written on the command line.
+        help: One sentence.
+        metavar: Placeholder of the value; None for a flag.
+        choices: Allowed values, if they are few.
+        convert: From text to value; raises ValueError.
+        expects: What `convert` takes, in words.
+        twin: Whether `NEMOTRON_EXEC_<NAME>` is read (design ruling 21).
+    """
+
+    name: str
+    flags: tuple[str, ...]
+    help: str
+    metavar: str | None = None
+    choices: tuple[str, ...] = ()
+    convert: Callable[[str], Any] = str
+    expects: str = ""
+    twin: bool = True
+
+    @property
+    def variable(self) -> str | None:
+        """The environment variable that sets it."""
+        return f"NEMOTRON_EXEC_{self.name.upper()}" if self.twin else None
+
+
+_SECONDS = "a number of seconds, 0 or more"
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError(text)
+    return value
+
+
+def _truth(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("", "0", "false", "no", "off"):
+        return False
+    raise ValueError(text)
+
+
+def _paths(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split(os.pathsep) if part)
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "config",
+        ("-c", "--config"),
+        "YAML file to resolve (repeatable; in the environment separated by ':'). Default: every argument of COMMAND "
+        "that names a YAML file with a `run` section or an ${art:…} in it or in a file it inherits from.",
+        "PATH",
+        convert=_paths,
+    ),
+    Option(
+        "backend",
+        ("--backend",),
+        "Where references are looked up. auto: W&B where a project and a key are configured, else the manifest store.",
+        "NAME",
+        ("auto", "wandb", "manifest"),
+    ),
+    Option("store", ("--store",), "Root of the manifest store: a path or any fsspec URI.", "URI"),
+    Option(
+        "resolve",
+        ("--resolve",),
+        "What becomes a literal. artifacts: what depends on ${art:…} and ${run.…}; all: every interpolation that means "
+        "the same on all ranks and after the command's overrides.",
+        "WHAT",
+        ("all", "artifacts"),
+    ),
+    Option(
+        "env_file",
+        ("--env-file",),
+        "env.toml. Default: NEMOTRON_ENV_FILE, else the nearest env.toml upward from the working directory.",
+        "PATH",
+    ),
+    Option("run", ("--run",), "Profile of env.toml.", "PROFILE"),
+    Option(
+        "state_dir",
+        ("--state-dir",),
+        "Directory that every node sees, for coordination and the resolved YAML.",
+        "DIR",
+    ),
+    Option("cache_dir", ("--cache-dir",), "Downloads of artifacts, shared between jobs.", "DIR"),
+    Option("job_id", ("--job-id",), "Identity of the job, where no scheduler gives one.", "ID"),
+    Option(
+        "pin",
+        ("--pin",),
+        "File that pins the versions for every later job that resumes here. Default: beside the output directory.",
+        "FILE",
+    ),
+    Option(
+        "timeout",
+        ("--timeout",),
+        "Bound on resolving and on waiting for it, seconds.",
+        "S",
+        convert=_seconds,
+        expects=_SECONDS,
+    ),
+    Option(
+        "stall",
+        ("--stall",),
+        "A leader without progress for so many seconds publishes an error.",
+        "S",
+        convert=_seconds,
+        expects=_SECONDS,
+    ),
+    Option("refresh", ("--refresh",), "Ask again instead of reusing the versions of an earlier start."),
+    Option(
+        "rendezvous",
+        ("--rendezvous",),
+        "How several nodes agree. auto: a shared directory; c10d: the job's own PyTorch, where there is none.",
+        "HOW",
+        ("auto", "c10d"),
+    ),
+    Option(
+        "resolve_only",
+        ("--resolve-only",),
+        "Resolve and write, print the answer as JSON and exit: for init containers, prologs, CI, notebooks.",
+        twin=False,
+    ),
+    Option("output", ("-o", "--output"), "With --resolve-only: write the resolved YAML here.", "FILE", twin=False),
+    Option("dry_run", ("--dry-run",), "Do everything but exec, and print the plan.", twin=False),
+    Option("doctor", ("--doctor",), "Check this container and say what would not work.", twin=False),
+    Option("strict", ("--strict",), "Make failures inside the job's interpreters fatal, and warnings errors."),
+    Option("verbose", ("-v", "--verbose"), "Say more; show the traceback of an error."),
+    Option("quiet", ("-q", "--quiet"), "Say nothing but warnings and errors."),
+    Option("log_format", ("--log-format",), "Messages as text, or one JSON object a line.", "FORMAT", ("text", "json")),
+)
+
+
+def parse(words: Sequence[str], environ: Mapping[str, str]) -> tuple[Options, tuple[str, ...]]:
+    """Split the command line into our options and the command.
+
+    Args:
+        words: Everything after `nemotron-exec`.
+        environ: For the options' environment twins; an option on the command line wins.
+
+    Returns:
+        The options, and the words of COMMAND (empty only with an option that needs none).
+
+    Raises:
+        UsageError: An option or value that does not exist, or no command.
+        SystemExit: After `--help` and `--version`, code 0.
+    """
+    values = _from_environment(environ)
+    completing = "_NEMOTRON_EXEC_COMPLETE" in environ
+    if completing or not words or (words[0].startswith("-") and words[0] != "--"):
+        given, command = _with_click(words)
+        values.update(given)
+    else:
+        command = tuple(words[1:] if words[0] == "--" else words)
+    options = Options(**values)
+    if not command and not (options.doctor or (options.resolve_only and options.config)):
+        raise UsageError(
+            "start a command", "none was given", "Write `nemotron-exec [OPTIONS] [--] COMMAND [ARGS]...`; see --help"
+        )
+    if options.output and not options.resolve_only:
+        raise UsageError("write the resolved YAML to -o", "no --resolve-only", "Give both, or neither")
+    return options, command
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for option in OPTIONS:
+        text = environ.get(option.variable) if option.variable else None
+        if text:
+            values[option.name] = _convert(option, text, option.variable or "")
+    return values
+
+
+def _convert(option: Option, text: str, written: str) -> Any:
+    expected = "one of " + ", ".join(option.choices) if option.choices else option.expects
+    if not option.choices or text in option.choices:
+        try:
+            return option.convert(text) if option.metavar else _truth(text)
+        except ValueError:
+            pass
+    raise UsageError(f"read {written}", f"{text!r}", f"It takes {expected or '1 or 0'}")
+
+
+def _with_click(words: Sequence[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    import click
+
+    command = click_command()
+    try:
+        context = command.make_context("nemotron-exec", list(words))
+    except click.UsageError as error:
+        raise UsageError(
+            "read the command line", error.format_message().rstrip("."), "See nemotron-exec --help"
+        ) from None
+    with context:
+        by_name = {option.name: option for option in OPTIONS}
+        given: dict[str, Any] = {}
+        for name, value in context.params.items():
+            if name not in by_name or value in (None, (), False):
+                continue
+            option = by_name[name]
+            if name == "config":
+                given[name] = tuple(value)
+            else:
+                given[name] = _convert(option, value, option.flags[-1]) if option.metavar else value
+        return given, tuple(context.params["command"])
+
+
+def click_command() -> click.Command:
+    """The same table as a click command: for parsing, `--help`, shell completion and the reference page."""
+    import click
+
+    from nemotron_exec import __version__
+
+    params: list[click.Parameter] = []
+    for option in OPTIONS:
+        twin = f"  [{option.variable}]" if option.variable else ""
+        if option.metavar is None:
+            params.append(click.Option(list(option.flags), is_flag=True, help=option.help + twin))
+            continue
+        params.append(
+            click.Option(
+                list(option.flags),
+                help=option.help + twin,
+                metavar=option.metavar if not option.choices else None,
+                type=click.Choice(list(option.choices)) if option.choices else click.STRING,
+                multiple=option.name == "config",
+            )
+        )
+    params.append(click.Argument(["command"], nargs=-1, type=click.UNPROCESSED, metavar="COMMAND [ARGS]..."))
+    command = click.Command(
+        "nemotron-exec",
+        params=params,
+        context_settings={"allow_interspersed_args": False, "help_option_names": ["-h", "--help"]},
+        options_metavar="[OPTIONS] [--]",
+        help="Start COMMAND with the artifacts of its config resolved and its checkpoints tracked.\n\n"
+        "Messages go to stderr; stdout, signals and exit code are COMMAND's. Exit codes of nemotron-exec itself: "
+        "125 it failed, 75 it may pass later, 126 COMMAND is not executable, 127 not found, 2 wrong usage.",
+    )
+    return click.version_option(__version__, prog_name="nemotron-exec", message="%(prog)s %(version)s")(command)
