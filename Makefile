@@ -1,19 +1,64 @@
-# One command each: `make demo`, `make test`, `make lint`, `make bench`. Everything they need, they set up.
+# One command each: `make demo`, `make test`, `make lint`, `make bench`. Everything that they need, they set up.
 PYTHON ?= python3
 VENV ?= .venv
-BIN := $(VENV)/bin
-LOCK := requirements/test.lock
+# The CPU build where the index has one under this number; any PyTorch will do for the demo.
+TORCH ?= torch==2.13.0
+WORKERS ?= 2
 
-.PHONY: help demo test test-ci lint bench dist clean
+BIN := $(VENV)/bin
+# People get the newest versions that pyproject.toml admits; CI gets exactly those of the lock.
+PIP := $(BIN)/pip install --quiet $(if $(CI),--constraint requirements/ci.lock)
+
+.PHONY: help demo test test-ci chaos lint format bench dist lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-$(VENV)/.ready: pyproject.toml $(LOCK)
-	$(PYTHON) -c 'import sys; sys.exit("nemotron-exec needs Python 3.10 or later, this is " + sys.version.split()[0] + ": set PYTHON=") if sys.version_info < (3, 10) else 0'
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "nemotron-exec needs Python 3.10 or later, and $(PYTHON) is " + sys.version.split()[0] + ": set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/pip install --quiet -r $(LOCK)
-	$(BIN)/pip install --quiet --no-deps -e .
-	touch $@
+	@touch $@
+
+# The project itself, and what examples/ trains with: PyTorch, and the wheels of Megatron-Bridge without the packages
+# that only a GPU needs.
+$(VENV)/.demo: $(VENV)/.made pyproject.toml requirements/frameworks.txt
+	$(PIP) --editable .
+	$(PIP) '$(TORCH)' numpy packaging
+	$(PIP) --no-deps --requirement requirements/frameworks.txt
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	$(PIP) --group test
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.made pyproject.toml
+	$(PIP) --group lint --editable .
+	@touch $@
+
+demo: $(VENV)/.demo ## the main job: an artifact, two training stages under torchrun, their lineage
+	examples/demo.sh $(BIN)
+
+test: $(VENV)/.test ## every test that needs no container engine and no further framework
+	$(BIN)/python -m pytest -m 'not ci' --numprocesses $(WORKERS) $(PYTEST_ARGS)
+
+test-ci: $(VENV)/.test ## the tests of CI: containers, pretrain() of Megatron-Bridge, versions of wandb (50 minutes)
+	$(BIN)/python -m pytest -m ci --numprocesses $(WORKERS) $(PYTEST_ARGS)
+
+lint: $(VENV)/.lint ## format, lint and type-check
+	$(BIN)/ruff format $(if $(CI),--check) .
+	$(BIN)/ruff check $(if $(CI),,--fix) .
+	$(BIN)/mypy
+
+dist: $(VENV)/.made ## wheel and sdist in dist/
+	$(PIP) build
+	$(BIN)/python -m build --outdir dist .
+
+lock: ## pin what CI installs: requirements/ci.lock
+	rm -rf build/lock && $(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet --upgrade 'pip>=25.1'
+	build/lock/bin/pip install --quiet '$(TORCH)' numpy packaging --group test --group lint .
+	build/lock/bin/pip freeze --exclude nemotron-exec | sed 's/+cpu$$//' > requirements/ci.lock
+
+clean: ## remove what make has made
+	rm -rf $(VENV) .venvs build dist .demo .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -1,0 +1,28 @@
+#!/bin/sh
+# The main job: a data artifact, two training stages, and the lineage that comes out of them.
+# Usage: examples/demo.sh BIN [DIRECTORY]: BIN has nemotron-exec, nemotron-artifact and torchrun.
+set -eu
+bin=$(cd "$1" && pwd)
+work=${2:-.demo}
+rm -rf "$work"
+mkdir -p "$work/data" "$work/jobs/1" "$work/jobs/2"
+work=$(cd "$work" && pwd)
+export NEMOTRON_EXEC_STORE="$work/artifacts" OMP_NUM_THREADS=1 PATH="$bin:$PATH"
+
+say() { printf '\n$ %s\n' "$*"; }
+run() { say "$@"; "$@"; }
+
+# What a data preparation job would leave: a blend of text shards.
+cat examples/*.py > "$work/data/shard_0.txt"
+cat examples/*.yaml README.md > "$work/data/shard_1.txt"
+printf '{"train": ["shard_0.txt", "shard_1.txt"]}\n' > "$work/data/blend.json"
+run nemotron-artifact add demo-blend "$work/data" --type dataset --meta pack_size=128
+
+# nemo-run's jobs see their own directory as /nemo_run; here it lies under $NEMO_RUN_DIR.
+export NEMO_RUN_DIR="$work/jobs/1"
+run nemotron-exec torchrun --nproc-per-node 2 examples/pretrain.py examples/pretrain.yaml
+export NEMO_RUN_DIR="$work/jobs/2"
+run nemotron-exec torchrun --nproc-per-node 2 examples/sft.py examples/sft.yaml
+
+run nemotron-artifact ls
+run nemotron-artifact graph sft:latest
