@@ -1,0 +1,115 @@
+"""Leadership: filelock's SoftFileLease, told apart from its own clock.
+
+A lease is a hint about who should be working. That two launchers may work at once costs time and nothing else: what
+decides is the answer, which is published once (answer.py).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import filelock
+
+from nemotron_exec import private
+from nemotron_exec.errors import LaunchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nemotron_exec.timing import Timing
+
+__all__ = ["Holder", "Lease"]
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds the lease, as its marker says. `beat` is the time of the last heartbeat, by the file server's clock."""
+
+    host: str
+    pid: int
+    beat: float
+
+
+class Lease:
+    """One launcher's claim on the lead of one meeting.
+
+    Args:
+        path: The marker.
+        timing: Its constants.
+        now: The file server's time: the clocks of the nodes may differ by more than a lease.
+    """
+
+    def __init__(self, path: str, timing: Timing, now: Callable[[], float]) -> None:
+        self.path = path
+        self._timing = timing
+        self._now = now
+        # The heartbeat thread reports a loss on the claim itself, so the main thread sees it in `held`.
+        self._lease = filelock.SoftFileLease(
+            path, lease_duration=timing.lease, heartbeat_interval=timing.heartbeat, mode=0o600, thread_local=False
+        )
+
+    @property
+    def held(self) -> bool:
+        """Whether this process leads: it took the lease, and nobody has taken it from us since."""
+        if not self._lease.is_locked or self._lease.compromise is not None:
+            return False
+        # After a stop (SIGSTOP, a suspended machine) the heartbeat has not noticed yet what the marker says.
+        try:
+            with open(self.path, "rb") as file:
+                return (self._lease.token or "-").encode() in file.read(4096)
+        except OSError:
+            return False
+
+    def acquire(self) -> bool:
+        """Take the lease if nobody holds it, or if its holder is dead or silent. Never waits.
+
+        Raises:
+            LaunchError: The marker cannot be written, or belongs to another version's protocol.
+        """
+        holder = self.holder()
+        silent = 0.0
+        if holder is not None:
+            silent = self._now() - holder.beat
+            if holder.host != socket.gethostname() and silent < self._timing.lease:
+                return False
+        # The first attempt may only remove a stale marker, the second takes its place.
+        if self._attempt() or self._attempt():
+            return True
+        if silent >= 2 * self._timing.lease and self.holder() == holder:
+            # filelock measures by this node's clock, which is behind: it would never call the holder silent.
+            self._lease.force_break()
+            return self._attempt()
+        return False
+
+    def release(self) -> None:
+        """Give the lead back and stop the heartbeat. Safe to call twice."""
+        if self._lease.is_locked:
+            self._lease.release(force=True)
+
+    def holder(self) -> Holder | None:
+        """Who holds it; None if nobody does or the marker cannot be read."""
+        try:
+            data = private.read(self.path, limit=4096)
+            beat = os.lstat(self.path).st_mtime
+        except (private.UnusableFileError, OSError):
+            return None
+        fields = dict(line.partition("=")[::2] for line in (data or b"").decode("utf-8", "replace").splitlines())
+        if not fields.get("host") or not fields.get("pid", "").isdigit():
+            return None
+        return Holder(fields["host"], int(fields["pid"]), beat)
+
+    def _attempt(self) -> bool:
+        try:
+            self._lease.acquire(blocking=False)
+        except filelock.Timeout:
+            return False
+        except (OSError, filelock.LeaseSettingsMismatch) as error:
+            raise LaunchError(
+                f"to take the lead of this job ({self.path})",
+                str(error),
+                "Remove that file if no job uses it, or give another directory with --state-dir DIR",
+            ) from None
+        return True

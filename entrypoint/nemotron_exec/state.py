@@ -1,0 +1,148 @@
+"""Step 2, place: the directory in which the launchers of a job meet, and in which resolved configs are written.
+
+Whoever may write to the directory that is given, ours inside it is private: `nemotron-exec-<uid>`, mode 0700.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nemotron_exec import private
+from nemotron_exec.errors import LaunchError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nemotron_exec.message import Messages
+    from nemotron_exec.rank import Place
+
+__all__ = ["LOCAL_KINDS", "StateDirectory", "file_system", "state_directory"]
+
+LOCAL_KINDS = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "overlay", "tmpfs", "ramfs", "zfs", "f2fs"})
+"""File systems of one machine: two nodes that each have one see two directories."""
+
+_REMEDY = (
+    "Give a directory on a file system that every node mounts (Lustre, NFS, GPFS …) with --state-dir DIR or "
+    "NEMOTRON_EXEC_STATE_DIR, or use --rendezvous c10d, which needs none"
+)
+
+
+@dataclass(frozen=True)
+class StateDirectory:
+    """Where state is kept.
+
+    Attributes:
+        path: Our private directory.
+        source: What chose it: "--state-dir", "/nemo_run", "NEMO_RUN_DIR" or "TMPDIR".
+        kind: Type of its file system, as the kernel names it; empty if unknown.
+        owner: User id that owns what is in it.
+        shared: Whether launchers on other nodes may see it.
+    """
+
+    path: str
+    source: str
+    kind: str
+    owner: int
+    shared: bool
+
+
+def state_directory(
+    explicit: str | None,
+    environ: Mapping[str, str],
+    place: Place,
+    *,
+    messages: Messages,
+    nemo_run: str = "/nemo_run",
+    rendezvous: str = "auto",
+) -> StateDirectory:
+    """Choose, make and check the state directory.
+
+    Args:
+        explicit: `--state-dir`.
+        environ: For NEMO_RUN_DIR and TMPDIR.
+        place: Whether other nodes must see it.
+        messages: For the warning about a local file system.
+        nemo_run: Where nemo-run mounts the job's directory.
+        rendezvous: `--rendezvous`; with "c10d" no other node needs to see it.
+
+    Raises:
+        LaunchError: No directory that every node sees, or one that others have prepared.
+    """
+    together = place.several_nodes and rendezvous != "c10d"
+    base, source = _choose(explicit, environ, nemo_run)
+    wanted = f"a private directory for state in {base} ({source})"
+    try:
+        os.makedirs(base, exist_ok=True)
+    except OSError as error:
+        raise LaunchError(wanted, f"{base} cannot be made ({os.strerror(error.errno or 0).lower()})", _REMEDY) from None
+    kind = file_system(base)
+    if together and source == "TMPDIR":
+        nodes = f"{place.nodes} nodes" if place.nodes else "nodes that are not known before the start"
+        raise LaunchError(
+            f"a directory that all nodes of this job see, for one answer on {nodes} ({place.source})",
+            f"only {base} on this node, which the other nodes cannot see",
+            _REMEDY,
+        )
+    if together and kind in LOCAL_KINDS:
+        if source != "--state-dir":
+            raise LaunchError(
+                f"a directory that all nodes of this job see ({source})",
+                f"{base} is on {kind}, a local file system",
+                _REMEDY,
+            )
+        messages.warning(
+            f"--state-dir {base} is on {kind}, a local file system: if the other nodes do not see it, they will say so "
+            "and stop"
+        )
+    ours = os.path.join(os.path.abspath(base), f"nemotron-exec-{os.geteuid()}")
+    owner = private.make_directory(
+        ours, wanted=wanted, remedy="Remove it, or give another directory with --state-dir DIR"
+    )
+    return StateDirectory(ours, source, kind, owner, shared=source != "TMPDIR" and kind not in LOCAL_KINDS)
+
+
+def _choose(explicit: str | None, environ: Mapping[str, str], nemo_run: str) -> tuple[str, str]:
+    if explicit:
+        return os.path.abspath(explicit), "--state-dir"
+    # A link (nemo-run on Kubeflow, DGX Cloud, Lepton) leads to the job's directory just as a mount does.
+    if (os.path.ismount(nemo_run) or os.path.islink(nemo_run)) and _writable(nemo_run):
+        return os.path.join(os.path.realpath(nemo_run), ".nemotron-exec"), "/nemo_run"
+    if (root := environ.get("NEMO_RUN_DIR")) and _writable(root):
+        return os.path.join(os.path.abspath(root), ".nemotron-exec"), "NEMO_RUN_DIR"
+    return environ.get("TMPDIR") or tempfile.gettempdir(), "TMPDIR"
+
+
+def _writable(path: str) -> bool:
+    return os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)
+
+
+def file_system(path: str, mountinfo: str | None = None) -> str:
+    """Type of the file system that holds `path`, from /proc/self/mountinfo (proc(5)); empty if unknown.
+
+    Args:
+        path: An existing file or directory.
+        mountinfo: Content of the file, for tests.
+    """
+    if mountinfo is None:
+        try:
+            with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+                mountinfo = file.read()
+        except OSError:
+            return ""
+    real = os.path.realpath(path)
+    best, kind = -1, ""
+    for line in mountinfo.splitlines():
+        left, _, right = line.partition(" - ")
+        fields = left.split(" ")
+        if len(fields) < 5 or not right:
+            continue
+        point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[4])
+        inside = real == point or real.startswith(point.rstrip("/") + "/")
+        # The last of equal mounts lies on top.
+        if inside and len(point) >= best:
+            best, kind = len(point), right.split(" ")[0]
+    return kind
