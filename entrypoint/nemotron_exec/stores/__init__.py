@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from nemotron_exec.errors import UsageError
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from nemotron_exec.artifact import Artifact
+    from nemotron_exec.message import Messages
     from nemotron_exec.reference import Reference
 
-__all__ = ["ArtifactStore", "Progress"]
+__all__ = ["ArtifactStore", "Progress", "open_store"]
 
 
 class Progress(Protocol):
@@ -39,3 +42,21 @@ class ArtifactStore(Protocol):
             TemporaryError: It may be later (server down, disk full, time-out).
         """
         ...
+
+
+def open_store(
+    backend: str, *, root: str, messages: Messages | None = None, localise: Callable[[str], str] | None = None
+) -> ArtifactStore:
+    """The store of a backend.
+
+    Args:
+        backend: "manifest" or "wandb", decided.
+        root: Root of the manifest store, a path or an fsspec URI.
+        messages: Where the store says what the user should know.
+        localise: Translates a path as it was recorded on the host into the one that it has here.
+    """
+    if backend == "manifest":
+        from nemotron_exec.stores.manifest import ManifestStore
+
+        return ManifestStore(root, messages, localise=localise)
+    raise UsageError("to open a store", f"the backend {backend!r}", "Use --backend wandb or manifest")
