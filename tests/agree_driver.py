@@ -1,6 +1,6 @@
 """One launcher of a job, without a command: agrees on an answer and prints it as one line of JSON.
 
-Started by tests/test_rendezvous.py and tests/test_chaos.py as a process of its own: `python agree_driver.py SPEC`, where
+Started by test_rendezvous.py and test_chaos.py as a process of its own: `python agree_driver.py SPEC`, where
 SPEC is a JSON object; see `main` for its keys.
 """
 
@@ -14,11 +14,11 @@ import time
 
 from nemotron_exec.command import Command
 from nemotron_exec.errors import LaunchError, TemporaryError
-from nemotron_exec.job import JobIdentity, ProcessIdentity, identify
+from nemotron_exec.job import ProcessIdentity, identify
 from nemotron_exec.message import Messages
 from nemotron_exec.rank import place
 from nemotron_exec.rendezvous import agree
-from nemotron_exec.state import StateDirectory, state_directory
+from nemotron_exec.state import state_directory
 from nemotron_exec.timing import Timing
 
 QUICK = Timing(
@@ -104,8 +104,6 @@ def main() -> int:
     )
     return 0
 
-
-__all__ = ["JobIdentity", "StateDirectory"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -121,7 +121,7 @@ def _contradictions(decided: _Claim, claims: list[_Claim], command: Command) -> 
         return ()
     found = []
     for other in claims:
-        if other is decided or other.worker:
+        if other is decided or other.worker or other.silent:
             continue
         if None not in (decided.node, other.node) and decided.node != other.node:
             found.append(f"{decided.source} says node {decided.node}, {other.source} says node {other.node}")
@@ -202,16 +202,13 @@ def _pet(environ: Mapping[str, str], command: Command) -> _Claim | None:
 def _ft_launcher(environ: Mapping[str, str], command: Command) -> _Claim | None:
     """ft_launcher's own rule: nvidia_resiliency_ext/fault_tolerance/utils.py, get_infrastructure_rank.
 
-    Ranks made of node names or of the topology are not counted from 0: nobody would be 0, so the lease decides.
+    Its ranks made of node names (NVRX_INFRA_RANK_FROM_NODENAME) or of the topology (SLURM_TOPOLOGY_ADDR) order nodes for
+    the network and do not count from 0: who resolves is decided by Slurm's number all the same.
     """
     if command.launcher is None or command.launcher.kind != "ft_launcher":
         return None
-    if "NVRX_INFRA_RANK_FROM_NODENAME" in environ and "SLURMD_NODENAME" in environ:
-        return _Claim("NVRX_INFRA_RANK_FROM_NODENAME")
     if (index := _number(environ.get("CROSS_SLURM_PROCID"))) is not None:
         return _Claim("CROSS_SLURM_PROCID", index, None, index, None, 0, 1)
-    if "SLURM_TOPOLOGY_ADDR" in environ and environ.get("SLURM_TOPOLOGY_ADDR_PATTERN", "").lower() == "block.node":
-        return _Claim("SLURM_TOPOLOGY_ADDR")
     task = _number(environ.get("SLURM_PROCID"))
     array = _number(environ.get("SLURM_ARRAY_TASK_ID"))
     nodes = _number(environ.get("SLURM_NNODES")) or _number(environ.get("SLURM_JOB_NUM_NODES"))
