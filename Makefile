@@ -60,5 +60,7 @@ lock: ## pin what CI installs: requirements/ci.lock
 	build/lock/bin/pip install --quiet '$(TORCH)' numpy packaging --group test --group lint .
 	build/lock/bin/pip freeze --exclude nemotron-exec | sed 's/+cpu$$//' > requirements/ci.lock
 
+include docker/docker.mk
+
 clean: ## remove what make has made
 	rm -rf $(VENV) .venvs build dist .demo .pytest_cache .hypothesis .mypy_cache .ruff_cache

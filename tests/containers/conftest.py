@@ -1,0 +1,244 @@
+"""A real engine, real images out of the real Dockerfile, real containers.
+
+`.ci/engines` installs the engine and makes the root file systems that the base images are imported from. Images are
+built once for a whole test session, however many workers it has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from filelock import FileLock
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+CACHE = os.environ.get("NEMOTRON_EXEC_TEST_CACHE") or os.path.join(
+    os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "nemotron-exec-tests"
+)
+ARCH = platform.machine()
+
+# An entrypoint in the manner of NGC's: it says who it is, sets up the environment, and becomes its arguments.
+NGC_ENTRYPOINT = """#!/bin/bash
+echo "== Framework container ==" >&2
+export SET_BY_ENTRYPOINT=yes
+if [ $# -eq 0 ]; then exec /bin/bash; fi
+exec "$@"
+"""
+
+# Base images: what they are made from, and with.
+BASES = {
+    "debian": ("debian.tar", ""),
+    "debian-python": ("debian-python.tar", ""),
+    "debian-old": ("debian-old.tar", ""),
+    "ngc": (
+        "debian-python",
+        "COPY --chmod=755 nvidia_entrypoint.sh /opt/nvidia/nvidia_entrypoint.sh\n"
+        'ENTRYPOINT ["/opt/nvidia/nvidia_entrypoint.sh"]\n',
+    ),
+    "interpreter": ("debian-python", 'ENTRYPOINT ["python3"]\nCMD ["-c", "print(\'the image\\\'s CMD\')"]\n'),
+    "encumbered": (
+        "debian-python",
+        "ENV PYTHONPATH=/opt/own PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1\n"
+        'COPY sitecustomize.py /opt/own/sitecustomize.py\nUSER 4711\nCMD ["python3", "-c", "print(\'the CMD\')"]\n',
+    ),
+    "shell-less": ("scratch", "COPY busybox /bin/busybox\n"),
+}
+
+
+@dataclass
+class Engine:
+    """podman and buildah with a storage of this test session's own."""
+
+    directory: str
+    podman: list[str] = field(init=False)
+    buildah: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        store = ["--root", os.path.join(self.directory, "storage"), "--runroot", os.path.join(self.directory, "run")]
+        self.podman = ["podman", *store, "--runtime", "runc"]
+        self.buildah = ["buildah", *store]
+
+    def call(self, *words: str, timeout: float = 300, check: bool = True, **more: object) -> subprocess.CompletedProcess:
+        """One podman command, its output captured."""
+        done = subprocess.run([*self.podman, *words], capture_output=True, text=True, timeout=timeout, **more)
+        if check and done.returncode:
+            pytest.fail(f"podman {' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    def run(
+        self, image: str, *command: str, options: tuple[str, ...] = (), network: str = "none", **more: object
+    ) -> subprocess.CompletedProcess:
+        """`podman run --rm IMAGE COMMAND`; the exit code is the container's."""
+        return self.call("run", "--rm", *self.limits(), "--network", network, *options, image, *command, check=False,
+                         **more)  # fmt: skip
+
+    @staticmethod
+    def limits() -> list[str]:
+        """Limits that an engine may set inside another container, where CI itself runs in one."""
+        return ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]
+
+    @contextlib.contextmanager
+    def started(
+        self, image: str, *command: str, options: tuple[str, ...] = (), network: str = "none"
+    ) -> Iterator[Container]:
+        """A container in the background, removed at the end."""
+        name = "test-" + uuid.uuid4().hex[:12]
+        self.call("run", "-d", "--name", name, *self.limits(), "--network", network, *options, image, *command)
+        try:
+            yield Container(self, name)
+        finally:
+            self.call("rm", "-f", "-t", "0", name, check=False)
+
+    def build(self, name: str, base: str, recipe: str) -> str:
+        """A base image: an imported tar, or an image with a few lines more."""
+        tag = f"localhost/{name}"
+        if base.endswith(".tar"):
+            path = os.path.join(CACHE, base)
+            if not os.path.exists(path):
+                pytest.fail(f"{path} is missing: run .ci/engines first")
+            self.call("import", path, tag)
+            return tag
+        context = os.path.join(self.directory, "context-" + name)
+        os.makedirs(context, exist_ok=True)
+        with open(os.path.join(context, "nvidia_entrypoint.sh"), "w") as file:
+            file.write(NGC_ENTRYPOINT)
+        with open(os.path.join(context, "sitecustomize.py"), "w") as file:
+            file.write("import os\nos.environ['OWN_SITECUSTOMIZE'] = str(int(os.environ.get('OWN_SITECUSTOMIZE', 0)) + 1)\n")
+        shutil.copy("/bin/busybox", context)
+        recipe = f"FROM {base if base == 'scratch' else 'localhost/' + base}\n{recipe}"
+        subprocess.run(
+            [*self.buildah, "bud", "-q", "--isolation", "chroot", "-f", "-", "-t", tag, context],
+            input=recipe, text=True, check=True, capture_output=True,
+        )  # fmt: skip
+        return tag
+
+
+@dataclass
+class Container:
+    """A running container."""
+
+    engine: Engine
+    name: str
+
+    def logs(self) -> str:
+        """What it has written so far, both streams."""
+        done = self.engine.call("logs", self.name)
+        return done.stdout + done.stderr
+
+    def wait_for(self, text: str, timeout: float = 60) -> str:
+        """Waits until the container has written `text`."""
+        end = time.monotonic() + timeout
+        while text not in (logs := self.logs()):
+            if time.monotonic() > end:
+                pytest.fail(f"{text!r} did not come within {timeout} s:\n{logs}")
+            time.sleep(0.1)
+        return logs
+
+    def wait(self, timeout: float = 120) -> int:
+        """Its exit code."""
+        return int(self.engine.call("wait", self.name, timeout=timeout).stdout.split()[0])
+
+    def exec(self, *command: str) -> subprocess.CompletedProcess:
+        """A further command inside."""
+        return self.engine.call("exec", self.name, *command, check=False)
+
+
+def make(target: str, **variables: str) -> subprocess.CompletedProcess:
+    """`make TARGET NAME=VALUE…` in the repository."""
+    words = [f"{name}={value}" for name, value in {"PYTHON": sys.executable, **variables}.items()]
+    return subprocess.run(["make", "-C", ROOT, target, *words], capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="session")
+def session_directory(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> str:
+    """One directory for all workers of the session."""
+    base = tmp_path_factory.getbasetemp()
+    directory = os.path.join(base if worker_id == "master" else base.parent, "containers")
+    os.makedirs(directory, exist_ok=True)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def once(session_directory: str) -> Callable[[str, Callable[[], str]], str]:
+    """Does something once for all workers, and remembers its answer."""
+
+    def call(name: str, action: Callable[[], str]) -> str:
+        path = os.path.join(session_directory, name.replace("/", "_") + ".json")
+        with FileLock(path + ".lock"):
+            if not os.path.exists(path):
+                answer = action()
+                with open(path, "w") as file:
+                    json.dump(answer, file)
+            with open(path) as file:
+                return json.load(file)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def engine(session_directory: str) -> Engine:
+    """The engine; its absence is a failure, never a skip."""
+    for name in ("podman", "buildah", "runc"):
+        if not shutil.which(name):
+            pytest.fail(f"{name} is not installed: run .ci/engines first")
+    return Engine(session_directory)
+
+
+@pytest.fixture(scope="session")
+def base(engine: Engine, once: Callable[[str, Callable[[], str]], str]) -> Callable[[str], str]:
+    """A base image by its name in BASES."""
+
+    def get(name: str) -> str:
+        source, recipe = BASES[name]
+        if source in BASES:
+            get(source)
+        return once("base-" + name, lambda: engine.build(name, source, recipe))
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def image(
+    engine: Engine, base: Callable[[str], str], once: Callable[[str, Callable[[], str]], str]
+) -> Callable[..., str]:
+    """The base image with nemotron-exec added by `make image`; `python_from` names the base that lends its Python."""
+
+    def get(name: str, python_from: str | None = None) -> str:
+        source = base(name)
+        lender = base(python_from) if python_from else source
+        return once("image-" + name, lambda: build(source, lender))
+
+    def build(source: str, lender: str) -> str:
+        tag = source + "-exec"
+        with FileLock(os.path.join(engine.directory, "make.lock")):
+            done = make("image", BASE_IMAGE=source, PYTHON_FROM=lender, IMAGE=tag, ENGINE=" ".join(engine.buildah),
+                        BUILD_FLAGS="--isolation chroot --timestamp 0")  # fmt: skip
+        if done.returncode:
+            pytest.fail(done.stdout + done.stderr)
+        return tag
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def bundle(engine: Engine, once: Callable[[str, Callable[[], str]], str]) -> str:
+    """The directory that `make bundle` makes for this machine."""
+
+    def build() -> str:
+        with FileLock(os.path.join(engine.directory, "make.lock")):
+            done = make("bundle")
+        if done.returncode:
+            pytest.fail(done.stdout + done.stderr)
+        return os.path.join(ROOT, "build", "bundle", "nemotron-exec-" + ARCH)
+
+    return once("bundle", build)
