@@ -80,7 +80,7 @@ def compile_for(interpreter: str, directories: list[str]) -> None:
 
 def interpreters(pythons: list[str]) -> dict[str, str]:
     """Those of the bundle's Pythons that this machine has: {"3.12": path}."""
-    found = {"%d.%d" % sys.version_info[:2]: sys.executable}
+    found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
     for python in pythons:
         candidates = [os.path.join(folder, "python" + python) for folder in os.environ.get("PATH", "").split(":")]
         for path in candidates:

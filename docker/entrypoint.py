@@ -26,7 +26,9 @@ def inspect(engine: list[str], base: str) -> dict[str, object]:
         SystemExit: The engine knows no such image.
     """
     name = os.path.basename(engine[0])
-    command = [*engine, "inspect", "--type", "image", base] if name == "buildah" else [*engine, "image", "inspect", base]
+    command = (
+        [*engine, "inspect", "--type", "image", base] if name == "buildah" else [*engine, "image", "inspect", base]
+    )
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         subprocess.run([*engine, "pull", base], stdout=sys.stderr)
@@ -34,11 +36,7 @@ def inspect(engine: list[str], base: str) -> dict[str, object]:
     if done.returncode:
         sys.exit(f"entrypoint.py: BASE_IMAGE={base}: {done.stderr.strip()}. Pull or build it first.")
     answer = json.loads(done.stdout)
-    if name == "buildah":
-        config = answer["OCIv1"]["config"]
-    else:
-        config = answer[0].get("Config")
-    return config or {}
+    return (answer["OCIv1"]["config"] if name == "buildah" else answer[0].get("Config")) or {}
 
 
 def words(config: dict[str, object], key: str) -> list[str]:

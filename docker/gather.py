@@ -71,7 +71,7 @@ def applies(requirement: Requirement, python: str, arch: str) -> bool:
 
 
 def platforms(arch: str) -> list[str]:
-    """pip's names of the platforms whose wheels run under glibc GLIBC and later."""
+    """Pip's names of the platforms whose wheels run under glibc GLIBC and later."""
     names = [f"manylinux_2_{minor}_{arch}" for minor in range(GLIBC[1], 4, -1)]
     return [*names, f"manylinux2014_{arch}", f"manylinux2010_{arch}", f"manylinux1_{arch}"]
 

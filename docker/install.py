@@ -215,6 +215,7 @@ def main():
     if "%d.%d" % sys.version_info[:2] not in gathered["pythons"]:
         stop("no wheels were gathered for Python %d.%d: set PYTHON_FROM=" % sys.version_info[:2])
     wheels = os.path.join(HERE, "wheels")
+    shutil.rmtree(PREFIX, ignore_errors=True)  # the base image may be one of ours
     brought = os.environ.get("PYTHON_FROM", "") != os.environ.get("BASE_IMAGE", "")
     python = copy_interpreter() if brought else os.path.realpath(sys.executable)
     packages = make_environment(python, wheels, gathered["ours"])
@@ -224,7 +225,7 @@ def main():
     else:
         warn_of_private(python)
     finish(gathered["epoch"])
-    run(os.path.join(PREFIX, "bin", "nemotron-exec"), "--version")
+    run(os.path.join(PREFIX, "bin", "nemotron-exec"), os.path.join(PREFIX, "env", "bin", "python"), "-c", "")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Puts the bundle's packages for this interpreter on sys.path and runs one of its commands.
 
-    python -IS lib/start.py nemotron-exec|nemotron-artifact|python ARGS...
+python -IS lib/start.py nemotron-exec|nemotron-artifact|python ARGS...
 """
 
 import os

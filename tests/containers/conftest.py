@@ -27,6 +27,8 @@ CACHE = os.environ.get("NEMOTRON_EXEC_TEST_CACHE") or os.path.join(
 )
 ARCH = platform.machine()
 
+Done = subprocess.CompletedProcess
+
 # An entrypoint in the manner of NGC's: it says who it is, sets up the environment, and becomes its arguments.
 NGC_ENTRYPOINT = """#!/bin/bash
 echo "== Framework container ==" >&2
@@ -35,22 +37,35 @@ if [ $# -eq 0 ]; then exec /bin/bash; fi
 exec "$@"
 """
 
+# Counts how often it runs in one interpreter.
+OWN_SITECUSTOMIZE = "import builtins\nbuiltins.own_sitecustomize = getattr(builtins, 'own_sitecustomize', 0) + 1\n"
+
+NGC_RECIPE = """
+COPY --chmod=755 nvidia_entrypoint.sh /opt/nvidia/nvidia_entrypoint.sh
+ENTRYPOINT ["/opt/nvidia/nvidia_entrypoint.sh"]
+"""
+
+# The other kind of entrypoint: a program that takes the arguments.
+INTERPRETER_RECIPE = """
+ENTRYPOINT ["python3"]
+CMD ["-c", "print('from the CMD')"]
+"""
+
+ENCUMBERED_RECIPE = """
+ENV PYTHONPATH=/opt/own PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1
+COPY sitecustomize.py /opt/own/sitecustomize.py
+USER 4711
+CMD ["python3", "-c", "print('from the CMD')"]
+"""
+
 # Base images: what they are made from, and with.
 BASES = {
     "debian": ("debian.tar", ""),
     "debian-python": ("debian-python.tar", ""),
     "debian-old": ("debian-old.tar", ""),
-    "ngc": (
-        "debian-python",
-        "COPY --chmod=755 nvidia_entrypoint.sh /opt/nvidia/nvidia_entrypoint.sh\n"
-        'ENTRYPOINT ["/opt/nvidia/nvidia_entrypoint.sh"]\n',
-    ),
-    "interpreter": ("debian-python", 'ENTRYPOINT ["python3"]\nCMD ["-c", "print(\'the image\\\'s CMD\')"]\n'),
-    "encumbered": (
-        "debian-python",
-        "ENV PYTHONPATH=/opt/own PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1\n"
-        'COPY sitecustomize.py /opt/own/sitecustomize.py\nUSER 4711\nCMD ["python3", "-c", "print(\'the CMD\')"]\n',
-    ),
+    "ngc": ("debian-python", NGC_RECIPE),
+    "interpreter": ("debian-python", INTERPRETER_RECIPE),
+    "encumbered": ("debian-python", ENCUMBERED_RECIPE),
     "shell-less": ("scratch", "COPY busybox /bin/busybox\n"),
 }
 
@@ -68,7 +83,7 @@ class Engine:
         self.podman = ["podman", *store, "--runtime", "runc"]
         self.buildah = ["buildah", *store]
 
-    def call(self, *words: str, timeout: float = 300, check: bool = True, **more: object) -> subprocess.CompletedProcess:
+    def call(self, *words: str, timeout: float = 300, check: bool = True, **more: object) -> Done:
         """One podman command, its output captured."""
         done = subprocess.run([*self.podman, *words], capture_output=True, text=True, timeout=timeout, **more)
         if check and done.returncode:
@@ -77,7 +92,7 @@ class Engine:
 
     def run(
         self, image: str, *command: str, options: tuple[str, ...] = (), network: str = "none", **more: object
-    ) -> subprocess.CompletedProcess:
+    ) -> Done:
         """`podman run --rm IMAGE COMMAND`; the exit code is the container's."""
         return self.call("run", "--rm", *self.limits(), "--network", network, *options, image, *command, check=False,
                          **more)  # fmt: skip
@@ -113,7 +128,7 @@ class Engine:
         with open(os.path.join(context, "nvidia_entrypoint.sh"), "w") as file:
             file.write(NGC_ENTRYPOINT)
         with open(os.path.join(context, "sitecustomize.py"), "w") as file:
-            file.write("import os\nos.environ['OWN_SITECUSTOMIZE'] = str(int(os.environ.get('OWN_SITECUSTOMIZE', 0)) + 1)\n")
+            file.write(OWN_SITECUSTOMIZE)
         shutil.copy("/bin/busybox", context)
         recipe = f"FROM {base if base == 'scratch' else 'localhost/' + base}\n{recipe}"
         subprocess.run(
@@ -148,15 +163,21 @@ class Container:
         """Its exit code."""
         return int(self.engine.call("wait", self.name, timeout=timeout).stdout.split()[0])
 
-    def exec(self, *command: str) -> subprocess.CompletedProcess:
+    def exec(self, *command: str) -> Done:
         """A further command inside."""
         return self.engine.call("exec", self.name, *command, check=False)
 
 
-def make(target: str, **variables: str) -> subprocess.CompletedProcess:
+def make(target: str, **variables: str) -> Done:
     """`make TARGET NAME=VALUE…` in the repository."""
     words = [f"{name}={value}" for name, value in {"PYTHON": sys.executable, **variables}.items()]
     return subprocess.run(["make", "-C", ROOT, target, *words], capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="session")
+def root() -> str:
+    """The repository."""
+    return ROOT
 
 
 @pytest.fixture(scope="session")
@@ -207,27 +228,43 @@ def base(engine: Engine, once: Callable[[str, Callable[[], str]], str]) -> Calla
     return get
 
 
-@pytest.fixture(scope="session")
-def image(
-    engine: Engine, base: Callable[[str], str], once: Callable[[str, Callable[[], str]], str]
-) -> Callable[..., str]:
-    """The base image with nemotron-exec added by `make image`; `python_from` names the base that lends its Python."""
+@dataclass
+class Images:
+    """Calls `make image`, each image once: `image("debian", python_from="debian-python")` gives the tag."""
 
-    def get(name: str, python_from: str | None = None) -> str:
-        source = base(name)
-        lender = base(python_from) if python_from else source
-        return once("image-" + name, lambda: build(source, lender))
+    engine: Engine
+    base: Callable[[str], str]
+    once: Callable[[str, Callable[[], str]], str]
 
-    def build(source: str, lender: str) -> str:
-        tag = source + "-exec"
-        with FileLock(os.path.join(engine.directory, "make.lock")):
-            done = make("image", BASE_IMAGE=source, PYTHON_FROM=lender, IMAGE=tag, ENGINE=" ".join(engine.buildah),
-                        BUILD_FLAGS="--isolation chroot --timestamp 0")  # fmt: skip
+    def __call__(self, name: str, python_from: str | None = None) -> str:
+        """The base image `name` with nemotron-exec added; `python_from` names the base that lends its Python."""
+        source = self.base(name)
+        lender = self.base(python_from) if python_from else source
+        return self.once("image-" + name, lambda: self.made(source, source + "-exec", lender))
+
+    def again(self, source: str, *, no_cache: bool = False) -> str:
+        """Adds it to `source` a second time, under another tag."""
+        return self.made(source, source + "-again", source, "--no-cache" if no_cache else "")
+
+    def attempt(self, source: str, tag: str = "localhost/attempt", lender: str = "", flags: str = "") -> Done:
+        """One `make image`, whatever comes of it."""
+        with FileLock(os.path.join(self.engine.directory, "make.lock")):
+            return make("image", BASE_IMAGE=source, PYTHON_FROM=lender or source, IMAGE=tag,
+                        ENGINE=" ".join(self.engine.buildah),
+                        BUILD_FLAGS=f"--isolation chroot --timestamp 0 {flags}")  # fmt: skip
+
+    def made(self, source: str, tag: str, lender: str, flags: str = "") -> str:
+        """One `make image` that has to succeed."""
+        done = self.attempt(source, tag, lender, flags)
         if done.returncode:
             pytest.fail(done.stdout + done.stderr)
         return tag
 
-    return get
+
+@pytest.fixture(scope="session")
+def image(engine: Engine, base: Callable[[str], str], once: Callable[[str, Callable[[], str]], str]) -> Images:
+    """The image factory."""
+    return Images(engine, base, once)
 
 
 @pytest.fixture(scope="session")
