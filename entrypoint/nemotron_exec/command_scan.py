@@ -51,7 +51,9 @@ def may_need_resolving(words: Sequence[str], environ: Mapping[str, str], cwd: Ca
     if environ.get("NEMOTRON_ENV_FILE") or environ.get("NEMO_RUN_DIR") or _env_toml_above(cwd):
         return True
     for word in words[1:]:
-        if word.startswith(("run.", "+run.", "++run.", "~run.")) or "${" in word:
+        if word.startswith(("run.", "+run.", "++run.", "~run.")):
+            return True
+        if "${" in word and ("art" in word or "manifest" in word):
             return True
         if word.startswith(_HYDRA):
             return True

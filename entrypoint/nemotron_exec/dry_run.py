@@ -1,0 +1,121 @@
+"""`--dry-run`: everything but exec, and the plan on stdout."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import shlex
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console
+
+    from nemotron_exec.job import JobIdentity
+    from nemotron_exec.rank import Place
+    from nemotron_exec.resolution import Resolution, ResolvedConfig
+
+__all__ = ["Plan", "report"]
+
+_SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be started.
+
+    Attributes:
+        place: Where this launcher stands.
+        identity: Whose answer it is.
+        resolution: The answer.
+        words: The command that would be exec'ed.
+        before: The launcher's environment.
+        after: The job's environment.
+    """
+
+    place: Place
+    identity: JobIdentity
+    resolution: Resolution
+    words: Sequence[str]
+    before: Mapping[str, str]
+    after: Mapping[str, str]
+
+    @property
+    def variables(self) -> dict[str, str | None]:
+        """What changes in the environment; None for a variable that is removed. Secrets are not shown."""
+        names = sorted({*self.before, *self.after})
+        return {
+            name: _shown(name, self.after.get(name)) for name in names if self.before.get(name) != self.after.get(name)
+        }
+
+
+def report(plan: Plan, *, as_json: bool) -> int:
+    """Print the plan; returns the exit code, 0."""
+    if as_json:
+        json.dump(_document(plan), sys.stdout, indent=2, ensure_ascii=False, default=str)
+        sys.stdout.write("\n")
+        return 0
+    from rich.console import Console
+
+    # Long paths are data: wrapped by the terminal if need be, never by us.
+    _print(plan, Console(highlight=False, soft_wrap=True))
+    return 0
+
+
+def _document(plan: Plan) -> dict[str, Any]:
+    return {
+        "place": {**vars(plan.place)},
+        "job": {"id": plan.identity.id, "source": plan.identity.source},
+        **plan.resolution.to_json(),
+        "diff": {config.original: "".join(_diff(config)) for config in plan.resolution.configs},
+        "environment": plan.variables,
+        "command": list(plan.words),
+    }
+
+
+def _print(plan: Plan, console: Console) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    def section(title: str) -> None:
+        console.print(Text(f"\n{title}", style="bold"))
+
+    section("Place")
+    console.print(Text(f"  {plan.place}, job {plan.identity.id} ({plan.identity.source})"))
+    section("Artifacts")
+    if plan.resolution.artifacts:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        for column in ("  key", "reference", "version", "type", "path"):
+            table.add_column(column, overflow="fold")
+        for item in plan.resolution.artifacts:
+            table.add_row(
+                *(Text(cell) for cell in ("  " + item.key, item.reference, item.version, item.type, item.path))
+            )
+        console.print(table, soft_wrap=False)
+    else:
+        console.print("  none")
+    for config in plan.resolution.configs:
+        section(f"Config {config.original}")
+        for line in _diff(config):
+            style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
+            console.print(Text("  " + line.rstrip("\n"), style=style))
+    section("Environment")
+    for name, value in plan.variables.items():
+        console.print(Text(f"  {name}={value}" if value is not None else f"  {name} is removed"))
+    section("Command")
+    console.print(Text("  " + shlex.join(plan.words)))
+
+
+def _diff(config: ResolvedConfig) -> list[str]:
+    texts = []
+    for path in (config.original, config.resolved):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            texts.append(file.read().splitlines(keepends=True))
+    return list(difflib.unified_diff(*texts, config.original, config.resolved))
+
+
+def _shown(name: str, value: str | None) -> str | None:
+    return "(not shown)" if value and any(word in name.upper() for word in _SECRET) else value

@@ -1,0 +1,85 @@
+"""What steps 3 and 4 give: the answer that every launcher of the job applies to its own command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nemotron_exec.artifact import Artifact
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nemotron_exec.command import Command
+
+__all__ = ["Resolution", "ResolvedConfig", "resolved_command"]
+
+
+@dataclass(frozen=True)
+class ResolvedConfig:
+    """One config file: what the user wrote, and what the command is given instead (absolute paths)."""
+
+    original: str
+    resolved: str
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """The answer, the same on every node.
+
+    Attributes:
+        artifacts: Pinned inputs, in the order of `run:`.
+        arguments: New words by their distance from the program (design: everything before it, torchrun's own
+            arguments, differs from node to node).
+        dropped: Distances of the words that are taken out (`run.*=` overrides).
+        configs: Config files rewritten.
+        handoff: Path of the hand-off file; None where nothing was resolved.
+        store: Root of the manifest store.
+        backend: "wandb" or "manifest".
+        variables: Environment variables for the job, where it does not set them.
+    """
+
+    artifacts: tuple[Artifact, ...] = ()
+    arguments: Mapping[int, str] = field(default_factory=dict)
+    dropped: frozenset[int] = frozenset()
+    configs: tuple[ResolvedConfig, ...] = ()
+    handoff: str | None = None
+    store: str | None = None
+    backend: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is published, and as `--resolve-only` prints it."""
+        return {
+            "artifacts": [artifact.to_json() for artifact in self.artifacts],
+            "arguments": {str(offset): word for offset, word in self.arguments.items()},
+            "dropped": sorted(self.dropped),
+            "configs": [{"original": config.original, "resolved": config.resolved} for config in self.configs],
+            "handoff": self.handoff,
+            "store": self.store,
+            "backend": self.backend,
+            "variables": dict(self.variables),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Resolution:
+        """The inverse of `to_json`."""
+        return cls(
+            artifacts=tuple(Artifact.from_json(artifact) for artifact in data["artifacts"]),
+            arguments={int(offset): str(word) for offset, word in data["arguments"].items()},
+            dropped=frozenset(data["dropped"]),
+            configs=tuple(ResolvedConfig(config["original"], config["resolved"]) for config in data["configs"]),
+            handoff=data["handoff"],
+            store=data["store"],
+            backend=data["backend"],
+            variables=data["variables"],
+        )
+
+
+def resolved_command(command: Command, resolution: Resolution) -> list[str]:
+    """The command's words, the config arguments replaced and our overrides taken out; nothing else touched."""
+    return [
+        resolution.arguments.get(index - command.program, word)
+        for index, word in enumerate(command.argv)
+        if index - command.program not in resolution.dropped
+    ]

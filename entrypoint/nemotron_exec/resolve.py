@@ -1,0 +1,345 @@
+"""Steps 3 and 4, resolve and write: from the configs of the command to the answer that all launchers of the job apply.
+
+One launcher runs `_Question.answer`; rendezvous.py decides which, and carries its result or its error to the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nemotron_exec.environment import default_store
+from nemotron_exec.errors import LaunchError
+from nemotron_exec.resolution import Resolution, ResolvedConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nemotron_exec.artifact import Artifact
+    from nemotron_exec.command import Command
+    from nemotron_exec.config import Config, Rendered
+    from nemotron_exec.env_toml import EnvToml
+    from nemotron_exec.job import JobIdentity
+    from nemotron_exec.message import Messages
+    from nemotron_exec.options import Options
+    from nemotron_exec.rank import Place
+    from nemotron_exec.rendezvous import Lead
+    from nemotron_exec.state import StateDirectory
+
+__all__ = ["nemo_run_target", "resolve"]
+
+# A restart may find that a file which the answer was made from has changed, and asks anew; a file that changes while
+# we look is not followed for ever.
+_MAX_REPEATS = 4
+
+
+def resolve(
+    command: Command,
+    place: Place,
+    identity: JobIdentity,
+    chosen: Options,
+    environ: Mapping[str, str],
+    messages: Messages,
+) -> Resolution:
+    """The answer for this job, made here or by the launcher that leads.
+
+    Raises:
+        LaunchError: Bad input, here or at the leader; nothing half-written is left.
+    """
+    for contradiction in place.contradictions:
+        messages.warning(contradiction)
+    if not command.configs:
+        return _without_config(command, chosen, environ)
+    from nemotron_exec import rendezvous
+    from nemotron_exec.state import state_directory
+
+    state = state_directory(chosen.state_dir, environ, place, messages=messages, rendezvous=chosen.rendezvous)
+    question = _Question(command, place, identity, state, chosen, environ, messages)
+    agree = rendezvous.agree
+    if chosen.rendezvous == "c10d" and place.several_nodes:
+        from nemotron_exec import c10d
+
+        agree = c10d.agree
+    key = question.key()
+    for _ in range(_MAX_REPEATS):
+        agreement = agree(
+            place,
+            identity,
+            state,
+            key=key,
+            produce=question.answer,
+            timeout=chosen.timeout,
+            stall=chosen.stall,
+            refresh=chosen.refresh,
+            messages=messages,
+        )
+        if not agreement.reused or (found := _digest_of_files(agreement.answer["files"])) == agreement.answer["digest"]:
+            break
+        key = hashlib.sha256(f"{key} {found}".encode()).hexdigest()[:24]
+    resolution = Resolution.from_json(agreement.answer)
+    if agreement.reused:
+        messages.info(f"versions as at the first start of {identity.id} ({identity.source}); --refresh asks again")
+    if agreement.led or agreement.reused:
+        for artifact in resolution.artifacts:
+            messages.info(_line(artifact), key=artifact.key, version=artifact.version, path=artifact.path)
+    return resolution
+
+
+def nemo_run_target() -> str | None:
+    """What `/nemo_run` is a mount of or a link to, as the host names it; None where it is neither."""
+    if not os.path.lexists("/nemo_run"):
+        return None
+    from nemotron_exec.sitecustomize.payload import mountinfo
+
+    return mountinfo.nemo_run_target()
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What is asked: the command, and the options that bear on the answer."""
+
+    command: Command
+    place: Place
+    identity: JobIdentity
+    state: StateDirectory
+    chosen: Options
+    environ: Mapping[str, str]
+    messages: Messages
+
+    def key(self) -> str:
+        """Digest of the question, the same on every node: torchrun's own arguments are left out.
+
+        Raises:
+            LaunchError: A config that was named is not there.
+        """
+        chosen, command = self.chosen, self.command
+        digest = hashlib.sha256()
+        relevant = (chosen.backend, chosen.store, chosen.resolve, chosen.run, chosen.env_file, chosen.config)
+        for part in (*command.relative, repr(relevant)):
+            digest.update(os.fsencode(part) + b"\0")
+        for config in command.configs:
+            digest.update(_read(config.path))
+        return digest.hexdigest()[:24]
+
+    def answer(self, lead: Lead) -> Mapping[str, Any]:
+        """Resolve and write, in the launcher that leads.
+
+        Raises:
+            LaunchError: Whatever the user has to mend.
+        """
+        from nemotron_exec import config as configs
+
+        env_toml = _env_toml(self.chosen, self.environ)
+        wandb_defaults = _wandb_defaults(env_toml, self.environ)
+        overrides = {index: self.command.argv[index] for index in self.command.overrides}
+        config = configs.read(
+            self.command.configs,
+            overrides,
+            environ=self.environ,
+            run_wandb=configs.Injected(wandb_defaults.get("project"), wandb_defaults.get("entity")),
+            resolve=self.chosen.resolve,
+        )
+        store = _store(self.chosen, self.environ, env_toml, config)
+        backend = self.backend(config)
+        artifacts = self.artifacts(config, backend, store, lead)
+        rendered = config.render(
+            {artifact.key: artifact for artifact in artifacts},
+            directory=os.path.join(lead.directory, "config"),
+            header=configs.Header(created_at=_now()),
+        )
+        resolved = _write(rendered)
+        handoff = self.hand_off(config, backend, store, artifacts, resolved, lead.directory)
+        resolution = Resolution(
+            artifacts=tuple(artifacts),
+            arguments={index - self.command.program: word for index, word in rendered.arguments.items()},
+            dropped=frozenset(index - self.command.program for index in rendered.dropped),
+            configs=resolved,
+            handoff=handoff,
+            store=store,
+            backend=backend,
+            variables=_wandb_variables(_wandb(config)),
+        )
+        files = list(config.files)
+        return {**resolution.to_json(), "files": files, "digest": _digest_of_files(files)}
+
+    def backend(self, config: Config) -> str:
+        """Where references are looked up; one line says why, where W&B was meant and cannot be had."""
+        from nemotron_exec.stores.backend import choose_backend
+
+        backend, reason = choose_backend(self.chosen.backend, self.environ, _wandb(config).get("project"))
+        if reason:
+            self.messages.info(reason)
+        return backend
+
+    def artifacts(self, config: Config, backend: str, store: str, lead: Lead) -> Sequence[Artifact]:
+        """Every reference with its version: an earlier start's where that is pinned, else what the store says."""
+        if not config.references:
+            return ()
+        from nemotron_exec.pin import Pins
+        from nemotron_exec.stores import open_store
+
+        pins = Pins(
+            self.state,
+            self.identity,
+            self.place,
+            save_directory=config.save_directory,
+            file=self.chosen.pin,
+            refresh=self.chosen.refresh,
+            messages=self.messages,
+        )
+        pinned = pins.apply(config.references)
+        artifacts = {artifact.key: artifact for artifact in pinned.artifacts}
+        if pinned.open:
+            opened = open_store(backend, root=store, messages=self.messages)
+            resolved = opened.resolve(pinned.open, progress=lead, timeout=self.chosen.timeout)
+            artifacts |= {artifact.key: artifact for artifact in resolved}
+        ordered = [artifacts[reference.key] for reference in config.references]
+        pins.write(config.references, ordered)
+        return ordered
+
+    def hand_off(
+        self,
+        config: Config,
+        backend: str,
+        store: str,
+        artifacts: Sequence[Artifact],
+        configs: Sequence[ResolvedConfig],
+        directory: str,
+    ) -> str:
+        """Write the hand-off beside the resolved configs; returns its path."""
+        from nemotron_exec import handoff, private
+
+        document = handoff.handoff_document(
+            job={
+                "id": self.identity.id,
+                "source": self.identity.source,
+                "environment": dict(self.identity.environment),
+            },
+            backend=backend,
+            store=store,
+            wandb={"project": None, "entity": None, **_wandb(config), "resume": None},
+            artifacts=artifacts,
+            publish=_text_or_none(config.run.get("publish")),
+            checkpoints=_checkpoints(config),
+            configs=configs,
+            run_record=os.path.join(directory, "run.json"),
+        )
+        path = os.path.join(directory, "handoff.json")
+        private.replace(path, handoff.encode(document), durable=True)
+        return path
+
+
+def _without_config(command: Command, chosen: Options, environ: Mapping[str, str]) -> Resolution:
+    """Nothing names a config: what is left is where checkpoints are registered."""
+    if overrides := [word for word in command.relative if word.lstrip("+~").startswith("run.")]:
+        raise LaunchError(
+            f"apply {overrides[0]}",
+            "no argument of the command names a config with a `run` section",
+            "Name the config on the command line, or to nemotron-exec with -c FILE",
+        )
+    env_toml = _env_toml(chosen, environ)
+    return Resolution(
+        store=_store(chosen, environ, env_toml, None), variables=_wandb_variables(_wandb_defaults(env_toml, environ))
+    )
+
+
+def _env_toml(chosen: Options, environ: Mapping[str, str]) -> EnvToml:
+    """The team's env.toml, empty if there is none."""
+    from nemotron_exec.env_toml import find_env_toml, read_env_toml
+
+    return read_env_toml(chosen.env_file or find_env_toml(os.getcwd(), environ), chosen.run)
+
+
+def _store(chosen: Options, environ: Mapping[str, str], env_toml: EnvToml, config: Config | None) -> str:
+    """Root of the manifest store: option, config, env.toml, environment, embedded default."""
+    root = (
+        chosen.store or (config.artifacts_root if config else None) or env_toml.artifacts_root or default_store(environ)
+    )
+    return root if "://" in root else os.path.abspath(os.path.expanduser(root))
+
+
+def _line(artifact: Artifact) -> str:
+    return f"{artifact.key}: {artifact.name}:{artifact.version} -> {artifact.path}"
+
+
+def _write(rendered: Rendered) -> tuple[ResolvedConfig, ...]:
+    """Write the resolved files, 0600, and the links to the originals' siblings."""
+    from nemotron_exec import private
+
+    for file in rendered.files:
+        os.makedirs(os.path.dirname(file.path), mode=0o700, exist_ok=True)
+        private.replace(file.path, file.text, durable=True)
+    for link, target in rendered.links:
+        os.makedirs(os.path.dirname(link), mode=0o700, exist_ok=True)
+        os.symlink(target, link)
+    return tuple(ResolvedConfig(os.path.abspath(file.original), file.path) for file in rendered.files)
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise LaunchError(
+            f"read the config {path}",
+            error.strerror or str(error),
+            "Check the path; it counts from the working directory",
+        ) from None
+
+
+def _digest_of_files(paths: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(os.fsencode(path) + b"\0")
+        try:
+            with open(path, "rb") as file:
+                digest.update(file.read())
+        except OSError:
+            digest.update(b"missing")
+    return digest.hexdigest()
+
+
+_WANDB = ("project", "entity")
+
+
+def _wandb_defaults(env_toml: EnvToml, environ: Mapping[str, str]) -> dict[str, str]:
+    """What `run.wandb` is filled with where the config does not say it: env.toml, then the environment."""
+    values = {name: env_toml.wandb.get(name) or environ.get(f"WANDB_{name.upper()}") for name in _WANDB}
+    return {name: value for name, value in values.items() if isinstance(value, str) and value}
+
+
+def _wandb(config: Config) -> dict[str, str]:
+    """`run.wandb` of the config, as far as it is plain text."""
+    section = config.run.get("wandb")
+    values = section if isinstance(section, dict) else {}
+    return {name: values[name] for name in _WANDB if isinstance(values.get(name), str) and "${" not in values[name]}
+
+
+def _wandb_variables(wandb: Mapping[str, str]) -> dict[str, str]:
+    return {f"WANDB_{name.upper()}": value for name, value in wandb.items()}
+
+
+def _now() -> str:
+    import datetime
+
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def _text_or_none(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+_CHECKPOINTS = ("all", "periodic", "best", "last", "none")
+
+
+def _checkpoints(config: Config) -> str:
+    chosen = config.run.get("checkpoints", "all")
+    if chosen in (None, False):  # YAML 1.1 reads `off` and `no` as false
+        return "none"
+    if chosen not in _CHECKPOINTS:
+        raise LaunchError(
+            f"run.checkpoints of {config.files[0]}", f"{chosen!r}", "Write one of " + ", ".join(_CHECKPOINTS)
+        )
+    return str(chosen)
