@@ -165,13 +165,8 @@ class _Question:
         return {**resolution.to_json(), "files": files, "digest": _digest_of_files(files)}
 
     def backend(self, config: Config) -> str:
-        """Where references are looked up; one line says why, where W&B was meant and cannot be had."""
-        from nemotron_exec.stores.backend import choose_backend
-
-        backend, reason = choose_backend(self.chosen.backend, self.environ, _wandb(config).get("project"))
-        if reason:
-            self.messages.info(reason)
-        return backend
+        """Where references are looked up."""
+        return "manifest" if self.chosen.backend == "auto" else self.chosen.backend
 
     def artifacts(self, config: Config, backend: str, store: str, lead: Lead) -> Sequence[Artifact]:
         """Every reference with its version: an earlier start's where that is pinned, else what the store says."""
