@@ -117,4 +117,4 @@ def _refused(done, code, words, tmp_path):
         assert word in errors[0]
     resolved = [path for path in (tmp_path / "scratch").rglob("*") if path.name in ("cfg.yaml", "handoff.json")]
     assert resolved == []
-    assert not [path for path in tmp_path.rglob("*.tmp")]
+    assert not list(tmp_path.rglob("*.tmp"))

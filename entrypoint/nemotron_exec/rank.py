@@ -202,8 +202,8 @@ def _pet(environ: Mapping[str, str], command: Command) -> _Claim | None:
 def _ft_launcher(environ: Mapping[str, str], command: Command) -> _Claim | None:
     """ft_launcher's own rule: nvidia_resiliency_ext/fault_tolerance/utils.py, get_infrastructure_rank.
 
-    Its ranks made of node names (NVRX_INFRA_RANK_FROM_NODENAME) or of the topology (SLURM_TOPOLOGY_ADDR) order nodes for
-    the network and do not count from 0: who resolves is decided by Slurm's number all the same.
+    Its ranks made of node names (NVRX_INFRA_RANK_FROM_NODENAME) or of the topology (SLURM_TOPOLOGY_ADDR) order nodes
+    for the network and do not count from 0: who resolves is decided by Slurm's number all the same.
     """
     if command.launcher is None or command.launcher.kind != "ft_launcher":
         return None

@@ -139,10 +139,10 @@ class _Question:
             overrides,
             environ=self.environ,
             run_wandb=configs.Injected(wandb_defaults.get("project"), wandb_defaults.get("entity")),
-            resolve=self.chosen.resolve,
+            resolve="all" if self.chosen.resolve == "all" else "artifacts",
         )
         store = _store(self.chosen, self.environ, env_toml, config)
-        backend = self.backend(config)
+        backend = self.backend()
         artifacts = self.artifacts(config, backend, store, lead)
         rendered = config.render(
             {artifact.key: artifact for artifact in artifacts},
@@ -164,7 +164,7 @@ class _Question:
         files = list(config.files)
         return {**resolution.to_json(), "files": files, "digest": _digest_of_files(files)}
 
-    def backend(self, config: Config) -> str:
+    def backend(self) -> str:
         """Where references are looked up."""
         return "manifest" if self.chosen.backend == "auto" else self.chosen.backend
 
