@@ -46,6 +46,9 @@ test: $(VENV)/.test ## every test that needs no container engine and no further 
 test-ci: $(VENV)/.test ## the tests of CI: containers, pretrain() of Megatron-Bridge, versions of wandb (50 minutes)
 	$(BIN)/python -m pytest -m ci --numprocesses $(WORKERS) $(PYTEST_ARGS)
 
+bench: $(VENV)/.test ## the cost beside that of the peers, with a verdict per bar (ten minutes)
+	$(BIN)/python -m benchmarks
+
 lint: $(VENV)/.lint ## format, lint and type-check
 	$(BIN)/ruff format $(if $(CI),--check) .
 	$(BIN)/ruff check $(if $(CI),,--fix) .

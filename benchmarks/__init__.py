@@ -1,0 +1,1 @@
+"""What nemotron-exec costs, beside what people use today: `make bench`."""

@@ -1,0 +1,109 @@
+"""`make bench`: run every group, print one table, write results.json, fail if a bar is missed."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from datetime import datetime, timezone
+from importlib.util import find_spec
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.row import Row, parse
+
+# A file of this directory each; a group that is not here yet is left out.
+GROUPS = (
+    "interpreter",
+    "launcher",
+    "resolving",
+    "peers",
+    "checkpoint",
+    "rendezvous",
+    "wandb_download",
+    "containers",
+)
+RESULTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results.json")
+
+
+def main() -> None:
+    """Run the groups named in argv, or all of them."""
+    groups = sys.argv[1:] or [group for group in GROUPS if find_spec(f"benchmarks.{group}")]
+    report: list[tuple[str, Row]] = []
+    seconds: dict[str, float] = {}
+    for group in groups:
+        started = time.monotonic()
+        report += [(group, row) for row in run_group(group)]
+        seconds[group] = round(time.monotonic() - started, 1)
+        sys.stderr.write(f"{group}: {seconds[group]} s\n")
+    print_table(report)
+    if groups == [group for group in GROUPS if group in groups] and not sys.argv[1:]:
+        write_results(report, seconds)
+    missed = [f"{group}: {row.name}" for group, row in report if row.met is False]
+    if missed:
+        sys.exit("missed: " + "; ".join(missed))
+
+
+def run_group(group: str) -> list[Row]:
+    """The rows that `python -m benchmarks.GROUP` prints; a group that fails is a row with a missed bar."""
+    done = subprocess.run([sys.executable, "-m", f"benchmarks.{group}"], stdout=subprocess.PIPE, text=True, check=False)
+    rows = [parse(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode:
+        rows.append(Row(f"the group itself: exit {done.returncode}", "", 0, bar="runs to its end", met=False))
+    return rows
+
+
+def print_table(report: list[tuple[str, Row]]) -> None:
+    """One table, on stdout, as wide as it needs to be."""
+    table = Table(title="nemotron-exec", title_justify="left")
+    for column in ("what", "ours", "baseline", "added (95 %)", "ratio", "bar", "verdict"):
+        table.add_column(column, justify="left" if column in ("what", "bar", "verdict") else "right")
+    last = ""
+    for group, row in report:
+        if group != last:
+            table.add_section()
+            table.add_row(f"[bold]{group}")
+            last = group
+        low_high = f" ({row.interval[0]:+.3g} .. {row.interval[1]:+.3g})" if row.interval else ""
+        table.add_row(
+            row.name,
+            f"{row.ours:.4g} {row.unit}",
+            "" if row.baseline is None else f"{row.baseline:.4g} {row.unit}",
+            "" if row.added is None else f"{row.added:+.3g}{low_high}",
+            "" if row.ratio is None else f"{row.ratio:.3g}",
+            row.bar,
+            {"ok": "[green]ok", "MISSED": "[red]MISSED"}.get(row.verdict, ""),
+        )
+    Console(width=None if sys.stdout.isatty() else 170).print(table)
+
+
+def write_results(report: list[tuple[str, Row]], seconds: dict[str, float]) -> None:
+    """Everything that was measured, on what and when."""
+    results = {
+        "measured": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "seconds": seconds,
+        "rows": [{"group": group, **asdict(row), "ratio": row.ratio, "verdict": row.verdict} for group, row in report],
+    }
+    with open(RESULTS, "w", encoding="utf-8") as file:
+        json.dump(results, file, indent=1)
+        file.write("\n")
+
+
+def machine() -> dict[str, object]:
+    """What the figures belong to."""
+    return {
+        "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
+        "processors": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+    }
+
+
+if __name__ == "__main__":
+    main()

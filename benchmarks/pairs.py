@@ -1,0 +1,139 @@
+"""Whole processes in pairs: from spawn to reaped, baseline and case next to each other, in random order.
+
+A pair cancels what drifts (frequency, other users of the machine), random order cancels what the first run does for
+the second (page cache), and the baseline against itself (the A/A case) shows how much noise is left.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import statistics
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["Case", "Comparison", "compare", "median_interval", "pin_to_one_processor", "run"]
+
+_QUIET = [
+    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+    (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+    (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command to be timed.
+
+    Args:
+        name: Its name in the report.
+        argv: The command; `argv[0]` is a path.
+        environ: Its whole environment.
+        status: The exit status that it must have: a command that fails fast is not a fast command.
+    """
+
+    name: str
+    argv: Sequence[str]
+    environ: Mapping[str, str]
+    status: int = 0
+
+
+@dataclass
+class Comparison:
+    """The times of a case and of the baseline runs paired with it, in milliseconds."""
+
+    baseline: list[float] = field(default_factory=list)
+    case: list[float] = field(default_factory=list)
+
+    @property
+    def differences(self) -> list[float]:
+        """What the case adds, pair by pair."""
+        return [case - baseline for case, baseline in zip(self.case, self.baseline, strict=True)]
+
+    @property
+    def added(self) -> float:
+        """Median of the pairwise differences."""
+        return statistics.median(self.differences)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Distribution-free 95 % interval of `added`."""
+        return median_interval(self.differences)
+
+    @property
+    def ratio(self) -> float:
+        """Median of the pairwise ratios."""
+        return statistics.median(case / baseline for case, baseline in zip(self.case, self.baseline, strict=True))
+
+
+def run(case: Case) -> float:
+    """Run it once; milliseconds from spawn to reaped.
+
+    Raises:
+        RuntimeError: It ended with another status than the case expects.
+    """
+    argv, environ = list(case.argv), dict(case.environ)
+    started = time.perf_counter_ns()
+    pid = os.posix_spawn(argv[0], argv, environ, file_actions=_QUIET)
+    _, status = os.waitpid(pid, 0)
+    ended = time.perf_counter_ns()
+    if os.waitstatus_to_exitcode(status) != case.status:
+        raise RuntimeError(
+            f"{case.name}: exit {os.waitstatus_to_exitcode(status)}, not {case.status}: {' '.join(argv)}"
+        )
+    return (ended - started) / 1e6
+
+
+def compare(
+    baseline: Case,
+    cases: Sequence[Case],
+    *,
+    pairs: int,
+    seed: int = 20,
+    prepare: Callable[[], None] | None = None,
+) -> dict[str, Comparison]:
+    """Measure each case `pairs` times, each time next to a fresh run of `baseline`.
+
+    Args:
+        baseline: What the cases are compared with. Put it into `cases` too, under another name, for the A/A row.
+        cases: Shuffled anew in each round.
+        pairs: Rounds.
+        seed: Of the order.
+        prepare: Called before each run, outside the time taken.
+    """
+    order = random.Random(seed)
+    results = {case.name: Comparison() for case in cases}
+    for case in [baseline, *cases]:  # page cache and .pyc files
+        if prepare:
+            prepare()
+        run(case)
+    for _ in range(pairs):
+        for case in order.sample(cases, len(cases)):
+            pair = [(baseline, results[case.name].baseline), (case, results[case.name].case)]
+            order.shuffle(pair)
+            for which, times in pair:
+                if prepare:
+                    prepare()
+                times.append(run(which))
+    return results
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Distribution-free 95 % interval of the median (order statistics, normal approximation of the binomial)."""
+    ordered = sorted(values)
+    n = len(ordered)
+    half = 1.96 * math.sqrt(n) / 2
+    low = max(0, math.floor((n - 1) / 2 - half))
+    high = min(n - 1, math.ceil((n - 1) / 2 + half))
+    return ordered[low], ordered[high]
+
+
+def pin_to_one_processor() -> None:
+    """Keep this process and what it starts on one processor, so that no pair is split over two."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})

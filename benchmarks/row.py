@@ -1,0 +1,67 @@
+"""One measured line of the report, and how a group of measurements hands it over: JSON lines on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+
+__all__ = ["Row", "emit", "parse"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measurement and its verdict.
+
+    Args:
+        name: What was measured, in a few words.
+        unit: "ms", "us", "ns", "MB", "modules", "s", …: of `ours`, `baseline` and the bar.
+        ours: Our median.
+        baseline: The median of what it is compared with; None where there is nothing to compare with.
+        bar: The promise, as the report prints it ("at most +0.25 ms"); empty where the row only informs.
+        met: Whether the bar is met; None where there is none.
+        against: What the baseline is ("bare Python").
+        added: The median of the pairwise differences. With pairs it is the figure to quote; it may differ a little
+            from `ours - baseline`.
+        interval: Distribution-free 95 % interval of `added`.
+        pairs: How many pairs (or runs) were measured.
+        note: Anything that a reader must know to read the row.
+    """
+
+    name: str
+    unit: str
+    ours: float
+    baseline: float | None = None
+    bar: str = ""
+    met: bool | None = None
+    against: str = ""
+    added: float | None = None
+    interval: tuple[float, float] | None = None
+    pairs: int = 0
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """Ours as a multiple of the baseline."""
+        return self.ours / self.baseline if self.baseline else None
+
+    @property
+    def verdict(self) -> str:
+        """Whether the bar is met: "ok", "MISSED", or nothing where there is no bar."""
+        return "" if self.met is None else "ok" if self.met else "MISSED"
+
+
+def emit(row: Row) -> None:
+    """Hand one row to the report."""
+    line = {**asdict(row), "ratio": row.ratio, "verdict": row.verdict}
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def parse(line: str) -> Row:
+    """Read what `emit` wrote."""
+    fields = json.loads(line)
+    del fields["ratio"], fields["verdict"]
+    if fields["interval"] is not None:
+        fields["interval"] = tuple(fields["interval"])
+    return Row(**fields)
