@@ -23,12 +23,20 @@ class Messages:
         threshold: "debug" (`-v`), "info" (default), "warning" (`-q`).
         log_format: "text" or "json" (one object a line: level, message, and the fields of the message).
         stream: Where the lines go; stderr at the time of the call if None.
+        program: What each line begins with.
     """
 
-    def __init__(self, threshold: str = "info", log_format: LogFormat = "text", stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        threshold: str = "info",
+        log_format: LogFormat = "text",
+        stream: TextIO | None = None,
+        program: str = "nemotron-exec",
+    ) -> None:
         self.threshold = threshold
         self.log_format = log_format
         self._stream = stream
+        self._program = program
 
     @property
     def verbose(self) -> bool:
@@ -65,7 +73,7 @@ class Messages:
             line = json.dumps({"level": level, "message": text, **fields}, default=str)
         else:
             label = "" if level in ("info", "debug") else f"{level}: "
-            line = f"nemotron-exec: {label}" + text.replace("\n", "\n  ")
+            line = f"{self._program}: {label}" + text.replace("\n", "\n  ")
         stream = self._stream or sys.stderr
         try:
             # One write a line, so that the lines of many ranks sharing one stderr do not interleave.

@@ -1,0 +1,109 @@
+"""The lineage as one HTML page that needs nothing but a browser: no network, no server, no other file.
+
+Positions are computed here, in time that grows with the edges; the page draws, searches and shows details. What the
+store says is data on it: it lies in a JSON block, reaches the document as text only, and the page's policy allows no
+script but the page's own, by its hash.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import importlib.resources
+import json
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nemotron_exec.lineage_graph import Graph
+
+__all__ = ["positions", "to_html"]
+
+COLUMN = 260  # pixels from one box's left edge to that of the next column
+ROW = 64
+MAX_ROWS = 40  # a layer with more boxes than that goes on in the next column
+
+
+def to_html(graph: Graph, title: str) -> str:
+    """The page.
+
+    Args:
+        graph: What to draw.
+        title: Shown above and in the browser's tab.
+    """
+    place = positions(graph)
+    data = {
+        "nodes": [{**node.to_json(), "x": place[key][0], "y": place[key][1]} for key, node in graph.nodes.items()],
+        "edges": [[parent, key] for key, parents in graph.parents.items() for parent in parents],
+    }
+    # In a script element only `</` and `<!--` could end or change it.
+    block = (
+        json.dumps(data, default=str).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    )
+    files = importlib.resources.files("nemotron_exec") / "page"
+    script = files.joinpath("page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = files.joinpath("page.html").read_text(encoding="utf-8")
+    for mark, text in (
+        ("@TITLE@", html.escape(title).replace("@", "&#64;")),
+        ("@HASH@", digest),
+        ("@STYLE@", files.joinpath("page.css").read_text(encoding="utf-8")),
+        ("@SCRIPT@", script),
+    ):
+        page = page.replace(mark, text)
+    before, _, after = page.partition("@DATA@")
+    return before + block + after
+
+
+def positions(graph: Graph) -> dict[str, tuple[int, int]]:
+    """Left upper corner of each node's box, in pixels: what it was made from stands to its left."""
+    place: dict[str, tuple[int, int]] = {}
+    column = 0
+    for layer in _ordered(graph):
+        for index, key in enumerate(layer):
+            place[key] = ((column + index // MAX_ROWS) * COLUMN, index % MAX_ROWS * ROW)
+        column += (len(layer) + MAX_ROWS - 1) // MAX_ROWS
+    return place
+
+
+def _ordered(graph: Graph) -> list[list[str]]:
+    """The layers, each ordered so that few edges cross: by the mean place of the neighbours, from both sides."""
+    layers = _layers(graph)
+    children = graph.children()
+    row: dict[str, float] = {}
+    for layer in layers:
+        row.update((key, index) for index, key in enumerate(layer))
+    forward: tuple[list[list[str]], Mapping[str, object]] = (layers, graph.parents)
+    backward: tuple[list[list[str]], Mapping[str, object]] = (layers[::-1], children)
+    for sweep, neighbours in (forward, backward, forward):
+        for layer in sweep:
+            # Sorting is stable: versions of one name stay in their order.
+            layer.sort(key=lambda key: _mean(row, neighbours.get(key, ()), row[key]))  # type: ignore[arg-type]
+            row.update((key, index) for index, key in enumerate(layer))
+    return layers
+
+
+def _mean(row: Mapping[str, float], neighbours: tuple[str, ...], own: float) -> float:
+    return sum(row[key] for key in neighbours) / len(neighbours) if neighbours else own
+
+
+def _layers(graph: Graph) -> list[list[str]]:
+    """By longest path from a source. The edges of a cycle, which only a hand could have written, do not count."""
+    children = graph.children()
+    left = {key: len(graph.parents.get(key, ())) for key in graph.nodes}
+    depth = dict.fromkeys(graph.nodes, 0)
+    queue = deque(key for key, count in left.items() if count == 0)
+    while queue:
+        key = queue.popleft()
+        for child in children[key]:
+            depth[child] = max(depth[child], depth[key] + 1)
+            left[child] -= 1
+            if left[child] == 0:
+                queue.append(child)
+    layers: list[list[str]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
+    for key in graph.nodes:
+        layers[depth[key]].append(key)
+    return [layer for layer in layers if layer]
