@@ -7,12 +7,16 @@ SPEC is a JSON object; see `main` for its keys.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
+import shlex
+import signal
+import socket
 import sys
 import time
 
-from nemotron_exec.command import Command
+from nemotron_exec.command import read
 from nemotron_exec.errors import LaunchError, TemporaryError
 from nemotron_exec.job import ProcessIdentity, identify
 from nemotron_exec.message import Messages
@@ -25,8 +29,8 @@ QUICK = Timing(
     lease=1.2,
     heartbeat=0.3,
     retry=0.3,
-    head_start=0.3,
-    unshared=3.0,
+    head_start=1.0,
+    unshared=20.0,
     error_life=60.0,
     settle=0.4,
     progress=0.05,
@@ -36,10 +40,71 @@ QUICK = Timing(
 )
 
 
+def be_on_another_host(name: str) -> None:
+    """Launchers of one host see each other's processes; those of two hosts have only the directory in common."""
+    socket.gethostname = lambda: name
+
+
+def see_late(seconds: float, inside: str) -> None:
+    """Let this process see directories as they were some seconds ago: files that are younger are missing.
+
+    As an NFS client does that trusts what it has read of a directory. What it creates itself it sees, and exclusive
+    creation and link() ask the server.
+    """
+    open_, listdir, mine = os.open, os.listdir, set()
+
+    def hidden(path):
+        try:
+            return path not in mine and time.time() - os.lstat(path).st_ctime < seconds
+        except OSError:
+            return False
+
+    def late_open(path, flags, *rest, **more):
+        path = os.fspath(path)
+        if path.startswith(inside):
+            if flags & os.O_CREAT:
+                mine.add(path)
+            elif not os.path.isdir(path) and os.path.basename(path) != "lease" and hidden(path):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return open_(path, flags, *rest, **more)
+
+    def late_listdir(path="."):
+        names = listdir(path)
+        return [name for name in names if not (str(path).startswith(inside) and hidden(os.path.join(path, name)))]
+
+    os.open, os.listdir = late_open, late_listdir
+
+
+def refuse_links(number: int) -> None:
+    def refuse(source, target, **_more):
+        raise OSError(number, os.strerror(number), source)
+
+    os.link = refuse
+
+
+def count_opens(inside: str) -> list[int]:
+    open_, count = os.open, [0]
+
+    def counting(path, *rest, **more):
+        count[0] += os.fspath(path).startswith(inside)
+        return open_(path, *rest, **more)
+
+    os.open = counting
+    return count
+
+
 def main() -> int:
     spec = json.loads(sys.argv[1])
+    if "host" in spec:
+        be_on_another_host(spec["host"])
+    if "late" in spec:
+        see_late(spec["late"], spec["state"])
+    if "refuse_links" in spec:
+        refuse_links(spec["refuse_links"])
+    opens = count_opens(spec["state"])
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     environ = spec.get("environ", {})
-    command = Command(("python", "train.py"), None, 1, (), ())
+    command = read(shlex.split(spec.get("command", "python train.py")))
     here = place(environ, command)
     messages = Messages(spec.get("threshold", "info"))
     timing = dataclasses.replace(QUICK, **spec.get("timing", {}))
@@ -71,6 +136,8 @@ def main() -> int:
             environ, command, here, explicit=spec.get("job"), nemo_run=None, process=ProcessIdentity.current()
         )
         state = state_directory(spec["state"], environ, here, messages=Messages("error"))
+        if "local" in spec:
+            state = dataclasses.replace(state, local=spec["local"])
         agreement = agree(
             here,
             job,
@@ -98,6 +165,7 @@ def main() -> int:
                 "reused": agreement.reused,
                 "threads": len(os.listdir("/proc/self/task")),
                 "filelock": "filelock" in sys.modules,
+                "opens": opens[0],
                 "at": time.monotonic(),
             }
         )

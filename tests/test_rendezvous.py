@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
+import signal
+import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,24 +18,44 @@ import pytest
 DRIVER = Path(__file__).with_name("agree_driver.py")
 
 
+def slurm(index: int, count: int, **more: str) -> dict[str, str]:
+    """The environment of one task on each of `count` nodes."""
+    return {
+        "SLURM_JOB_ID": "7",
+        "SLURM_STEP_ID": "0",
+        "SLURM_PROCID": str(index),
+        "SLURM_NTASKS": str(count),
+        "SLURM_NODEID": str(index),
+        "SLURM_NNODES": str(count),
+        **more,
+    }
+
+
+def worker(index: int, nodes: int, per_node: int) -> dict[str, str]:
+    """The environment of a torchrun worker."""
+    return {
+        "TORCHELASTIC_RUN_ID": "none",
+        "RANK": str(index),
+        "WORLD_SIZE": str(nodes * per_node),
+        "LOCAL_RANK": str(index % per_node),
+        "LOCAL_WORLD_SIZE": str(per_node),
+        "GROUP_RANK": str(index // per_node),
+        "GROUP_WORLD_SIZE": str(nodes),
+    }
+
+
 class Launchers:
-    """Starts launchers of one Slurm job on as many simulated nodes."""
+    """Starts launchers of one job on as many simulated nodes."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.state = directory / "state"
+        self.log = directory / "resolved"
         self.started: list[subprocess.Popen[str]] = []
 
     def start(self, index: int, count: int, environ: dict[str, str] | None = None, **spec) -> subprocess.Popen[str]:
-        if environ is None:
-            environ = {
-                "SLURM_JOB_ID": "7",
-                "SLURM_STEP_ID": "0",
-                "SLURM_PROCID": str(index),
-                "SLURM_NTASKS": str(count),
-                "SLURM_NODEID": str(index),
-                "SLURM_NNODES": str(count),
-            }
-        spec = {"state": str(self.directory / "state"), "log": str(self.log), "environ": environ, **spec}
+        environ = slurm(index, count) if environ is None else environ
+        spec = {"state": str(self.state), "log": str(self.log), "environ": environ, **spec}
         process = subprocess.Popen(
             [sys.executable, str(DRIVER), json.dumps(spec)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -40,18 +66,44 @@ class Launchers:
         return [self.result(process) for process in [self.start(index, count, **spec) for index in range(count)]]
 
     @property
-    def log(self) -> Path:
-        return self.directory / "resolved"
-
-    @property
     def resolvers(self) -> list[int]:
         """Process ids of those that resolved, in order."""
         return [int(line.split()[0]) for line in self.log.read_text().splitlines()] if self.log.exists() else []
+
+    def leader(self) -> subprocess.Popen[str]:
+        """Whoever has begun to resolve first."""
+        pid = eventually(lambda: self.resolvers[0] if self.resolvers else None)
+        return next(process for process in self.started if process.pid == pid)
+
+    def others(self, than: subprocess.Popen[str]) -> list[dict]:
+        """The results of all others."""
+        return [self.result(process) for process in self.started if process is not than]
+
+    @property
+    def meeting(self) -> Path:
+        [found] = self.state.glob("nemotron-exec-*/jobs/*/k")
+        return found
+
+    def unfinished(self) -> list[str]:
+        """Files that are no part of a finished meeting."""
+        keep = ("answer.", "files.", "nodes")
+        found = [str(path) for path in self.meeting.iterdir() if not path.name.startswith(keep)]
+        published = {json.loads(path.read_text())["files"] for path in self.meeting.glob("answer.*.json")}
+        found += [str(path) for path in self.meeting.glob("files.*") if path.name not in published]
+        return found + [str(path) for path in self.meeting.rglob("*.tmp")]
 
     @staticmethod
     def result(process: subprocess.Popen[str], timeout: float = 100) -> dict:
         out, err = process.communicate(timeout=timeout)
         return {"code": process.returncode, "stderr": err, **(json.loads(out) if out.strip() else {})}
+
+
+def eventually(condition, seconds: float = 60.0):
+    until = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.01)
+    return value
 
 
 @pytest.fixture
@@ -64,12 +116,22 @@ def launchers(tmp_path):
         process.communicate()
 
 
+def agreed(results: list[dict]) -> dict:
+    """The one answer of all."""
+    assert {result["code"] for result in results} == {0}, {result.get("error", result["stderr"]) for result in results}
+    answers = [result["answer"] for result in results]
+    assert all(answer == answers[0] for answer in answers)
+    assert {result["config"] for result in results} == {"half: done\n"}
+    return answers[0]
+
+
+# -- one answer -------------------------------------------------------------------------------------------------------
+
+
 def test_two_nodes_on_one_directory_resolve_once(launchers):
     results = launchers.run(2, work=0.5)
 
-    assert [result["code"] for result in results] == [0, 0]
-    assert results[0]["answer"] == results[1]["answer"]
-    assert launchers.resolvers == [results[0]["answer"]["made_by"]]
+    assert launchers.resolvers == [agreed(results)["made_by"]]
     assert [result["led"] for result in results] == [True, False]
 
 
@@ -83,3 +145,483 @@ def test_a_single_launcher_waits_for_nobody_and_loads_no_filelock(launchers):
 
 def test_no_thread_is_left_when_the_agreement_is_there(launchers):
     assert [result["threads"] for result in launchers.run(3, work=0.2)] == [1, 1, 1]
+
+
+def test_sixty_four_launchers_get_one_answer(launchers):
+    results = launchers.run(64, work=1.0)
+
+    assert launchers.resolvers == [agreed(results)["made_by"]]
+    assert launchers.unfinished() == []
+
+
+def test_workers_of_one_node_hand_the_answer_on_among_themselves(launchers, tmp_path):
+    processes = []
+    for index in range(8):
+        local = tmp_path / f"node{index // 4}"
+        local.mkdir(exist_ok=True)
+        processes.append(
+            launchers.start(index, 8, worker(index, 2, 4), job="j", local=str(local), work=2.0, timing={"retry": 5.0})
+        )
+    results = [launchers.result(process) for process in processes]
+
+    assert launchers.resolvers == [agreed(results)["made_by"]]
+    delegate, siblings = results[4], results[5:]
+    assert max(sibling["opens"] for sibling in siblings) < delegate["opens"]
+
+
+def test_launchers_of_unknown_rank_let_the_first_lead(launchers):
+    command = "torchrun --nnodes 1:4 --rdzv-backend c10d --rdzv-endpoint h:1 train.py"
+    processes = [
+        launchers.start(index, 3, {}, command=command, job="elastic", host=f"host{index}", work=0.5)
+        for index in range(3)
+    ]
+    first = agreed([launchers.result(process) for process in processes])
+    late = launchers.result(launchers.start(3, 4, {}, command=command, job="elastic", host="host3"))
+
+    assert launchers.resolvers == [first["made_by"]]
+    assert late["answer"] == first
+    assert late["reused"] is True
+
+
+# -- leaders that die, stop, fail or hang -----------------------------------------------------------------------------
+
+
+def test_another_takes_over_when_the_leader_is_killed(launchers):
+    for index in range(4):
+        launchers.start(index, 4, work=1.5)
+    leader = launchers.leader()
+    leader.kill()
+
+    answer = agreed(launchers.others(leader))
+
+    assert answer["made_by"] == launchers.resolvers[-1] != leader.pid
+    assert launchers.unfinished() == []
+
+
+def test_a_leader_on_a_lost_node_is_replaced_when_its_heartbeat_stops(launchers):
+    for index in range(3):
+        launchers.start(index, 3, work=1.0, host=f"host{index}")
+    leader = launchers.leader()
+    leader.kill()
+
+    answer = agreed(launchers.others(leader))
+
+    assert len(launchers.resolvers) == 2
+    assert answer["made_by"] == launchers.resolvers[-1] != leader.pid
+
+
+def test_a_leader_that_was_stopped_adopts_the_answer_of_its_successor(launchers):
+    for index in range(3):
+        launchers.start(index, 3, work=1.0, steps=10, host=f"host{index}")
+    leader = launchers.leader()
+    leader.send_signal(signal.SIGSTOP)
+    others = launchers.others(leader)
+    leader.send_signal(signal.SIGCONT)
+
+    answer = agreed([launchers.result(leader), *others])
+
+    assert answer["made_by"] != leader.pid
+    assert launchers.unfinished() == []
+
+
+def test_a_leader_that_was_stopped_and_then_fails_does_not_spoil_its_successors_answer(launchers):
+    first = launchers.start(0, 3, work=1.0, fail=125, host="host0")
+    assert launchers.leader() is first
+    first.send_signal(signal.SIGSTOP)
+    others = [launchers.start(index, 3, work=3.0, host=f"host{index}") for index in (1, 2)]
+    eventually(lambda: len(launchers.resolvers) == 2)
+    first.send_signal(signal.SIGCONT)
+
+    agreed([launchers.result(process) for process in [first, *others]])
+
+
+@pytest.mark.parametrize("code", [75, 125])
+def test_waiters_fail_at_once_with_the_leaders_error(launchers, code):
+    results = launchers.run(5, fail=code, work=0.3, timeout=3600.0)
+
+    assert {result["code"] for result in results} == {code}
+    [error] = {result["error"] for result in results}
+    assert error.startswith("a reference to be found: nothing, says launcher")
+    assert len(launchers.resolvers) == 1
+    assert launchers.unfinished() == []
+
+
+def test_a_bug_in_the_leader_is_everybodys_error(launchers):
+    results = launchers.run(3, crash=True, timeout=3600.0)
+
+    assert {result["code"] for result in results} == {125}
+    assert all("ZeroDivisionError: a bug" in result["error"] for result in results)
+    assert not any("Traceback" in result["stderr"] for result in results)
+
+
+def test_a_leader_without_progress_is_everybodys_error(launchers):
+    results = launchers.run(3, hang=True, stall=1.0, timeout=3600.0)
+
+    assert {result["code"] for result in results} == {75}
+    assert len({result["error"] for result in results}) == 1
+    assert "--stall" in results[0]["error"]
+
+
+def test_a_leader_that_makes_progress_for_ever_ends_with_the_timeout(launchers):
+    results = launchers.run(2, work=3600.0, steps=36000, timeout=2.0)
+
+    assert {result["code"] for result in results} == {75}
+    assert len({result["error"] for result in results}) == 1
+    assert "--timeout" in results[0]["error"]
+
+
+def test_a_terminated_leader_leaves_nothing_and_is_replaced(launchers):
+    for index in range(3):
+        launchers.start(index, 3, work=2.0, host=f"host{index}")
+    leader = launchers.leader()
+    leader.terminate()
+
+    assert launchers.result(leader)["code"] == 128 + signal.SIGTERM
+    agreed(launchers.others(leader))
+    assert launchers.unfinished() == []
+
+
+def test_launcher_0_that_never_appears_is_not_waited_for(launchers):
+    processes = [launchers.start(index, 3, work=0.2) for index in (1, 2)]
+    answer = agreed([launchers.result(process) for process in processes])
+    late = launchers.result(launchers.start(0, 3))
+
+    assert late["answer"] == answer
+    assert len(launchers.resolvers) == 1
+
+
+# -- directories that are not shared ----------------------------------------------------------------------------------
+
+
+def test_a_directory_that_only_looks_shared_is_noticed(launchers, tmp_path):
+    leader = launchers.start(0, 2, work=0.1)
+    other = launchers.start(1, 2, state=str(tmp_path / "elsewhere"), timing={"unshared": 2.0})
+    result = launchers.result(other)
+
+    assert launchers.result(leader)["code"] == 0
+    assert result["code"] == 75
+    assert "is not shared" in result["error"]
+    assert str(tmp_path / "elsewhere") in result["error"]
+    assert "--rendezvous c10d" in result["error"]
+
+
+def test_several_nodes_without_a_common_identity_are_an_error_at_once(launchers):
+    command = "torchrun --nnodes 2 --node-rank 0 train.py"
+    result = launchers.result(launchers.start(0, 2, {}, command=command))
+
+    assert result["code"] == 125
+    assert "--job-id" in result["error"]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_hard_links_is_named_before_anything_is_resolved(launchers, number):
+    result = launchers.result(launchers.start(0, 2, refuse_links=number))
+
+    assert result["code"] == 125
+    assert "hard links" in result["error"]
+    assert "--rendezvous c10d" in result["error"]
+    assert launchers.resolvers == []
+
+
+def test_a_full_disk_is_a_temporary_error(launchers):
+    result = launchers.result(launchers.start(0, 2, refuse_links=errno.ENOSPC))
+
+    assert result["code"] == 75
+    assert "no space left" in result["error"]
+
+
+def test_a_view_of_the_directory_that_is_three_seconds_old_only_delays(launchers):
+    late = {"late": 3.0, "timing": {"unshared": 30.0, "settle": 6.0}}
+    processes = [launchers.start(0, 3, work=0.5), *(launchers.start(index, 3, **late) for index in (1, 2))]
+
+    agreed([launchers.result(process) for process in processes])
+
+
+# -- restarts and other lives -----------------------------------------------------------------------------------------
+
+
+def test_a_requeued_job_keeps_its_answer(launchers):
+    first = agreed(launchers.run(2))
+    again = [
+        launchers.start(index, 2, slurm(index, 2, SLURM_RESTART_COUNT="1"), value="v2", host="another")
+        for index in range(2)
+    ]
+    results = [launchers.result(process) for process in again]
+
+    assert agreed(results) == first
+    assert [result["reused"] for result in results] == [True, True]
+
+
+def test_refresh_after_a_requeue_asks_again_once(launchers):
+    agreed(launchers.run(2))
+    environ = [slurm(index, 2, SLURM_RESTART_COUNT="1") for index in range(2)]
+    again = [launchers.start(index, 2, environ[index], value="v2", refresh=True) for index in range(2)]
+
+    assert agreed([launchers.result(process) for process in again])["value"] == "v2"
+    assert len(launchers.resolvers) == 2
+
+
+def test_refresh_concerns_no_launcher_that_arrives_late(launchers):
+    first = agreed(launchers.run(2, refresh=True))
+    late = launchers.result(launchers.start(5, 2, slurm(5, 6), refresh=True))
+
+    assert late["answer"] == first
+
+
+def test_a_requeued_job_does_not_inherit_an_error(launchers):
+    assert launchers.result(launchers.start(0, 1, slurm(0, 2), fail=75, timing={"head_start": 0.0}))["code"] == 75
+    again = [launchers.start(index, 2, slurm(index, 2, SLURM_RESTART_COUNT="1")) for index in range(2)]
+
+    agreed([launchers.result(process) for process in again])
+
+
+def test_a_job_started_again_under_its_own_id_does_not_inherit_an_error(launchers):
+    assert {result["code"] for result in launchers.run(2, job="mine", fail=75)} == {75}
+
+    assert agreed(launchers.run(2, job="mine"))["value"] == "v1"
+
+
+def test_a_job_id_that_is_given_out_again_begins_anew(launchers):
+    def start(when: str, value: str):
+        return [
+            launchers.start(index, 2, slurm(index, 2, SLURM_JOB_START_TIME=when), value=value) for index in range(2)
+        ]
+
+    yesterday = agreed([launchers.result(process) for process in start("1773000000", "v1")])
+    today = agreed([launchers.result(process) for process in start("1773086400", "v2")])
+    assert (yesterday["value"], today["value"]) == ("v1", "v2")
+
+    requeued = [
+        launchers.start(
+            index, 2, slurm(index, 2, SLURM_JOB_START_TIME="1773090000", SLURM_RESTART_COUNT="1"), value="v3"
+        )
+        for index in range(2)
+    ]
+    assert agreed([launchers.result(process) for process in requeued])["value"] == "v2"
+
+
+def test_a_worker_that_torchrun_restarts_keeps_its_answer(launchers):
+    def start(restart: str, value: str):
+        return [
+            launchers.start(index, 2, {**worker(index, 1, 2), "TORCHELASTIC_RESTART_COUNT": restart}, value=value)
+            for index in range(2)
+        ]
+
+    first = agreed([launchers.result(process) for process in start("0", "v1")])
+
+    assert agreed([launchers.result(process) for process in start("1", "v2")]) == first
+
+
+def test_a_hot_spare_of_ft_launcher_adopts_what_its_array_has_agreed_on(launchers):
+    def environ(task: int) -> dict[str, str]:
+        array = {"SLURM_ARRAY_JOB_ID": "40", "SLURM_ARRAY_TASK_ID": str(task), "SLURM_JOB_START_TIME": str(1000 + task)}
+        return {**slurm(0, 1), "SLURM_JOB_ID": str(41 + task), **array}
+
+    command = "ft_launcher --nnodes 2:3 train.py"
+    processes = [launchers.start(0, 1, environ(task), command=command) for task in range(2)]
+    first = agreed([launchers.result(process) for process in processes])
+    spare = launchers.result(launchers.start(0, 1, environ(2), command=command, value="v2"))
+
+    assert spare["answer"] == first
+
+
+def test_tasks_of_an_array_are_jobs_of_their_own(launchers):
+    values = [
+        launchers.result(
+            launchers.start(
+                0,
+                1,
+                {
+                    **slurm(0, 1),
+                    "SLURM_JOB_ID": str(41 + task),
+                    "SLURM_ARRAY_JOB_ID": "40",
+                    "SLURM_ARRAY_TASK_ID": str(task),
+                },
+                value=f"v{task}",
+            )
+        )["answer"]["value"]
+        for task in range(2)
+    ]
+
+    assert values == ["v0", "v1"]
+
+
+def test_two_steps_of_one_job_with_different_configs_do_not_meet(launchers):
+    processes = [
+        launchers.start(index, 2, slurm(index, 2, SLURM_STEP_ID=step), key=f"config{step}", value=f"v{step}", work=0.5)
+        for step in ("1", "2")
+        for index in range(2)
+    ]
+    results = [launchers.result(process) for process in processes]
+
+    assert agreed(results[:2])["value"] == "v1"
+    assert agreed(results[2:])["value"] == "v2"
+
+
+def test_two_configs_in_one_step_do_not_meet(launchers):
+    processes = [
+        launchers.start(index, 2, key=key, value=key, work=0.5) for key in ("one", "two") for index in range(2)
+    ]
+    results = [launchers.result(process) for process in processes]
+
+    assert agreed(results[:2])["value"] == "one"
+    assert agreed(results[2:])["value"] == "two"
+
+
+def test_two_jobs_of_one_name_do_not_meet(launchers):
+    processes = [
+        launchers.start(
+            index, 2, {**slurm(index, 2), "SLURM_JOB_ID": job, "SLURM_JOB_NAME": "pretrain"}, value=job, work=0.3
+        )
+        for job in ("8", "9")
+        for index in range(2)
+    ]
+    results = [launchers.result(process) for process in processes]
+
+    assert [agreed(results[:2])["value"], agreed(results[2:])["value"]] == ["8", "9"]
+
+
+def test_an_elastic_job_that_grows_and_shrinks_keeps_its_answer(launchers):
+    environ = [{**slurm(index, 2), "SLURM_NTASKS": "2"} for index in range(2)]
+    first = agreed([launchers.result(launchers.start(index, 2, environ[index])) for index in range(2)])
+    grown = agreed([launchers.result(process) for process in [launchers.start(index, 4) for index in range(2, 4)]])
+    alone = launchers.result(launchers.start(0, 1, slurm(0, 1), value="v2"))
+
+    assert first == grown == alone["answer"]
+
+
+# -- hostile directories ----------------------------------------------------------------------------------------------
+
+
+def plant(path: Path, kind: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to("/etc/passwd")
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "giant":
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    elif kind == "truncated":
+        path.write_text('{"schema": 1, "job": "slurm-7.0", "conten')
+    elif kind == "other":
+        path.write_text('{"schema": 1, "job": "slurm-8.0", "key": "k", "round": 1}')
+    elif kind == "deep":
+        path.write_text("[" * 200_000)
+    elif kind == "binary":
+        path.write_bytes(os.urandom(4096))
+    elif kind == "list":
+        path.write_text("[]")
+
+
+def private_directories(*paths: Path) -> None:
+    for path in paths:
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o700)
+
+
+@pytest.fixture
+def meeting(launchers):
+    # What the launchers would make themselves, so that something can lie there before they come.
+    with contextlib.suppress(KeyError):
+        agreed(launchers.run(1, key="other"))
+    [job] = launchers.state.glob("nemotron-exec-*/jobs/*")
+    private_directories(job / "k", job / "k" / "nodes")
+    launchers.log.unlink()
+    return job / "k"
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "directory", "giant", "truncated", "other", "deep", "binary", "list"])
+def test_what_is_no_answer_is_passed_over_with_one_line(launchers, meeting, kind):
+    plant(meeting / "answer.1.json", kind)
+
+    results = launchers.run(2, work=0.3)
+
+    assert launchers.resolvers == [agreed(results)["made_by"]]
+    for result in results:
+        assert result["stderr"].count("ignoring") == 1
+
+
+def test_an_answer_of_a_later_version_is_refused(launchers, meeting):
+    (meeting / "answer.1.json").write_text('{"schema": 99}')
+    result = launchers.run(1)[0]
+
+    assert result["code"] == 125
+    assert "later version" in result["error"]
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "truncated", "binary", "list"])
+def test_a_lease_that_is_none_is_replaced(launchers, meeting, kind):
+    plant(meeting / "lease", kind)
+    os.utime(meeting / "lease", (0, 0), follow_symlinks=False)
+
+    agreed(launchers.run(2))
+
+
+def test_a_directory_in_place_of_the_lease_is_an_error(launchers, meeting):
+    (meeting / "lease").mkdir()
+    results = launchers.run(2, timeout=3.0)
+
+    assert all(result["code"] in (75, 125) for result in results)
+    assert all(str(meeting) in result["error"] for result in results)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "giant", "truncated", "deep", "binary", "list"])
+def test_progress_that_is_none_only_says_less(launchers, meeting, kind):
+    process = launchers.start(1, 2, timeout=8.0, timing={"unshared": 60.0})
+    eventually(lambda: list((meeting / "nodes").iterdir()))
+    plant(meeting / "progress.json", kind)
+
+    assert launchers.result(launchers.start(0, 2, work=1.0))["code"] == 0
+    assert launchers.result(process)["code"] == 0
+
+
+@pytest.mark.parametrize("name", ["jobs", "nodes"])
+def test_a_link_in_place_of_a_directory_of_ours_is_refused(launchers, meeting, tmp_path, name):
+    target = tmp_path / "target"
+    target.mkdir(mode=0o700)
+    path = {"jobs": meeting.parent.parent, "nodes": meeting / "nodes"}[name]
+    path.rename(tmp_path / "away")
+    path.symlink_to(target)
+
+    result = launchers.run(1)[0]
+
+    assert result["code"] == 125
+    assert "a symbolic link" in result["error"]
+    assert list(target.iterdir()) == []
+
+
+def test_nothing_that_we_write_can_be_read_by_others(launchers):
+    agreed(launchers.run(2))
+
+    for path in launchers.state.glob("nemotron-exec-*/**/*"):
+        assert not stat.S_IMODE(path.stat().st_mode) & 0o077 or path.name == "cfg.yaml", path
+
+
+# -- people -----------------------------------------------------------------------------------------------------------
+
+
+def test_waiters_say_who_leads_what_it_does_and_for_how_long(launchers):
+    leader = launchers.start(0, 2, work=3.0, steps=30)
+    assert launchers.leader() is leader
+    waiter = launchers.result(launchers.start(1, 2))
+
+    assert launchers.result(leader)["code"] == 0
+    line = next(line for line in waiter["stderr"].splitlines() if " B of 1 kB" in line)
+    assert "waiting for" in line
+    assert "launcher 0 on" in line
+    assert f"(pid {leader.pid})" in line
+    assert "data" in line
+
+
+def test_one_launcher_of_a_node_speaks_for_it(launchers, tmp_path):
+    processes = [
+        launchers.start(index, 4, worker(index, 2, 2), job="j", local=str(tmp_path), work=1.5) for index in range(4)
+    ]
+    results = [launchers.result(process) for process in processes]
+
+    agreed(results)
+    assert "waiting for" in results[2]["stderr"]
+    assert "waiting for" not in results[3]["stderr"]

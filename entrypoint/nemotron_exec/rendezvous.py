@@ -29,9 +29,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nemotron_exec import answer as answers
-from nemotron_exec import polling, private
+from nemotron_exec import polling, private, retention
 from nemotron_exec.answer import Answer, Failure
 from nemotron_exec.errors import LaunchError, TemporaryError
+from nemotron_exec.relay import Relay
 from nemotron_exec.timing import Timing
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class _Meeting:
     ) -> None:
         self.place, self.job, self.key, self.refresh = place, job, key, refresh
         self.messages, self.timing = messages, timing
-        self.durable = state.shared
+        self.state, self.durable = state, state.shared
         wanted = f"to meet the other launchers of this job in {state.path}"
         self.owner = state.owner
         path = state.path
@@ -183,6 +184,7 @@ class _Meeting:
         self.nonce = secrets.token_hex(8)
         self.began = time.monotonic()
         self._offset = 0.0
+        self.relay: Relay | None = None
         self.round = 0
         self._signed_in = False
 
@@ -196,6 +198,7 @@ class _Meeting:
         try:
             content = produce(lead)
             if self.publish(self.success(content, lead), durable=self.durable):
+                retention.clean(self.state, keep=self.job.directory, now=self.now())
                 return Agreement(content, True, False, self.name, lead.directory if lead.used else None)
         except BaseException:
             self.discard(lead)
@@ -211,6 +214,7 @@ class _Meeting:
         if (found := self.arrive(link=True)) is not None:
             private.sweep(self.path)
             return self.adopt(found, late=True)
+        self._open_relay()
         from nemotron_exec.lease import Lease
 
         lease = Lease(os.path.join(self.path, "lease"), self.timing, self.now)
@@ -218,12 +222,14 @@ class _Meeting:
         deadline = self.began + timeout + (0.0 if self.may_lead_at_once else self.timing.lease + self.timing.retry)
         next_attempt = self.began + (0.0 if self.may_lead_at_once else self.timing.head_start)
         seen_another = not self.place.several_nodes or self.may_lead_at_once
+        listens = self.relay is not None and self.place.local_index != 0
         while True:
-            if (answer := self.look()) is not None:
+            answer = self.relay.read(self.round) if self.relay is not None and listens else self.look()
+            if answer is not None:
                 return self.adopt(answer, late=False)
             now = time.monotonic()
             if now >= next_attempt:
-                next_attempt = now + self.timing.retry * random.uniform(0.6, 1.0)  # noqa: S311
+                next_attempt = now + self.timing.retry * random.uniform(0.6, 1.0) * (2 if listens else 1)  # noqa: S311
                 self.refresh_view()
                 seen_another = seen_another or self.sees_another_node()
                 if (answer := self.look()) is not None:
@@ -242,8 +248,16 @@ class _Meeting:
                     "Look at the leader's output for the cause, or give more time with --timeout S",
                 )
             waiting.tell(now)
-            pause = polling.interval(now - self.began, self.place.count, random.random())  # noqa: S311
+            waiters = self.place.local_count if listens else self.place.nodes or self.place.count
+            pause = polling.interval(now - self.began, waiters, random.random())  # noqa: S311
             time.sleep(max(0.0, min(pause, deadline - now, max(next_attempt - now, 0.001))))
+
+    def _open_relay(self) -> None:
+        place = self.place
+        if place.several_nodes and place.local_index is not None and (place.local_count or 1) > 1 and self.state.local:
+            relay = Relay(self.state.local, self.path, self.job.id, self.key)
+            if relay.open():
+                self.relay = relay
 
     @property
     def may_lead_at_once(self) -> bool:
@@ -273,17 +287,22 @@ class _Meeting:
         before = list(self.entries())
         self._measure_clock()
         self.round = 1
-        while True:
-            found = self.look()
-            if found is None or self.concerns(found, before):
-                break
+        kept: Answer | None = None
+        while (found := self.look()) is not None:
+            if self.concerns(found, before):
+                if found.attempt >= self.place.attempt:
+                    break
+                # Of an earlier attempt: the last one counts, and one of this attempt would count more.
+                kept = found
             self.round += 1
+        if found is None and kept is not None:
+            found, self.round = kept, kept.round
         self._sign_in(link=link)
         return found
 
     def concerns(self, found: Answer, before: list[_Entry]) -> bool:
         """Whether a published answer is for this launcher, or for an earlier life of its job."""
-        if found.attempt <= self.place.attempt and self._other_life(found):
+        if self._other_life(found):
             return False
         been_here = any(self._is_earlier_self(entry) for entry in before if entry.round == found.round)
         earlier = found.attempt < self.place.attempt or been_here
@@ -292,8 +311,8 @@ class _Meeting:
         return not (earlier and (self.refresh or not self.job.lasting))
 
     def _other_life(self, found: Answer) -> bool:
-        # A job id that is given out again: its first life has another start than the one that we know of.
-        if self.place.attempt > 0 or not self.job.source.startswith("SLURM_JOB"):
+        # A job id that is given out again has another start. So has a requeued job, which counts its attempts.
+        if self.place.attempt > 0 or self.job.source != "SLURM_JOB_ID":
             return False
         if self.job.started is not None and found.started is not None:
             return self.job.started != found.started
@@ -370,11 +389,15 @@ class _Meeting:
                     self._sign_in(link=False)
 
     def settled(self) -> Answer:
-        """The answer that is known to be there."""
-        if (found := self.look()) is None:
-            raise TemporaryError(
-                f"the answer in {self.path}", "it has disappeared", "Is somebody removing files there? Start again"
-            )
+        """The answer that is known to be there, because link(2) says so, even if this node does not see it yet."""
+        until = time.monotonic() + self.timing.unshared
+        while (found := self.look()) is None:
+            if time.monotonic() > until:
+                raise TemporaryError(
+                    f"the answer in {self.path}", "it has disappeared", "Is somebody removing files there? Start again"
+                )
+            self.refresh_view()
+            time.sleep(self.timing.settle / 4)
         return found
 
     def entries(self) -> Iterator[_Entry]:
@@ -464,14 +487,16 @@ class _Meeting:
         """Make `answer` the one of its round, unless there is one."""
         path = answers.path_of(self.path, answer.round)
         try:
-            return private.publish(path, answer.to_bytes(), durable=durable)
+            if not private.publish(path, answer.to_bytes(), durable=durable):
+                return False
         except private.LinkRefusedError:
             if not self.place.single:
                 raise self._no_links() from None
             private.replace(path, answer.to_bytes(), durable=durable)
-            return True
         except OSError as error:
             raise self._failed(error) from None
+        self._hand_on(answer)
+        return True
 
     def adopt(self, answer: Answer, *, late: bool) -> Agreement:
         """Take an answer that another process, or an earlier one, has published.
@@ -479,11 +504,16 @@ class _Meeting:
         Raises:
             LaunchError: It is an error.
         """
+        self._hand_on(answer)
         if answer.failure is not None:
             raise answer.failure.exception()
         directory = None if answer.files is None else os.path.join(self.path, answer.files)
         assert answer.content is not None
         return Agreement(answer.content, led=False, reused=late, leader=answer.leader, directory=directory)
+
+    def _hand_on(self, answer: Answer) -> None:
+        if self.relay is not None and self.place.local_index == 0:
+            self.relay.write(answer)
 
     def discard(self, lead: Lead) -> None:
         """Remove what a leader wrote that nobody will read."""
@@ -491,7 +521,8 @@ class _Meeting:
             shutil.rmtree(lead.directory, ignore_errors=True)
 
     def sweep(self, keep: str | None) -> None:
-        """Remove what leaders of this round left that were killed, or that came too late."""
+        """Remove what leaders of this round left that were killed, or that came too late; and jobs long over."""
+        retention.clean(self.state, keep=self.job.directory, now=self.now())
         private.sweep(self.path)
         with contextlib.suppress(OSError):
             for name in os.listdir(self.path):

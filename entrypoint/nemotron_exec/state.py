@@ -41,6 +41,7 @@ class StateDirectory:
         kind: Type of its file system, as the kernel names it; empty if unknown.
         owner: User id that owns what is in it.
         shared: Whether launchers on other nodes may see it.
+        local: A directory of this node alone, for what its launchers hand on among themselves; empty if there is none.
     """
 
     path: str
@@ -48,6 +49,7 @@ class StateDirectory:
     kind: str
     owner: int
     shared: bool
+    local: str = ""
 
 
 def state_directory(
@@ -102,7 +104,9 @@ def state_directory(
     owner = private.make_directory(
         ours, wanted=wanted, remedy="Remove it, or give another directory with --state-dir DIR"
     )
-    return StateDirectory(ours, source, kind, owner, shared=source != "TMPDIR" and kind not in LOCAL_KINDS)
+    return StateDirectory(
+        ours, source, kind, owner, shared=source != "TMPDIR" and kind not in LOCAL_KINDS, local=_temporary(environ)
+    )
 
 
 def _choose(explicit: str | None, environ: Mapping[str, str], nemo_run: str) -> tuple[str, str]:
@@ -113,7 +117,11 @@ def _choose(explicit: str | None, environ: Mapping[str, str], nemo_run: str) -> 
         return os.path.join(os.path.realpath(nemo_run), ".nemotron-exec"), "/nemo_run"
     if (root := environ.get("NEMO_RUN_DIR")) and _writable(root):
         return os.path.join(os.path.abspath(root), ".nemotron-exec"), "NEMO_RUN_DIR"
-    return environ.get("TMPDIR") or tempfile.gettempdir(), "TMPDIR"
+    return _temporary(environ), "TMPDIR"
+
+
+def _temporary(environ: Mapping[str, str]) -> str:
+    return environ.get("TMPDIR") or tempfile.gettempdir()
 
 
 def _writable(path: str) -> bool:
