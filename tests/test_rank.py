@@ -124,6 +124,11 @@ TABLE = {
         TRAIN,
         (1, 2, 1, 2, "PET_NODE_RANK"),
     ),
+    "docker, the image's own entrypoint before torchrun": (
+        {"PET_NNODES": "2", "PET_NODE_RANK": "1"},
+        "/opt/nvidia/nvidia_entrypoint.sh " + TRAIN,
+        (1, 2, 1, 2, "PET_NODE_RANK"),
+    ),
     "srun with pyxis, arguments from Slurm": (
         SRUN,
         "torchrun --nnodes 4 --node-rank 2 train.py",

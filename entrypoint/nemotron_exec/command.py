@@ -122,10 +122,16 @@ def _find_program(argv: tuple[str, ...]) -> tuple[ElasticLauncher | None, int]:
             return _read_launcher(argv, index + 1, _LAUNCHERS[name])
         if _PYTHON.match(name):
             return _read_python(argv, index)
-        if is_yaml_name(word) or name.endswith((".py", ".sh")):
+        if is_yaml_name(word) or name.endswith(".py") or (name.endswith(".sh") and not _starts_a_command(argv, index)):
             break
     # A shell script, or a program after wrappers of its own (`numactl -N0 prog`): every later word may be an override.
     return None, 0
+
+
+def _starts_a_command(argv: tuple[str, ...], script: int) -> bool:
+    """Whether a script becomes its arguments, as an image's entrypoint does: `nvidia_entrypoint.sh torchrun …`."""
+    name = os.path.basename(argv[script + 1]) if script + 1 < len(argv) else ""
+    return name in _LAUNCHERS or bool(_PYTHON.match(name))
 
 
 def _read_python(argv: tuple[str, ...], python: int) -> tuple[ElasticLauncher | None, int]:

@@ -268,14 +268,35 @@ def image(engine: Engine, base: Callable[[str], str], once: Callable[[str, Calla
 
 
 @pytest.fixture(scope="session")
-def bundle(engine: Engine, once: Callable[[str, Callable[[], str]], str]) -> str:
-    """The directory that `make bundle` makes for this machine."""
+def make_bundle(engine: Engine, once: Callable[[str, Callable[[], str]], str]) -> Callable[..., str]:
+    """Calls `make bundle`, each architecture once; gives the directory."""
 
-    def build() -> str:
+    def get(arch: str, **variables: str) -> str:
+        return once("bundle-" + arch, lambda: build(arch, variables))
+
+    def build(arch: str, variables: dict[str, str]) -> str:
         with FileLock(os.path.join(engine.directory, "make.lock")):
-            done = make("bundle")
+            done = make("bundle", ARCH=arch, **variables)
         if done.returncode:
             pytest.fail(done.stdout + done.stderr)
-        return os.path.join(ROOT, "build", "bundle", "nemotron-exec-" + ARCH)
+        return os.path.join(ROOT, "build", "bundle", "nemotron-exec-" + arch)
 
-    return once("bundle", build)
+    return get
+
+
+@pytest.fixture(scope="session")
+def bundle(make_bundle: Callable[..., str]) -> str:
+    """The directory that `make bundle` makes for this machine."""
+    return make_bundle(ARCH)
+
+
+@pytest.fixture(scope="session")
+def arch() -> str:
+    """This machine's architecture."""
+    return ARCH
+
+
+@pytest.fixture(scope="session")
+def cache() -> str:
+    """What `.ci/engines` made."""
+    return CACHE
