@@ -5,12 +5,12 @@ Adding a third is one file beside these and one line in `open_store`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nemotron_exec.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from nemotron_exec.artifact import Artifact
     from nemotron_exec.message import Messages
@@ -45,7 +45,12 @@ class ArtifactStore(Protocol):
 
 
 def open_store(
-    backend: str, *, root: str, messages: Messages | None = None, localise: Callable[[str], str] | None = None
+    backend: str,
+    *,
+    root: str,
+    messages: Messages | None = None,
+    localise: Callable[[str], str] | None = None,
+    wandb: Mapping[str, Any] | None = None,
 ) -> ArtifactStore:
     """The store of a backend.
 
@@ -54,9 +59,15 @@ def open_store(
         root: Root of the manifest store, a path or an fsspec URI.
         messages: Where the store says what the user should know.
         localise: Translates a path as it was recorded on the host into the one that it has here.
+        wandb: What only W&B needs: the keyword arguments `project`, `entity`, `cache_directory`, `environ` and, where
+            there is an outbox, `flush_first` of WandbStore.
     """
     if backend == "manifest":
         from nemotron_exec.stores.manifest import ManifestStore
 
         return ManifestStore(root, messages, localise=localise)
+    if backend == "wandb":
+        from nemotron_exec.stores.wandb import WandbStore
+
+        return WandbStore(messages=messages, localise=localise, **(wandb or {}))
     raise UsageError("to open a store", f"the backend {backend!r}", "Use --backend wandb or manifest")
