@@ -1,11 +1,10 @@
-"""Pretrain a tiny model: `torchrun --nproc-per-node 2 pretrain.py pretrain.yaml`. It knows nothing of nemotron-exec."""
+"""Pretrain a tiny model: `torchrun --nproc-per-node 2 pretrain.py pretrain.yaml`. It knows nothing of us."""
 
 import sys
 
+import tiny
 import torch.distributed as dist
 import yaml
-
-import tiny
 
 
 def main(config_path: str) -> None:

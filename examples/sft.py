@@ -1,11 +1,10 @@
-"""Fine-tune what pretrain.py saved: `torchrun --nproc-per-node 2 sft.py sft.yaml`. It knows nothing of nemotron-exec."""
+"""Fine-tune what pretrain.py saved: `torchrun --nproc-per-node 2 sft.py sft.yaml`. It knows nothing of us."""
 
 import sys
 
+import tiny
 import torch.distributed as dist
 import yaml
-
-import tiny
 
 
 def main(config_path: str) -> None:

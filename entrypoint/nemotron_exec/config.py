@@ -20,11 +20,11 @@ from nemotron_exec.inherit import Layer, load_layers, merge_layers
 from nemotron_exec.literal import yaml_double_quoted
 from nemotron_exec.override import Override, Reach, parse_override
 from nemotron_exec.reference import Reference, looks_like_reference, parse_reference
-from nemotron_exec.rewrite import Whole, rewrite
+from nemotron_exec.rewrite import Retext, Whole, rewrite
 from nemotron_exec.splice import Changes, splice
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Literal
 
     from nemotron_exec.artifact import Artifact
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "Header", "Injected", "Rendered", "RenderedFile", "read"]
 
+_STR = "tag:yaml.org,2002:str"
 _NO_REFERENCES = ("env", "wandb")
 _SAVE_KEYS = (("checkpoint", "save"), ("checkpointing", "checkpoint_dir"))
 
@@ -245,8 +246,21 @@ class Config:
 
     # --- writing
 
-    def render(self, artifacts: Mapping[str, Artifact], *, directory: str, header: Header) -> Rendered:
+    def render(
+        self,
+        artifacts: Mapping[str, Artifact],
+        *,
+        directory: str,
+        header: Header,
+        translate: Callable[[str], str] | None = None,
+    ) -> Rendered:
         """The resolved files, to be written under `directory`. The same input gives the same bytes.
+
+        Args:
+            artifacts: What the references have become, by key.
+            directory: Where the files will be.
+            header: What their first lines say.
+            translate: Applied to the text of every string, where the job's paths lie elsewhere (`/nemo_run`).
 
         Raises:
             LaunchError: Something of ours cannot be resolved, or cannot be written so that it reads as it should.
@@ -256,7 +270,7 @@ class Config:
         arguments: dict[int, str] = {}
         for number, root in enumerate(self._roots):
             place = os.path.join(directory, str(number)) if len(self._roots) > 1 else directory
-            written = self._render_root(number, artifacts, place, header)
+            written = self._render_root(number, artifacts, place, header, translate)
             if not written:
                 continue
             files += written
@@ -269,7 +283,12 @@ class Config:
         return Rendered(tuple(files), tuple(links), arguments, dropped)
 
     def _render_root(
-        self, number: int, artifacts: Mapping[str, Artifact], directory: str, header: Header
+        self,
+        number: int,
+        artifacts: Mapping[str, Artifact],
+        directory: str,
+        header: Header,
+        translate: Callable[[str], str] | None,
     ) -> list[RenderedFile]:
         """The files of one config argument that change, the named one first; none if nothing does."""
         root = self._roots[number]
@@ -282,6 +301,10 @@ class Config:
                 changes[scalar.document.path].scalars[id(scalar)] = (scalar, edit)
                 if not root.layer.inherits or scalar.document is root.layer.document or _is_ours(scalar):
                     ours.add(scalar.document.path)
+        if translate is not None:
+            for layer in root.layers:
+                if _translate(layer.document, changes[layer.document.path], translate):
+                    ours.add(layer.document.path)
         primary = root.layer.document
         _add_wandb(root, changes[primary.path])
         _apply_run_overrides(root, self._overrides, changes[primary.path])
@@ -537,6 +560,19 @@ def _scalars(tree: Any, path: Path) -> list[tuple[Path, Scalar]]:
         elif isinstance(node, list):
             pending.extend(((*here, index), node[index]) for index in reversed(range(len(node))))
     return found
+
+
+def _translate(document: Document, changes: Changes, translate: Callable[[str], str]) -> bool:
+    """Translate what the user wrote, not what an artifact has put in its place. Whether anything changed."""
+    changed = False
+    for _, scalar in _scalars(document.tree(), ()):
+        if tag_of(scalar) != _STR or translate(scalar.value) == scalar.value:
+            continue
+        edit = changes.scalars[id(scalar)][1] if id(scalar) in changes.scalars else Retext(scalar.value)
+        if isinstance(edit, Retext):
+            changes.scalars[id(scalar)] = (scalar, Retext(translate(edit.text)))
+            changed = True
+    return changed
 
 
 def _positions(root: _Root) -> dict[int, tuple[Scalar, list[Path]]]:

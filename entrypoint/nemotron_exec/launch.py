@@ -85,7 +85,7 @@ def launch(chosen: Options, words: Sequence[str], environ: Mapping[str, str], me
         process=job.ProcessIdentity.current(),
     )
     resolution = resolve.resolve(command, place, identity, chosen, environ, messages)
-    job_words = resolved_command(command, resolution)
+    job_words = resolved_command(command, resolution, resolve.translation(environ))
     environment = job_environment(
         environ,
         store=resolution.store,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nemotron_exec.artifact import Artifact
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from nemotron_exec.command import Command
 
@@ -76,10 +76,19 @@ class Resolution:
         )
 
 
-def resolved_command(command: Command, resolution: Resolution) -> list[str]:
-    """The command's words, the config arguments replaced and our overrides taken out; nothing else touched."""
-    return [
+def resolved_command(
+    command: Command, resolution: Resolution, translate: Callable[[str], str] | None = None
+) -> list[str]:
+    """The command's words, the config arguments replaced and our overrides taken out; nothing else touched.
+
+    Args:
+        command: The command as it was given.
+        resolution: The answer.
+        translate: Where `/nemo_run` is somewhere else on this node: applied to every word.
+    """
+    words = [
         resolution.arguments.get(index - command.program, word)
         for index, word in enumerate(command.argv)
         if index - command.program not in resolution.dropped
     ]
+    return [translate(word) for word in words] if translate else words

@@ -15,7 +15,7 @@ from nemotron_exec.errors import LaunchError
 from nemotron_exec.resolution import Resolution, ResolvedConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from nemotron_exec.artifact import Artifact
     from nemotron_exec.command import Command
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nemotron_exec.rendezvous import Lead
     from nemotron_exec.state import StateDirectory
 
-__all__ = ["nemo_run_target", "resolve"]
+__all__ = ["nemo_run_target", "resolve", "translation"]
 
 # A restart may find that a file which the answer was made from has changed, and asks anew; a file that changes while
 # we look is not followed for ever.
@@ -96,6 +96,16 @@ def nemo_run_target() -> str | None:
     return mountinfo.nemo_run_target()
 
 
+def translation(environ: Mapping[str, str]) -> Callable[[str], str] | None:
+    """What becomes of `/nemo_run` in arguments and configs, outside the container that has it; None where it stays."""
+    if "NEMO_RUN_DIR" not in environ:
+        return None
+    from nemotron_exec.sitecustomize.payload import nemo_run
+
+    target = nemo_run.directory(environ)
+    return None if target is None else lambda text: str(nemo_run.translate(text, target))
+
+
 @dataclass(frozen=True)
 class _Question:
     """What is asked: the command, and the options that bear on the answer."""
@@ -148,6 +158,7 @@ class _Question:
             {artifact.key: artifact for artifact in artifacts},
             directory=os.path.join(lead.directory, "config"),
             header=configs.Header(created_at=_now()),
+            translate=translation(self.environ),
         )
         resolved = _write(rendered)
         handoff = self.hand_off(config, backend, store, artifacts, resolved, lead.directory)
@@ -179,7 +190,7 @@ class _Question:
             self.state,
             self.identity,
             self.place,
-            save_directory=config.save_directory,
+            save_directory=self.here(config.save_directory),
             file=self.chosen.pin,
             refresh=self.chosen.refresh,
             messages=self.messages,
@@ -193,6 +204,11 @@ class _Question:
         ordered = [artifacts[reference.key] for reference in config.references]
         pins.write(config.references, ordered)
         return ordered
+
+    def here(self, path: str | None) -> str | None:
+        """A path of the config, as it is named in this container."""
+        translate = translation(self.environ)
+        return translate(path) if path and translate else path
 
     def hand_off(
         self,

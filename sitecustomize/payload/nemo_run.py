@@ -1,0 +1,44 @@
+"""`/nemo_run` in a process that runs outside the container that has it (design ruling 10).
+
+Where `/nemo_run` does not exist but NEMO_RUN_DIR says where it would be, paths are translated in what the job is given:
+its arguments, its environment and the resolved config.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+
+CONTAINER_PATH = "/nemo_run"
+
+# A path begins at the start of a word or after what separates values, and ends before what does.
+_PATH = re.compile(r"""(?:(?<=^)|(?<=[=:,"'\\[{]))/nemo_run(?=/|[=:,"'\\]}\\s]|$)""")
+
+
+def directory(environ):
+    """Where `/nemo_run` would be; None where it is, or nobody says."""
+    target = environ.get("NEMO_RUN_DIR")
+    if not target or target == CONTAINER_PATH or os.path.lexists(CONTAINER_PATH):
+        return None
+    return target.rstrip("/") or None
+
+
+def translate(text, target):
+    """`text` with every path under /nemo_run replaced by the same path under `target`."""
+    return _PATH.sub(lambda _: target, text) if CONTAINER_PATH in text else text
+
+
+def translate_process():
+    """Translate sys.argv[1:], sys.path and the environment of this process, in place."""
+    target = directory(os.environ)
+    if target is None:
+        return
+    # At interpreter start sys.argv may not exist yet (before 3.8); the script's own path is the interpreter's copy.
+    argv = getattr(sys, "argv", None)
+    if argv:
+        argv[1:] = [translate(word, target) for word in argv[1:]]
+    sys.path[:] = [translate(entry, target) for entry in sys.path]
+    for name, value in list(os.environ.items()):
+        if name != "NEMO_RUN_DIR" and CONTAINER_PATH in value:
+            os.environ[name] = translate(value, target)
