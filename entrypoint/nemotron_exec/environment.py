@@ -11,7 +11,7 @@ TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["default_store", "injector_directory", "job_environment"]
+__all__ = ["default_cache", "default_store", "injector_directory", "job_environment"]
 
 
 def injector_directory() -> str:
@@ -29,6 +29,12 @@ def default_store(environ: Mapping[str, str]) -> str:
         return root
     data = environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
     return os.path.join(data, "nemotron-exec", "artifacts")
+
+
+def default_cache(environ: Mapping[str, str]) -> str:
+    """Where downloads are kept without `--cache-dir`: the user's cache directory (XDG Base Directory Specification)."""
+    cache = environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(cache, "nemotron-exec")
 
 
 def job_environment(

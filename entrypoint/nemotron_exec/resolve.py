@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nemotron_exec.environment import default_store
+from nemotron_exec.environment import default_cache, default_store
 from nemotron_exec.errors import LaunchError
 from nemotron_exec.resolution import Resolution, ResolvedConfig
 
@@ -152,7 +152,7 @@ class _Question:
             resolve="all" if self.chosen.resolve == "all" else "artifacts",
         )
         store = _store(self.chosen, self.environ, env_toml, config)
-        backend = self.backend()
+        backend = self.backend(config)
         artifacts = self.artifacts(config, backend, store, lead)
         rendered = config.render(
             {artifact.key: artifact for artifact in artifacts},
@@ -175,9 +175,16 @@ class _Question:
         files = list(config.files)
         return {**resolution.to_json(), "files": files, "digest": _digest_of_files(files)}
 
-    def backend(self) -> str:
-        """Where references are looked up."""
-        return "manifest" if self.chosen.backend == "auto" else self.chosen.backend
+    def backend(self, config: Config) -> str:
+        """Where references are looked up; one line where a configured project is passed over."""
+        from nemotron_exec.stores.backend import choose_backend, find_credentials
+
+        project = _wandb(config).get("project")
+        key = find_credentials(self.environ) is not None
+        backend, reason = choose_backend(self.chosen.backend, self.environ, project, key=key)
+        if config.references and backend == "manifest" and self.chosen.backend == "auto":
+            (self.messages.info if project else self.messages.debug)(reason)
+        return backend
 
     def artifacts(self, config: Config, backend: str, store: str, lead: Lead) -> Sequence[Artifact]:
         """Every reference with its version: an earlier start's where that is pinned, else what the store says."""
@@ -198,7 +205,14 @@ class _Question:
         pinned = pins.apply(config.references)
         artifacts = {artifact.key: artifact for artifact in pinned.artifacts}
         if pinned.open:
-            opened = open_store(backend, root=store, messages=self.messages)
+            wandb = {name: _wandb(config).get(name) for name in ("project", "entity")}
+            cache = self.chosen.cache_dir or default_cache(self.environ)
+            opened = open_store(
+                backend,
+                root=store,
+                messages=self.messages,
+                wandb={**wandb, "cache_directory": os.path.abspath(cache), "environ": self.environ},
+            )
             resolved = opened.resolve(pinned.open, progress=lead, timeout=self.chosen.timeout)
             artifacts |= {artifact.key: artifact for artifact in resolved}
         ordered = [artifacts[reference.key] for reference in config.references]

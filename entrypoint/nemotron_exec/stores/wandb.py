@@ -126,6 +126,7 @@ class WandbStore:
         child.send(request)
         found: dict[int, Artifact] = {}
         error: LaunchError | None = None
+        told = False
         while True:
             message = child.receive(deadline, display.tick)
             kind = message.pop("say", None)
@@ -134,6 +135,11 @@ class WandbStore:
                 progress(message["what"], message["done"], message["total"])
             elif kind == "waiting":
                 progress(f"{message['what']}, which another launcher downloads")
+            elif kind == "retry":
+                progress(f"W&B: {message['found']}")
+                if self._messages is not None and not told:
+                    self._messages.info(f"{message['found']}: trying again")
+                told = True
             elif kind == "localise":
                 child.send({"id": message["id"], "path": self._localise(message["path"])})
             elif kind == "artifact":

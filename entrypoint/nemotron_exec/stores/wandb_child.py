@@ -117,8 +117,8 @@ class _Server:
         self.viewer: Mapping[str, Any] = {}
         self._credentials = credentials
 
-    def check(self, wanted: str, patience: float) -> None:
-        """Whether it answers, and takes the key. Tries again for `patience` seconds what may pass.
+    def check(self, wanted: str, patience: float, tell: Callable[[str], None] = lambda _: None) -> None:
+        """Whether it answers, and takes the key. Tries again for `patience` seconds what may pass; `tell` hears of it.
 
         Raises:
             LaunchError: The key is wrong, or has no access.
@@ -133,6 +133,7 @@ class _Server:
             if time.monotonic() + pause > deadline:
                 remedy = f"Start the job again when {self.host} is back, or use --backend manifest"
                 raise TemporaryError(wanted, fault, remedy)
+            tell(fault)
             time.sleep(pause)
         raise AssertionError
 
@@ -225,7 +226,7 @@ class _Resolver:
         everything = f"to look up {', '.join(w.text for w in self._wanted)} in W&B ({self._server.host})"
         # A look at the server costs nothing beside `import wandb`, and its answer is clearer than the client's.
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            check = pool.submit(self._server.check, everything, self._patience())
+            check = pool.submit(self._server.check, everything, self._patience(), self._tell)
             client = _import_wandb(everything)
             check.result()
         self._entity = self._entity or self._server.viewer.get("entity")
@@ -245,6 +246,9 @@ class _Resolver:
                 known = [error for error in errors if isinstance(error, LaunchError)]
                 known.sort(key=lambda error: isinstance(error, TemporaryError))
                 raise (known or errors)[0]
+
+    def _tell(self, fault: str) -> None:
+        self._link.say("retry", found=fault)
 
     def _patience(self) -> float:
         """How long the API may be away, seconds: the downloads need the rest."""
