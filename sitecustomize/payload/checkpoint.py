@@ -1,0 +1,412 @@
+"""A completed checkpoint becomes an artifact: named, described, durable before the framework goes on.
+
+The patches call `record` at the moment when the framework has completed a checkpoint, and `deliver` when its own
+callback has run. `record` writes the outbox entry and the manifest, with fsync, on the calling thread: after it,
+nothing can make the checkpoint forgotten. All else is the commit thread's (commit.py).
+"""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import importlib
+import os
+import re
+import subprocess
+import sys
+
+from . import commit, delivery, manifest, notice, outbox, process, pruning, run_record
+
+WAIT_VARIABLE = "NEMOTRON_EXEC_CHECKPOINT_WAIT"
+_ELSEWHERE_SECONDS = 120
+POLICIES = ("all", "periodic", "best", "last", "none")
+
+Completed = collections.namedtuple(
+    "Completed",
+    [
+        "framework",  # "megatron-bridge" or "nemo-rl"
+        "versions",  # {"megatron-bridge": "0.3.1", "torch": …}
+        "save_dir",  # as the job names it
+        "checkpoint_path",  # as the job names it
+        "number",  # iteration or step, from the path; None if the path has none
+        "alias",  # iter_0000010, step_10
+        "path_is_checkpoint",  # `path` of the artifact is the checkpoint itself, not the save directory
+        "transient",  # will be deleted by the framework soon, by its own plan
+        "best",  # whether it is the best so far; None without a metric
+        "extra",  # further metadata
+    ],
+)
+
+Recorded = collections.namedtuple("Recorded", ["entry", "path", "registered"])
+
+
+class Settings:
+    """What the hand-off and the environment say about checkpoints. Read once a process, at its first checkpoint."""
+
+    def __init__(self, data=None, environ=os.environ):
+        data = data or {}
+        wandb = data.get("wandb") or {}
+        self.store = environ.get("NEMOTRON_EXEC_STORE") or data.get("store") or manifest.default_root(environ)
+        self.backend = environ.get("NEMOTRON_EXEC_BACKEND") or data.get("backend") or "manifest"
+        self.project = environ.get("WANDB_PROJECT") or wandb.get("project")
+        self.entity = environ.get("WANDB_ENTITY") or wandb.get("entity")
+        self.publish = data.get("publish") or None
+        policy = data.get("checkpoints") or "all"
+        if policy not in POLICIES:
+            notice.warning("run.checkpoints is %r, and must be one of %s: taken as all" % (policy, ", ".join(POLICIES)))
+            policy = "all"
+        self.policy = policy
+        self.job = (data.get("job") or {}).get("id") or environ.get("NEMO_EXPERIMENT_ID") or ""
+        self.used_artifacts = [
+            one["qualified_name"] for one in data.get("artifacts") or () if one.get("qualified_name")
+        ]
+        self.handoff = data
+
+
+_settings = None
+
+
+def settings():
+    """The process's `Settings`."""
+    global _settings
+    if _settings is None:
+        _settings = Settings(read_handoff())
+    return _settings
+
+
+def read_handoff():
+    """What the launcher has left for this job; {} where it resolved nothing."""
+    try:
+        handoff = importlib.import_module(".handoff", __package__)
+    except ImportError:
+        return {}
+    return handoff.read() or {}
+
+
+def to_host(path):
+    """A path of this container as the host sees it."""
+    try:
+        mountinfo = importlib.import_module(".mountinfo", __package__)
+    except ImportError:
+        return path
+    return mountinfo.to_host(path)
+
+
+def is_uri(path):
+    """Whether a path is `scheme://…`: recorded as it is, never resolved, translated, looked at or synced."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.\-]*://", path) is not None
+
+
+def number_in(path):
+    """The number at the end of a checkpoint's name (`iter_0000010` is 10), or None."""
+    match = re.search(r"_(\d+)\Z", os.path.basename(path.rstrip("/")))
+    return int(match.group(1)) if match else None
+
+
+def artifact_name(save_dir):
+    """The artifact's name where the config gives none: the stem of the save directory, as Megatron-Bridge takes it."""
+    parts = [part for part in re.split(r"/+", save_dir.rstrip("/")) if part]
+    if len(parts) > 1 and parts[-1] == "non_persistent":
+        parts.pop()  # Megatron-Bridge's directory for transient checkpoints, below the save directory
+    base = parts[-1] if parts else ""
+    stem = os.path.splitext(base)[0] if not base.startswith(".") else base
+    return manifest.safe_name(stem.replace("/", "-")) if stem else "checkpoint"
+
+
+def published_name(publish):
+    """`run.publish` as `(name, alias or None)`; None where it is no name that a store would take."""
+    name, _, alias = str(publish).partition(":")
+    try:
+        return manifest.check_name(name), alias or None
+    except manifest.StoreError:
+        return None
+
+
+def versions(framework, modules):
+    """Versions of the framework and of what stands beside it, of what this process has imported.
+
+    Args:
+        framework: Name of the distribution that the checkpoint is of.
+        modules: `{distribution: module}`.
+    """
+    # Attributes of modules that are imported anyway: the training thread reads nothing from disk for them.
+    found = {name: getattr(sys.modules.get(module), "__version__", None) for name, module in modules.items()}
+    found = {name: str(version) for name, version in found.items() if version is not None}
+    if framework not in found:
+        try:
+            import importlib.metadata
+
+            found[framework] = importlib.metadata.version(framework)
+        except Exception as error:
+            notice.debug("no version of %s: %r" % (framework, error))
+    return found
+
+
+def record(completed, to_wandb=True):
+    """Make a completed checkpoint durable: outbox entry, then manifest.
+
+    Args:
+        completed: The checkpoint.
+        to_wandb: False where the framework sees to W&B.
+
+    Returns:
+        `Recorded`, or None where `run.checkpoints` leaves this checkpoint out.
+    """
+    config = settings()
+    if not _wanted(completed, config.policy):
+        return None
+    entry = describe(completed, config)
+    if not to_wandb:
+        entry["wandb"] = None
+    directories = outboxes(completed.save_dir, config)
+    path, problem = None, None
+    for directory in directories:
+        try:
+            path = outbox.write(directory, entry)
+            break
+        except OSError as error:
+            problem = "%s: %s" % (directory, error.strerror or error)
+    if path is None:
+        notice.warning(
+            "checkpoint %s has no outbox entry (%s): if this job dies before W&B has it, nothing will send it again"
+            % (entry["checkpoint_path"], problem or "there is no place for one")
+        )
+    registered = False
+    if manifest.is_local(config.store):
+        try:
+            register_new(entry, config.store)
+            registered = True
+        except Exception as error:
+            notice.warning(
+                "checkpoint %s is not in the manifest store %s yet (%s): it is tried again in the background"
+                % (entry["checkpoint_path"], config.store, error)
+            )
+    return Recorded(entry, path, registered)
+
+
+def describe(completed, config):
+    """The outbox entry of a checkpoint: everything that any store will be told of it."""
+    uri = is_uri(completed.save_dir)
+    save_dir = completed.save_dir if uri else os.path.abspath(completed.save_dir)
+    local = (
+        completed.checkpoint_path if is_uri(completed.checkpoint_path) else os.path.abspath(completed.checkpoint_path)
+    )
+    host_save_dir = save_dir if uri else to_host(save_dir)
+    host = local if is_uri(local) else to_host(local)
+    path = host if completed.path_is_checkpoint else host_save_dir
+    name, aliases = _names(completed, save_dir, config)
+    gone = not is_uri(local) and not os.path.isdir(local)
+    metadata = {
+        "iteration": completed.number,
+        "step": completed.number,
+        "absolute_path": path,
+        "checkpoint_path": host,
+        "framework": completed.framework,
+        "framework_version": completed.versions.get(completed.framework),
+        "versions": completed.versions,
+        "transient": completed.transient,
+        "job": config.job or None,
+        "run_record": run_record.path_for(config, save_dir, host_save_dir),
+        "format": "megatron" if completed.framework == "megatron-bridge" else "nemo-rl",
+    }
+    if not is_uri(local) and os.path.isfile(os.path.join(local, "hf", "config.json")):
+        metadata["hf_path"] = host + "/hf"
+        metadata["format"] += "+hf"
+    metadata.update(completed.extra)
+    return {
+        "event": outbox.new_event(),
+        "created_at": datetime.datetime.now(datetime.timezone.utc).isoformat(),
+        "store": config.store,
+        "name": name,
+        "type": "model",
+        "path": path,
+        "checkpoint_path": host,
+        "local_path": local,
+        "save_dir": save_dir,
+        "iteration": completed.number,
+        "aliases": aliases,
+        "latest": not completed.transient,
+        "gone": gone,
+        "metadata": {key: value for key, value in metadata.items() if value is not None},
+        "used_artifacts": config.used_artifacts,
+        "producer": config.job or "local",
+        "process": process.here(),
+        "wandb": _wandb_target(completed, name, aliases, config),
+    }
+
+
+def outboxes(save_dir, config):
+    """Where the entry may lie, the preferred directory first: beside the checkpoint, else in the store."""
+    found = []
+    # A directory that is gone is not made again: the framework may look for it.
+    if not is_uri(save_dir) and os.path.isdir(save_dir):
+        found.append(outbox.directory_of(os.path.abspath(save_dir)))
+    if manifest.is_local(config.store):
+        found.append(outbox.directory_of(config.store))
+    else:
+        near = os.path.dirname(os.environ.get("NEMOTRON_EXEC_HANDOFF", ""))
+        data = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
+        found.append(outbox.directory_of(near if os.path.isdir(near) else os.path.join(data, "nemotron-exec")))
+    return found
+
+
+def register(entry):
+    """Put an entry into its manifest store, unless it is there already. The number of its version."""
+    number = find(entry, entry["store"])
+    return register_new(entry, entry["store"]) if number is None else number
+
+
+def find(entry, store):
+    """The number of the version in a store (path or file system object) that came of an entry, or None."""
+    for number in reversed(manifest.versions(store, entry["name"])):
+        try:
+            found = manifest.read_version(store, entry["name"], number)
+        except manifest.StoreError:
+            continue  # a damaged version is none of ours
+        if found.manifest.get("event") == entry["event"]:
+            return number
+    return None
+
+
+def register_new(entry, store):
+    """Add an entry to a store (path or file system object) that does not have it. The number of its version."""
+    version = manifest.register(
+        store,
+        entry["name"],
+        type=entry["type"],
+        path=entry["path"],
+        metadata=entry["metadata"],
+        fields={"absolute_path": entry["path"], "iteration": entry["iteration"]},
+        used_artifacts=entry["used_artifacts"],
+        producer=entry["producer"],
+        created_at=entry["created_at"],
+        aliases=entry["aliases"],
+        move_latest=entry["latest"],
+        extra={"event": entry["event"], "checkpoint_path": entry["checkpoint_path"]},
+    )
+    if entry["gone"]:
+        manifest.mark_pruned(store, entry["name"], version.number)
+    else:
+        pruning.remember(entry, version.number)
+    return version.number
+
+
+def active_run():
+    """The W&B run of this process, or None. Never imports wandb."""
+    wandb = sys.modules.get("wandb")
+    return getattr(wandb, "run", None)
+
+
+def deliver(recorded, handle=None):
+    """Hand a recorded checkpoint to the commit thread, or, with `NEMOTRON_EXEC_CHECKPOINT_WAIT=block`, finish it here.
+
+    Args:
+        recorded: What `record` returned.
+        handle: The W&B artifact that the framework has logged for it, if it has.
+    """
+    entry = recorded.entry
+    run = active_run()
+    send = None
+    if run is not None and (entry["wandb"] is not None or handle is not None):
+        send = _sender(run)
+        _settle_before_finish(run)
+    registering = None
+    if not recorded.registered:
+        registering = register if manifest.is_local(entry["store"]) else _registering_elsewhere(recorded.path)
+    one = delivery.Delivery(entry, recorded.path, register=registering, send=send, handle=handle)
+    committer = commit.COMMITTER
+    committer.job(lambda: run_record.write_once(settings(), entry))
+    pruning.look_soon(entry["save_dir"])
+    if os.environ.get(WAIT_VARIABLE) == "block":
+        one.block()
+    if settings().policy == "last" and handle is None:
+        committer.hold(one)
+    else:
+        committer.deliver(one)
+
+
+def _settle_before_finish(run):
+    """Have a run's end wait for what is still to be logged to it: a finished run takes no artifact."""
+    name = "_finish" if hasattr(run, "_finish") else "finish"
+    original = getattr(run, name, None)
+    attributes = getattr(run, "__dict__", None)
+    if original is None or attributes is None or hasattr(original, "nemotron_exec"):
+        return
+
+    def finish(*args, **kwargs):
+        commit.COMMITTER.finish(commit.drain_seconds())
+        return original(*args, **kwargs)
+
+    finish.nemotron_exec = True  # type: ignore[attr-defined]
+    attributes[name] = finish  # a run accepts no new attribute in the ordinary way
+
+
+def _registering_elsewhere(path):
+    """A store that is a URI needs fsspec, which the launcher's own interpreter has."""
+
+    def registering(entry):
+        python = os.environ.get("NEMOTRON_EXEC_PYTHON")
+        if python is None or path is None:
+            raise commit.GivenUpError(
+                "it is not in the store %s: %s" % (entry["store"], "no outbox entry" if python else "no launcher")
+            )
+        # The launcher's environment is not the job's: none of the job's paths, and no injection.
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        environ["NEMOTRON_EXEC_DISABLE"] = "1"
+        subprocess.run(
+            [python, "-m", "nemotron_exec.flush", "--entry", path, "--no-wandb"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=_ELSEWHERE_SECONDS,
+            env=environ,
+            check=True,
+        )
+
+    return registering
+
+
+def _sender(run):
+    def send(entry):
+        return delivery.log_to_wandb(sys.modules["wandb"], run, entry)
+
+    return send
+
+
+def _wanted(completed, policy):
+    if policy == "none":
+        return False
+    if policy == "periodic":
+        return not completed.transient
+    if policy == "best":
+        return completed.best is not False
+    return True
+
+
+def _names(completed, save_dir, config):
+    aliases = [completed.alias] if completed.alias else []
+    if completed.best:
+        aliases.append("best")
+    published = published_name(config.publish) if config.publish else None
+    if config.publish and published is None:
+        notice.warning("run.publish is %r, which is no artifact name: the save directory's is used" % (config.publish,))
+    if published is None:
+        return artifact_name(save_dir), aliases
+    name, alias = published
+    return name, aliases + [alias] if alias and alias != "latest" else aliases
+
+
+def _wandb_target(completed, name, aliases, config):
+    if completed.transient:
+        return None
+    run = active_run()
+    if run is None:
+        return None
+    return {
+        "name": name.replace("/", "-"),
+        "published": bool(config.publish),
+        "aliases": aliases + ["latest"],
+        "project": getattr(run, "project", None) or config.project,
+        "entity": getattr(run, "entity", None) or config.entity,
+        "run": getattr(run, "id", None),
+    }

@@ -1,0 +1,233 @@
+"""One checkpoint on its way from the outbox to the stores: the manifest first, then W&B, then the entry goes.
+
+The same code sends from the job's commit thread and, later, from the launcher (`nemotron-artifact flush`).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import threading
+import time
+
+from . import notice, outbox
+from .commit import GivenUpError
+
+METADATA_FILES = ("metadata.json", "nemotron-exec/metadata.json")
+"""Where our metadata.json lies in a W&B artifact. The second where the first is taken: a distributed checkpoint of
+Megatron has a `metadata.json` of its own, and the framework's reference puts its files at the artifact's top."""
+
+_WAIT_TIMEOUT = "WaitTimeoutError"
+_RESEND_AFTER = (5.0, 15.0, 60.0)  # seconds until W&B is tried anew after it failed, the last one repeated
+
+
+class Delivery:
+    """One entry.
+
+    Args:
+        entry: The outbox entry.
+        path: Where it lies; None if it could not be written.
+        register: `register(entry)`, puts it into the manifest store; None if that is done.
+        send: `send(entry)`, logs it to W&B and returns the artifact; None where W&B is not wanted.
+        handle: The artifact that the framework itself has logged, to be waited for.
+    """
+
+    def __init__(self, entry, path=None, register=None, send=None, handle=None):
+        self.entry = entry
+        self.path = path
+        self.register = register
+        self.send = send
+        self.handle = handle
+        self.committed = None
+        self._failures = 0
+        self._not_before = 0.0
+        self._why = None
+
+    def __str__(self):
+        return "%s (%s)" % (self.entry["checkpoint_path"], self.entry["name"])
+
+    def attempt(self, patience):
+        """Do what can be done within about `patience` seconds. Whether all is done.
+
+        Raises:
+            GivenUpError: W&B will not take it from this process.
+        """
+        if self.register is not None:
+            self.register(self.entry)
+            self.register = None
+        if self.handle is None and self.send is None:
+            return self._finish()
+        if time.monotonic() < self._not_before:
+            return False
+        try:
+            if self.handle is None:
+                self.handle = self.send(self.entry)
+            # A disabled run returns an object whose wait() does nothing; older clients may return None.
+            wait = getattr(self.handle, "wait", None)
+            if wait is not None:
+                wait(timeout=patience)
+        except Exception as error:
+            if type(error).__name__ == _WAIT_TIMEOUT:
+                self._why = "W&B has not committed it yet"
+                return False
+            self._failed(error)
+            return False
+        self.committed = self.handle
+        return self._finish()
+
+    def block(self):
+        """Wait for W&B here and now, without a bound, as upstream's patch did; what goes wrong is tried again later."""
+        try:
+            if self.handle is None and self.send is not None:
+                self.handle = self.send(self.entry)
+            if self.handle is not None:
+                self.handle.wait()
+        except Exception as error:
+            notice.debug("%s: %r, trying again in the background" % (self, error))
+
+    def leave_out_wandb(self):
+        """Only the manifest, then."""
+        self.send = self.handle = None
+
+    def unfinished(self):
+        """Why it is not done, for the line at exit."""
+        if self.register is not None:
+            return "it could not be written to the manifest store%s" % self._kept()
+        return "%s%s" % (self._why or "W&B has not committed it yet", self._kept())
+
+    def _finish(self):
+        if self.path is not None:
+            outbox.remove(self.path)
+        return True
+
+    def _failed(self, error):
+        kind = type(error).__name__
+        text = str(error).strip().splitlines()[0] if str(error).strip() else kind
+        if kind == "ArtifactNotLoggedError":
+            raise GivenUpError("W&B is offline%s" % self._kept()) from None
+        if kind == "UsageError" or "already exists with type" in text:
+            raise GivenUpError("W&B did not take it: %s%s" % (text, self._kept())) from None
+        self._why = "W&B did not take it: %s" % text
+        notice.debug("%s: %s" % (self, self._why))
+        # What failed stays failed: log anew. The content is the same, so W&B counts it once.
+        self.handle = None
+        if self.send is None:
+            raise GivenUpError(self._why + self._kept()) from None
+        rest = _RESEND_AFTER[min(self._failures, len(_RESEND_AFTER) - 1)]
+        self._failures += 1
+        self._not_before = time.monotonic() + rest
+
+    def _kept(self):
+        if self.path is None:
+            return ", and there is no outbox entry"
+        return "; it stays in %s until the next start of the job, or `nemotron-artifact flush %s`" % (
+            os.path.dirname(self.path),
+            self.entry.get("save_dir") or os.path.dirname(self.path),
+        )
+
+
+class Deferred:
+    """A W&B artifact that is logged when somebody asks for something of it: the commit thread, or the framework."""
+
+    def __init__(self, log):
+        self._log = log
+        self._lock = threading.Lock()
+        self._artifact = None
+
+    def wait(self, timeout=None):
+        """Log it, if it is not, and wait until it is committed."""
+        artifact = self._logged()
+        wait = getattr(artifact, "wait", None)
+        # A disabled run's artifact has nothing to wait for.
+        return artifact if wait is None else wait(timeout=timeout)
+
+    def __getattr__(self, name):
+        return getattr(self._logged(), name)
+
+    def _logged(self):
+        with self._lock:
+            if self._artifact is None:
+                self._artifact = self._log()
+        return self._artifact
+
+
+def wandb_metadata(entry):
+    """The metadata of the W&B artifact: the manifest's, and the event, by which a second sending is recognised."""
+    metadata = dict(entry["metadata"])
+    metadata["nemotron_exec_event"] = entry["event"]
+    if entry.get("used_artifacts"):
+        metadata["used_artifacts"] = entry["used_artifacts"]
+    return metadata
+
+
+def metadata_file(entry):
+    """The content of metadata.json, in the manifest store as in W&B: the fields of `${art:…}` for the next job."""
+    return {
+        "path": entry["path"],
+        "type": entry["type"],
+        "created_at": entry["created_at"],
+        "iteration": entry["iteration"],
+        "absolute_path": entry["path"],
+        "metadata": wandb_metadata(entry),
+    }
+
+
+def add_metadata_file(artifact, entry):
+    """Put our metadata.json into a W&B artifact that is not logged yet.
+
+    It has the fields for the next job, and gives the artifact a digest that no other checkpoint has: two references to
+    one path without checksums are one version to W&B.
+    """
+    import json
+
+    for name in METADATA_FILES:
+        if name in artifact.manifest.entries:
+            continue
+        with artifact.new_file(name, mode="w") as stream:
+            json.dump(metadata_file(entry), stream, indent=1, default=str, sort_keys=True)
+        return
+
+
+def translate_references(artifact, inside, outside):
+    """Make `file://` references below the directory `inside` say `outside`: where the host sees it.
+
+    `add_reference` insists that the path exists here, and here is a container. Without checksums an entry's digest is
+    that of its path; it follows.
+    """
+    if inside == outside:
+        return
+    prefix = "file://" + inside
+    for entry in artifact.manifest.entries.values():
+        reference = getattr(entry, "ref", None)
+        if not isinstance(reference, str) or not (reference == prefix or reference.startswith(prefix + "/")):
+            continue
+        path = outside + reference[len(prefix) :]
+        entry.ref = "file://" + path
+        entry.digest = base64.b64encode(hashlib.md5(path.encode("utf-8")).digest()).decode("ascii")  # noqa: S324
+
+
+def log_to_wandb(wandb, run, entry):
+    """Log an entry as a W&B artifact in the format of design.md, and return the artifact, not yet committed."""
+    target = entry["wandb"]
+    artifact = wandb.Artifact(target["name"], type=entry["type"], metadata=wandb_metadata(entry))
+    reference = entry["checkpoint_path"]
+    if "://" in reference:
+        _refer(artifact, reference)
+    else:
+        for path in (entry.get("local_path"), reference):
+            if path and os.path.isdir(path):
+                path = os.path.realpath(path)
+                artifact.add_reference("file://" + path, checksum=False)
+                translate_references(artifact, path, reference)
+                break
+    add_metadata_file(artifact, entry)
+    return run.log_artifact(artifact, aliases=list(target["aliases"]))
+
+
+def _refer(artifact, uri):
+    try:
+        artifact.add_reference(uri, checksum=False)
+    except Exception as error:
+        # W&B has handlers for some schemes that want their client library; the URI is in the metadata all the same.
+        notice.debug("no reference to %s in W&B: %r" % (uri, error))

@@ -1,0 +1,12 @@
+"""What has become of a patch, for `--doctor` and the line at start."""
+
+from __future__ import annotations
+
+import collections
+
+INSTALLED = "installed"
+WAITING = "waiting"
+STOOD_DOWN = "stood down"
+
+Status = collections.namedtuple("Status", ["patch", "state", "reason"])
+"""`patch`: its name, as in NEMOTRON_EXEC_DISABLED_PATCHES; `state`: one of the three; `reason`: "" if installed."""

@@ -1,0 +1,334 @@
+"""Whatever dies: real training processes, the real wandb, and a W&B server of our own.
+
+Each ends with the same three questions: was the exit code the job's own, is every completed checkpoint in the manifest
+store, and is each in W&B exactly once after a flush.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from nemotron_exec import flush
+from nemotron_exec.sitecustomize.payload import manifest, outbox
+from trainers import Trainer
+
+
+class Job:
+    """Directories, environment, and what came of it."""
+
+    def __init__(self, tmp_path, backend, environ):
+        self.backend = backend
+        self.save_dir = tmp_path / "out" / "pretrain"
+        self.store = tmp_path / "store"
+        self.trainers = []
+        self.environ = {
+            **environ,
+            "NEMOTRON_EXEC_STORE": str(self.store),
+            "NEMOTRON_EXEC_BACKEND": "wandb",
+            "NEMOTRON_EXEC_CHECKPOINT_DRAIN": "60",
+            "SAVE_DIR": str(self.save_dir),
+            # What wandb does when its server is down: give up soon, instead of after an hour.
+            "WANDB__GRAPHQL_RETRY_MAX": "2",
+            "WANDB__GRAPHQL_RETRY_WAIT_MIN_SECONDS": "1",
+            "WANDB__GRAPHQL_RETRY_WAIT_MAX_SECONDS": "1",
+            "WANDB__FILE_STREAM_RETRY_MAX": "1",
+            "WANDB__FILE_STREAM_RETRY_WAIT_MIN_SECONDS": "1",
+            "WANDB__FILE_STREAM_RETRY_WAIT_MAX_SECONDS": "1",
+        }
+
+    def trainer(self, *, wandb=True, **environ):
+        one = Trainer.start({**self.environ, **environ}, wandb=wandb)
+        self.trainers.append(one)
+        return one
+
+    def recorded(self):
+        """The iterations in the manifest store."""
+        store = str(self.store)
+        return [
+            manifest.read_version(store, "pretrain", number, skip_gone=False).manifest["metadata"]["iteration"]
+            for number in manifest.versions(store, "pretrain")
+        ]
+
+    def waiting(self):
+        """The iterations in the outbox."""
+        return [entry["iteration"] for _, entry in outbox.entries(outbox.directory_of(str(self.save_dir)))]
+
+    def committed(self):
+        """The iterations that W&B has, one for each version."""
+        project = self.backend.model.entities["team"].get("nemotron")
+        collection = project and project.collections.get("pretrain")
+        versions = collection.versions if collection else []
+        return sorted(one.metadata["iteration"] for one in versions if one.state == "COMMITTED")
+
+    def flush(self):
+        """`nemotron-artifact flush`, as the next start of the job does it: in a process of its own."""
+        return flush.replay([str(self.save_dir)], timeout=120, environ=self.environ)
+
+
+@pytest.fixture
+def job(tmp_path, wandb_backend, wandb_environ):
+    one = Job(tmp_path, wandb_backend, wandb_environ)
+    yield one
+    for trainer in one.trainers:
+        trainer.close()
+
+
+def test_a_commit_is_waited_for_at_exit_and_leaves_nothing_behind(job):
+    job.backend.commit_delay = 2
+    trainer = job.trainer()
+    trainer.do("save 10")
+    assert job.recorded() == [10]
+    trainer.say("exit 0")
+    assert trainer.end() == 0
+    assert job.committed() == [10]
+    assert job.waiting() == []
+    assert [line for line in trainer.ours() if "warning" in line] == []
+
+
+def test_the_training_thread_does_not_wait_for_the_commit(job):
+    job.backend.commit_delay = 3
+    trainer = job.trainer()
+    assert float(trainer.do("save 10")) < 3
+    assert job.waiting() == [10]
+    trainer.say("exit 0")
+    assert trainer.end() == 0
+
+
+def test_block_waits_in_the_training_thread(job):
+    job.backend.commit_delay = 2
+    trainer = job.trainer(NEMOTRON_EXEC_CHECKPOINT_WAIT="block")
+    assert float(trainer.do("save 10")) >= 2
+    assert job.committed() == [10]
+    trainer.say("exit 0")
+    assert trainer.end() == 0
+
+
+def test_the_end_of_the_run_in_the_program_itself_waits_too(job):
+    # As pretrain() ends: wandb.finish(), long before the interpreter does.
+    job.backend.commit_delay = 2
+    trainer = job.trainer()
+    trainer.do("save 10")
+    trainer.do("finish")
+    assert job.committed() == [10]
+    trainer.say("exit 0")
+    assert trainer.end() == 0
+    assert job.waiting() == []
+
+
+def test_an_exception_drains_as_well_and_keeps_its_exit_code(job):
+    job.backend.commit_delay = 2
+    trainer = job.trainer()
+    trainer.do("save 10")
+    trainer.say("raise")
+    assert trainer.end() == 1
+    assert "RuntimeError: out of data" in trainer.errors()
+    assert job.committed() == [10]
+    assert job.waiting() == []
+
+
+def test_sigterm_during_the_commit_drains_and_dies_of_sigterm(job):
+    job.backend.commit_delay = 3
+    trainer = job.trainer()
+    trainer.do("save 10")
+    trainer.process.send_signal(signal.SIGTERM)
+    assert trainer.end() == -signal.SIGTERM
+    assert job.committed() == [10]
+    assert job.waiting() == []
+
+
+def test_after_the_commit_sigterm_has_its_default_action_again(job):
+    trainer = job.trainer()
+    trainer.do("save 10")
+    until(lambda: not job.waiting())
+    until(lambda: not caught(trainer.process.pid, signal.SIGTERM))
+    trainer.do("slow 60")
+    trainer.process.send_signal(signal.SIGTERM)
+    assert trainer.end(timeout=30) == -signal.SIGTERM
+
+
+def test_sigkill_right_after_the_save_returns(job):
+    job.backend.commit_delay = 30
+    trainer = job.trainer()
+    trainer.do("save 10")
+    trainer.process.kill()
+    assert trainer.end() == -signal.SIGKILL
+    assert job.recorded() == [10]
+    assert job.waiting() == [10]
+    job.backend.commit_delay = 0
+    report = job.flush()
+    assert (report.sent, report.kept) == (1, [])
+    assert job.committed() == [10]
+    assert job.waiting() == []
+
+
+def test_sent_twice_is_recorded_once(job, tmp_path):
+    job.backend.commit_delay = 30
+    trainer = job.trainer()
+    trainer.do("save 10")
+    trainer.process.kill()
+    trainer.end()
+    job.backend.commit_delay = 0
+    aside = tmp_path / "aside"
+    shutil.copytree(job.save_dir / ".nemotron-exec", aside)
+    job.flush()
+    shutil.copytree(aside, job.save_dir / ".nemotron-exec", dirs_exist_ok=True)
+    assert job.waiting() == [10]
+    job.flush()
+    assert job.committed() == [10]
+    assert job.recorded() == [10]
+    assert job.waiting() == []
+
+
+def test_wandb_down_for_the_whole_run(job):
+    trainer = job.trainer(NEMOTRON_EXEC_CHECKPOINT_DRAIN="3")
+    fault = job.backend.fail("*", times=None, status=503, retry_after=0)
+    for number in (10, 20):
+        trainer.do(f"save {number}")
+    trainer.say("exit 7")
+    assert trainer.end() == 7
+    assert job.recorded() == [10, 20]
+    assert job.waiting() == [10, 20]
+    said = [line for line in trainer.ours() if "warning" in line]
+    assert len(said) == 2
+    assert all("nemotron-artifact flush" in line for line in said)
+    job.backend.faults.clear()
+    assert fault not in job.backend.faults.pending
+    assert job.flush().sent == 2
+    assert job.committed() == [10, 20]
+    assert job.waiting() == []
+
+
+def test_wandb_back_before_the_exit(job):
+    trainer = job.trainer()
+    job.backend.fail("*", times=None, status=503, retry_after=0)
+    before = job.backend.operations("Viewer")
+    trainer.do("save 10")
+    until(lambda: job.backend.operations("Viewer") > before)
+    job.backend.faults.clear()
+    until(lambda: not job.waiting())
+    assert job.committed() == [10]
+    trainer.say("exit 0")
+    assert trainer.end() == 0
+
+
+def test_no_room_for_the_outbox(job):
+    # A directory that takes no files stands for a full disk: the same OSError, for every user but root.
+    full = job.save_dir / ".nemotron-exec"
+    job.save_dir.mkdir(parents=True)
+    full.write_text("not a directory")
+    trainer = job.trainer()
+    trainer.do("save 10")
+    trainer.say("exit 0")
+    assert trainer.end() == 0
+    assert job.recorded() == [10]
+    assert job.committed() == [10]
+
+
+def test_a_full_disk_for_the_outbox_and_the_store(job):
+    # RLIMIT_FSIZE lets no file grow: every write of ours fails in the middle, with EFBIG.
+    trainer = job.trainer(wandb=False)
+    trainer.do("write 10")
+    limit(trainer.process.pid, 0)
+    trainer.do("complete 10")
+    limit(trainer.process.pid, None)
+    trainer.say("exit 0")
+    assert trainer.end() == 0
+    # The room came back before the exit: the background thread has tried again.
+    assert job.recorded() == [10]
+    assert any("no outbox entry" in line for line in trainer.ours())
+    assert not list(job.save_dir.rglob("*.tmp"))
+
+
+def test_two_ranks_saving_at_once(job):
+    trainers = [job.trainer() for _ in range(2)]
+    threads = [
+        threading.Thread(target=trainer.do, args=(f"save {number}",))
+        for trainer, number in zip(trainers, (10, 20), strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    for trainer in trainers:
+        trainer.say("exit 0")
+        assert trainer.end() == 0
+    assert sorted(job.recorded()) == [10, 20]
+    assert manifest.read_latest(str(job.store), "pretrain") == 2
+    assert job.committed() == [10, 20]
+    assert job.waiting() == []
+
+
+def test_a_checkpoint_directory_that_disappears(job):
+    job.backend.commit_delay = 30
+    trainer = job.trainer()
+    trainer.do("save 10")
+    trainer.process.kill()
+    trainer.end()
+    shutil.rmtree(job.save_dir / "iter_0000010")
+    job.backend.commit_delay = 0
+    assert job.flush().sent == 1
+    assert job.committed() == [10]
+    assert job.recorded() == [10]
+
+
+def test_an_exception_inside_the_patch(job, tmp_path):
+    (tmp_path / "break").mkdir()
+    (tmp_path / "break" / "sitecustomize.py").write_text(
+        "import nemotron_exec.sitecustomize.payload.checkpoint as c\nc.describe = lambda *_: 1 / 0\n"
+    )
+    trainer = job.trainer(PYTHONPATH=str(tmp_path / "break"))
+    trainer.do("save 10")
+    trainer.say("exit 5")
+    assert trainer.end() == 5
+    assert job.committed() == [10]  # the framework's own artifact
+    assert len([line for line in trainer.ours() if "ZeroDivisionError" in line]) == 1
+
+
+def test_offline_the_entry_stays_for_a_flush(job):
+    trainer = job.trainer(WANDB_MODE="offline")
+    trainer.do("save 10")
+    trainer.say("exit 0")
+    assert trainer.end() == 0
+    assert job.recorded() == [10]
+    assert job.waiting() == [10]
+    assert any("offline" in line for line in trainer.ours())
+
+
+def test_a_live_jobs_entries_are_left_to_it(job):
+    job.backend.commit_delay = 5
+    trainer = job.trainer()
+    trainer.do("save 10")
+    report = job.flush()
+    assert report.sent == 0
+    assert [why for _, why in report.kept] == ["its job is still running"]
+    trainer.say("exit 0")
+    assert trainer.end() == 0
+    assert job.committed() == [10]
+
+
+def until(condition, timeout=60):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def caught(pid, number):
+    """Whether a process has a handler for a signal."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("SigCgt:"):
+            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    raise AssertionError
+
+
+def limit(pid, size):
+    import resource
+
+    hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY if size is None else size, hard))
