@@ -180,7 +180,9 @@ def test_the_store_comes_from_the_option_then_the_environment(run, data, tmp_pat
     run("add", "n", "data", "--store", f"file://{tmp_path}/b")
     run("add", "n", "data", env={"NEMOTRON_EXEC_STORE": "", "NEMO_ARTIFACT_ROOT": str(tmp_path / "c")})
     run("add", "n", "data", env={"NEMOTRON_EXEC_STORE": ""})
-    for store in ("a", "b", "c", "home/.local/share/nemotron-exec/artifacts"):
+    (tmp_path / "env.toml").write_text(f'[artifacts.manifest]\nroot = "{tmp_path}/d"\n')
+    run("add", "n", "data", env={"NEMOTRON_EXEC_STORE": "", "NEMO_ARTIFACT_ROOT": str(tmp_path / "no")})
+    for store in ("a", "b", "c", "d", "home/.local/share/nemotron-exec/artifacts"):
         assert layout.versions(tmp_path / store, "n") == [1], store
 
 

@@ -238,6 +238,11 @@ def graph(
             "dot": lineage_graph.to_dot,
             "json": lineage_graph.to_json,
         }[form](drawn)
+    if form == "mermaid" and lineage_graph.beyond_mermaid(drawn, text):
+        _messages().warning(
+            "this is more than a Mermaid viewer draws (500 edges, 50,000 characters) unless it is told to: "
+            "name one version, or use --format html"
+        )
     if output and output != "-":
         _write(output, text)
         _messages().info(f"{len(drawn.nodes)} nodes are drawn in {output}")
@@ -385,7 +390,9 @@ def _files(store: str | None) -> Any:
 
 
 def _root_of_env_toml() -> str | None:
-    return None
+    from nemotron_exec.env_toml import find_env_toml, read_env_toml
+
+    return read_env_toml(find_env_toml(os.getcwd(), os.environ)).artifacts_root
 
 
 def _inventory(files: Any, name: str | None = None) -> Inventory:

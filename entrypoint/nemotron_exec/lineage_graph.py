@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
     from nemotron_exec.inventory import Entry, Inventory
 
-__all__ = ["Graph", "Node", "build_graph", "condense", "lineage_of", "to_dot", "to_json", "to_mermaid", "to_text"]
+__all__ = [
+    "Graph",
+    "Node",
+    "beyond_mermaid",
+    "build_graph",
+    "condense",
+    "lineage_of",
+    "to_dot",
+    "to_json",
+    "to_mermaid",
+    "to_text",
+]
 
 
 @dataclass(frozen=True)
@@ -178,6 +189,11 @@ def to_text(graph: Graph, root: str = "") -> str:
     return "\n".join(lines) + "\n" if lines else ""
 
 
+def beyond_mermaid(graph: Graph, text: str) -> bool:
+    """Whether a Mermaid viewer with its default `maxEdges` and `maxTextSize` refuses the chart."""
+    return sum(map(len, graph.parents.values())) > 500 or len(text) > 50_000
+
+
 def to_mermaid(graph: Graph) -> str:
     """A Mermaid flowchart, from left to right."""
     numbers = {key: f"n{index}" for index, key in enumerate(graph.nodes)}
@@ -266,7 +282,8 @@ def _run_record(path: str) -> dict[str, Any]:
 
 
 def _canonical(reference: str) -> str:
-    name, _, version = reference.removeprefix("art://").rpartition(":")
+    reference = reference.removeprefix("art://")
+    name, _, version = reference.rpartition(":")
     return f"{name}:v{int(version)}" if name and version.isascii() and version.isdigit() else reference
 
 

@@ -1,8 +1,8 @@
 """The lineage as one HTML page that needs nothing but a browser: no network, no server, no other file.
 
-Positions are computed here, in time that grows with the edges; the page draws, searches and shows details. What the
-store says is data on it: it lies in a JSON block, reaches the document as text only, and the page's policy allows no
-script but the page's own, by its hash.
+Which column a box stands in and in which order is computed here, in time that grows with the edges; the page draws,
+searches and shows details. What the store says is data on it: it lies in a JSON block, reaches the document as text
+only, and the page's policy allows no script but the page's own, by its hash.
 """
 
 from __future__ import annotations
@@ -16,15 +16,11 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from nemotron_exec.lineage_graph import Graph
 
-__all__ = ["positions", "to_html"]
-
-COLUMN = 260  # pixels from one box's left edge to that of the next column
-ROW = 64
-MAX_ROWS = 40  # a layer with more boxes than that goes on in the next column
+__all__ = ["layers", "to_html"]
 
 
 def to_html(graph: Graph, title: str) -> str:
@@ -34,9 +30,10 @@ def to_html(graph: Graph, title: str) -> str:
         graph: What to draw.
         title: Shown above and in the browser's tab.
     """
-    place = positions(graph)
     data = {
-        "nodes": [{**node.to_json(), "x": place[key][0], "y": place[key][1]} for key, node in graph.nodes.items()],
+        "nodes": [
+            {**graph.nodes[key].to_json(), "layer": index} for index, layer in enumerate(layers(graph)) for key in layer
+        ],
         "edges": [[parent, key] for key, parents in graph.parents.items() for parent in parents],
     }
     # In a script element only `</` and `<!--` could end or change it.
@@ -58,35 +55,25 @@ def to_html(graph: Graph, title: str) -> str:
     return before + block + after
 
 
-def positions(graph: Graph) -> dict[str, tuple[int, int]]:
-    """Left upper corner of each node's box, in pixels: what it was made from stands to its left."""
-    place: dict[str, tuple[int, int]] = {}
-    column = 0
-    for layer in _ordered(graph):
-        for index, key in enumerate(layer):
-            place[key] = ((column + index // MAX_ROWS) * COLUMN, index % MAX_ROWS * ROW)
-        column += (len(layer) + MAX_ROWS - 1) // MAX_ROWS
-    return place
-
-
-def _ordered(graph: Graph) -> list[list[str]]:
-    """The layers, each ordered so that few edges cross: by the mean place of the neighbours, from both sides."""
-    layers = _layers(graph)
+def layers(graph: Graph) -> list[list[str]]:
+    """The columns from left to right, what was made from a box to its right, ordered so that few edges cross."""
+    ordered = _layers(graph)
     children = graph.children()
     row: dict[str, float] = {}
-    for layer in layers:
+    for layer in ordered:
         row.update((key, index) for index, key in enumerate(layer))
-    forward: tuple[list[list[str]], Mapping[str, object]] = (layers, graph.parents)
-    backward: tuple[list[list[str]], Mapping[str, object]] = (layers[::-1], children)
+    forward: tuple[list[list[str]], Mapping[str, Sequence[str]]] = (ordered, graph.parents)
+    backward: tuple[list[list[str]], Mapping[str, Sequence[str]]] = (ordered[::-1], children)
     for sweep, neighbours in (forward, backward, forward):
         for layer in sweep:
-            # Sorting is stable: versions of one name stay in their order.
-            layer.sort(key=lambda key: _mean(row, neighbours.get(key, ()), row[key]))  # type: ignore[arg-type]
+            # By the mean place of the neighbours. Sorting is stable: versions of one name stay in their order.
+            mean = {key: _mean(row, neighbours.get(key, ()), row[key]) for key in layer}
+            layer.sort(key=mean.__getitem__)
             row.update((key, index) for index, key in enumerate(layer))
-    return layers
+    return ordered
 
 
-def _mean(row: Mapping[str, float], neighbours: tuple[str, ...], own: float) -> float:
+def _mean(row: Mapping[str, float], neighbours: Sequence[str], own: float) -> float:
     return sum(row[key] for key in neighbours) / len(neighbours) if neighbours else own
 
 
@@ -103,7 +90,11 @@ def _layers(graph: Graph) -> list[list[str]]:
             left[child] -= 1
             if left[child] == 0:
                 queue.append(child)
-    layers: list[list[str]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
     for key in graph.nodes:
-        layers[depth[key]].append(key)
-    return [layer for layer in layers if layer]
+        # What was made from nothing stands beside the first that was made from it, not at the far left.
+        if not graph.parents.get(key) and children[key]:
+            depth[key] = max(0, min(depth[child] for child in children[key]) - 1)
+    found: list[list[str]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
+    for key in graph.nodes:
+        found[depth[key]].append(key)
+    return [layer for layer in found if layer]

@@ -1,0 +1,314 @@
+"""lineage_graph.py and lineage_page.py: what was made from what, in every format, for odd and for large stores."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from nemotron_exec.inventory import take_inventory
+from nemotron_exec.lineage_graph import (
+    Graph,
+    Node,
+    beyond_mermaid,
+    build_graph,
+    condense,
+    lineage_of,
+    to_dot,
+    to_json,
+    to_mermaid,
+    to_text,
+)
+from nemotron_exec.lineage_page import layers, to_html
+from nemotron_exec.sitecustomize.payload import manifest as layout
+
+
+def add(root, name, used=(), **more):
+    more.setdefault("type", "model")
+    more.setdefault("metadata", {})
+    more.setdefault("path", str(root))
+    return layout.register(root, name, used_artifacts=used, **more)
+
+
+def graph_of(root):
+    return build_graph(take_inventory(layout.LocalFiles(root)))
+
+
+def data_of(page):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+@pytest.fixture
+def root(tmp_path):
+    return str(tmp_path)
+
+
+@pytest.fixture
+def pipeline(root):
+    """Raw data to final model, as the recipes go."""
+    add(root, "blend", type="dataset", inputs=["hf://nvidia/raw"])
+    add(root, "pretrain", ["blend:v1"], metadata={"iteration": 500})
+    add(root, "sft", ["pretrain:v1", "team/nemotron/sft-data:v3"], metadata={"iteration": 20})
+    add(root, "rl", ["sft:1", "art://blend:v1"])
+    add(root, "unrelated")
+    return root
+
+
+def test_the_graph_goes_from_raw_data_to_the_final_model(pipeline):
+    graph = graph_of(pipeline)
+    assert graph.parents["rl:v1"] == ("sft:v1", "blend:v1")
+    assert graph.parents["blend:v1"] == ("hf://nvidia/raw",)
+    assert graph.nodes["team/nemotron/sft-data:v3"].kind == "external"
+    assert set(lineage_of(graph, "rl:v1").nodes) == set(graph.nodes) - {"unrelated:v1"}
+    assert set(lineage_of(graph, "pretrain:v1").nodes) == {
+        "hf://nvidia/raw",
+        "blend:v1",
+        "pretrain:v1",
+        "sft:v1",
+        "rl:v1",
+    }
+
+
+def test_a_node_says_which_run_made_it(root, tmp_path):
+    record = tmp_path / "run.json"
+    record.write_text(
+        json.dumps({"command": ["torchrun", "t.py"], "code": {"commit": "abc", "dirty": True}, "cwd": "/w"})
+    )
+    add(root, "m", producer="slurm-42.0", metadata={"job": "slurm-42.0", "run_record": str(record)})
+    made_by = graph_of(root).nodes["m:v1"].made_by
+    assert made_by["producer"] == "slurm-42.0"
+    assert (made_by["command"], made_by["code"], made_by["uncommitted changes"]) == ("torchrun t.py", "abc", "yes")
+    record.write_text("[" * 100_000)
+    assert graph_of(root).nodes["m:v1"].made_by["run record"] == str(record)
+    record.unlink()
+    os.mkfifo(record)
+    assert "command" not in graph_of(root).nodes["m:v1"].made_by
+
+
+def test_many_checkpoints_of_one_run_become_one_box(root):
+    add(root, "data", type="dataset")
+    for step in range(20):
+        add(root, "pretrain", ["data:v1"], metadata={"iteration": step})
+    add(root, "sft", ["pretrain:v7"])
+    small = condense(graph_of(root))
+    assert sorted(node.label or node.id for node in small.nodes.values()) == [
+        "data:v1",
+        "pretrain:v1 … v19",
+        "pretrain:v20",
+        "pretrain:v7",
+        "sft:v1",
+    ]
+    assert "pretrain:v3" in condense(graph_of(root), "pretrain:v3").nodes
+
+
+def test_text_begins_with_the_version_that_was_asked_for(pipeline):
+    lines = to_text(lineage_of(graph_of(pipeline), "sft:v1"), "sft:v1").splitlines()
+    assert [line.strip(" └├─│").split("  ")[0] for line in lines] == [
+        *("sft:v1", "pretrain:v1", "blend:v1", "hf://nvidia/raw", "team/nemotron/sft-data:v3"),
+        *("rl:v1", "sft:v1", "blend:v1"),
+    ]
+    assert lines[-1].endswith("(see above)")
+
+
+def test_cycles_and_versions_made_from_themselves_end(root):
+    add(root, "a", ["b:v1", "a:v1"])
+    add(root, "b", ["a:v1"])
+    graph = graph_of(root)
+    assert len(to_text(graph).splitlines()) == 3
+    assert sorted(key for layer in layers(graph) for key in layer) == ["a:v1", "b:v1"]
+    assert data_of(to_html(graph, "x"))["edges"] == [["b:v1", "a:v1"], ["a:v1", "b:v1"]]
+
+
+def test_a_chain_of_a_thousand_needs_no_stack():
+    nodes = {f"m:v{number}": Node(f"m:v{number}") for number in range(1, 1001)}
+    graph = Graph(nodes, {f"m:v{number}": (f"m:v{number - 1}",) for number in range(2, 1001)})
+    assert len(to_text(graph).splitlines()) == 1000
+    assert layers(graph) == [[f"m:v{number}"] for number in range(1, 1001)]
+
+
+ODD = 'x"]; <b>&amp;\\n</script><!--`#quot; \x1b[31m'
+
+
+def test_odd_texts_stay_texts_in_every_format(root):
+    add(root, "m", [ODD], path=f"/x/{ODD}", metadata={"note": ODD})
+    graph = graph_of(root)
+    for text in (to_text(graph), to_mermaid(graph), to_dot(graph)):
+        assert "\x1b" not in text
+    mermaid = to_mermaid(graph)
+    assert "<b>" not in mermaid
+    assert all(line.count('"') in (0, 2) for line in mermaid.splitlines())
+    assert all(len(re.findall(r'(?<!\\)(?:\\\\)*"', line)) % 2 == 0 for line in to_dot(graph).splitlines())
+    page = to_html(graph, ODD)
+    assert page.count("</script>") == 2
+    assert page.count("<!--") == 0
+    node = next(node for node in data_of(page)["nodes"] if node["id"] == "m:v1")
+    assert node["metadata"]["note"] == ODD
+    assert json.loads(to_json(graph))["edges"] == [[ODD, "m:v1"]]
+
+
+def test_the_page_names_no_other_host_and_allows_no_other_script(pipeline):
+    page = to_html(graph_of(pipeline), "Lineage")
+    assert "default-src 'none'" in page
+    assert not re.search(r"""(?:src|href)\s*=|@import|url\(|fetch\(|XMLHttpRequest|@(?:HASH|DATA|TITLE)@""", page)
+    # Namespaces are names, not addresses that are loaded.
+    code = page.replace("http://www.w3.org/2000/svg", "").partition('id="data">')
+    assert "http" not in code[0].replace("http-equiv", "")
+    assert "http" not in code[2].partition("</script>")[2]
+
+
+def test_what_a_version_was_made_from_stands_left_of_it_and_inputs_beside_their_first_use(pipeline):
+    graph = graph_of(pipeline)
+    column = {key: index for index, layer in enumerate(layers(graph)) for key in layer}
+    assert set(column) == set(graph.nodes)
+    assert all(column[parent] < column[child] for child, parents in graph.parents.items() for parent in parents)
+    assert column["team/nemotron/sft-data:v3"] == column["sft:v1"] - 1
+
+
+@pytest.fixture(scope="module")
+def thousand(tmp_path_factory):
+    """A thousand versions: data, long runs, their fine-tunings."""
+    root = str(tmp_path_factory.mktemp("thousand") / "store")
+    data = str(tmp_path_factory.mktemp("data"))
+    os.makedirs(root)
+    count = 0
+    for blend in range(1, 6):
+        _write(root, data, "blend", blend, [f"hf://nvidia/raw-{blend}"], [])
+        count += 1
+    for step in range(1, 801):
+        _write(root, data, "pretrain", step, [], [f"blend:v{step % 5 + 1}"], iteration=step * 100)
+        count += 1
+    for tuning in range(1, 196):
+        _write(root, data, f"sft-{tuning % 13}", tuning // 13 + 1, [], [f"pretrain:v{tuning * 4}", "blend:v2"])
+        count += 1
+    assert count == 1000
+    return root
+
+
+def _write(root, data, name, number, inputs, used, **metadata):
+    directory = os.path.join(root, name, f"v{number}")
+    os.makedirs(directory)
+    manifest = {
+        "name": name,
+        "version": number,
+        "type": "model",
+        "path": data,
+        "created_at": "2026-01-01T00:00:00+00:00",
+    }
+    manifest.update(producer="local", metadata=metadata, inputs=inputs, used_artifacts=used)
+    with open(os.path.join(directory, "manifest.json"), "w") as file:
+        json.dump(manifest, file, indent=2)
+    with open(os.path.join(root, name, "latest"), "w") as file:
+        file.write(f"v{number}")
+
+
+def test_a_thousand_versions_are_drawn_in_every_format(thousand):
+    began = time.monotonic()
+    graph = graph_of(thousand)
+    assert len(graph.nodes) == 1005
+    page = to_html(graph, "Lineage")
+    assert len(data_of(page)["nodes"]) == 1005
+    assert len(page) < 1_500_000
+    assert sum(map(len, layers(graph))) == 1005
+    small = condense(graph)
+    assert len(small.nodes) < 450
+    assert not beyond_mermaid(lineage_of(small, "sft-0:v15"), to_mermaid(lineage_of(small, "sft-0:v15")))
+    assert beyond_mermaid(graph, to_mermaid(graph))
+    assert to_text(small)
+    assert to_dot(graph).count(" -> ") == sum(map(len, graph.parents.values()))
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.ci
+def test_graphviz_and_a_browser_take_what_is_written(thousand, root):
+    add(root, "m", [ODD], path=f"/x/{ODD}")
+    for graph in (graph_of(root), condense(graph_of(thousand))):
+        out = subprocess.run(["dot", "-Tsvg"], input=to_dot(graph), capture_output=True, text=True, check=False)
+        assert out.returncode == 0, out.stderr
+        assert out.stdout.count('class="node"') == len(graph.nodes)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,900"):
+        options.add_argument(argument)
+    # Nothing but files: what would go to the network fails.
+    options.add_argument("--proxy-server=http://127.0.0.1:1")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.binary_location = shutil.which("chromium") or ""
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    yield driver
+    driver.quit()
+
+
+def open_page(browser, path, graph, title="Lineage"):
+    path.write_text(to_html(graph, title))
+    browser.get(path.as_uri())
+    assert browser.title == title
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+@pytest.mark.ci
+def test_in_a_browser_a_click_on_a_box_shows_what_it_is_and_lights_up_its_lineage(browser, pipeline, tmp_path):
+    open_page(browser, tmp_path / "page.html", graph_of(pipeline))
+
+    def box(name):
+        return browser.find_element("css selector", f'.node[data-id="{name}"]')
+
+    box("sft:v1").click()
+    details = browser.find_element("id", "details")
+    for text in ("sft:v1", "20", pipeline, "latest", "pretrain:v1", "team/nemotron/sft-data:v3", "rl:v1", "local"):
+        assert text in details.text
+    assert "selected" in box("sft:v1").get_attribute("class")
+    for name, on in (("blend:v1", True), ("rl:v1", True), ("unrelated:v1", False)):
+        assert ("on" in box(name).get_attribute("class").split()) is on
+    details.find_element("xpath", ".//button[text()='pretrain:v1']").click()
+    assert details.find_element("tag name", "h2").text == "pretrain:v1"
+    assert "500" in details.text
+    search = browser.find_element("id", "search")
+    search.send_keys("unrel")
+    assert browser.find_element("id", "count").text.startswith("1 of ")
+    search.send_keys("\n")
+    assert details.find_element("tag name", "h2").text == "unrelated:v1"
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    requested = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert requested == []
+
+
+@pytest.mark.ci
+def test_in_a_browser_nothing_that_the_store_says_is_run(browser, root, tmp_path):
+    odd = "<img src=x onerror=alert(1)></script><script>document.title='owned'</script>"
+    add(root, "m", [odd], path=f"/x/{odd}", metadata={odd: odd})
+    open_page(browser, tmp_path / "page.html", graph_of(root), "Lineage of </title><script>alert(1)</script>")
+    browser.find_element("css selector", '.node[data-id="m:v1"]').click()
+    assert odd in browser.find_element("id", "details").text
+    assert browser.title != "owned"
+    assert browser.find_elements("tag name", "img") == []
+
+
+@pytest.mark.ci
+def test_in_a_browser_a_thousand_versions_can_be_searched_and_clicked(browser, thousand, tmp_path):
+    open_page(browser, tmp_path / "page.html", graph_of(thousand))
+    assert len(browser.find_elements("css selector", ".node")) == 1005
+    search = browser.find_element("id", "search")
+    search.send_keys("pretrain:v432\n")
+    assert browser.find_element("css selector", "#details h2").text == "pretrain:v432"
+    # It is shown with its own lineage, large enough to be read.
+    boxes = browser.find_elements("css selector", ".node")
+    assert sorted(box.get_attribute("data-id") for box in boxes if box.is_displayed()) == sorted(
+        lineage_of(graph_of(thousand), "pretrain:v432").nodes
+    )
+    box = browser.find_element("css selector", '.node[data-id="blend:v3"]')
+    assert box.rect["height"] > 20
+    box.click()
+    assert browser.find_element("css selector", "#details h2").text == "blend:v3"
+    assert "Used by (160)" in browser.find_element("id", "details").text
+    browser.find_element("id", "all").click()
+    assert all(box.is_displayed() for box in boxes)
