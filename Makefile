@@ -33,6 +33,10 @@ $(VENV)/.test: $(VENV)/.demo
 	$(PIP) --group test
 	@touch $@
 
+$(VENV)/.ci: $(VENV)/.test
+	$(PIP) --group ci
+	@touch $@
+
 $(VENV)/.lint: $(VENV)/.made pyproject.toml
 	$(PIP) --group lint --editable .
 	@touch $@
@@ -43,7 +47,7 @@ demo: $(VENV)/.demo ## the main job: an artifact, two training stages under torc
 test: $(VENV)/.test ## every test that needs no container engine and no further framework
 	$(BIN)/python -m pytest -m 'not ci' --numprocesses $(WORKERS) $(PYTEST_ARGS)
 
-test-ci: $(VENV)/.test ## the tests of CI: containers, pretrain() of Megatron-Bridge, versions of wandb (50 minutes)
+test-ci: $(VENV)/.ci ## the tests of CI: containers, pretrain() of Megatron-Bridge, versions of wandb (50 minutes)
 	$(BIN)/python -m pytest -m ci --numprocesses $(WORKERS) $(PYTEST_ARGS)
 
 bench: $(VENV)/.test ## the cost beside that of the peers, with a verdict per bar (ten minutes)
@@ -60,7 +64,7 @@ dist: $(VENV)/.made ## wheel and sdist in dist/
 
 lock: ## pin what CI installs: requirements/ci.lock
 	rm -rf build/lock && $(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet --upgrade 'pip>=25.1'
-	build/lock/bin/pip install --quiet '$(TORCH)' numpy packaging --group test --group lint .
+	build/lock/bin/pip install --quiet '$(TORCH)' numpy packaging --group test --group ci --group lint .
 	build/lock/bin/pip freeze --exclude nemotron-exec | sed 's/+cpu$$//' > requirements/ci.lock
 
 include docker/docker.mk
