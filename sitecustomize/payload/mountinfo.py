@@ -47,8 +47,9 @@ def parse(text):
 
 
 def parse_mounts(text):
-    """The mounts of a /proc/mounts text, where there is no mountinfo: it does not say what part of a file system is
-    mounted, so only sources that are paths themselves help.
+    """The mounts of a /proc/mounts text, where there is no mountinfo.
+
+    It does not say what part of a file system is mounted, so only sources that are paths themselves help.
     """
     mounts = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -66,7 +67,8 @@ def mount_of(mounts, path):
     Walks as the kernel does, from mount to mount: a mount that a later one covers is not met.
     """
     current = None
-    children = [mount for mount in mounts if mount.point == "/" and not _has_parent(mounts, mount)]
+    roots = [mount for mount in mounts if mount.point == "/" and not _has_parent(mounts, mount)]
+    children = roots if any(_has_parent(mounts, mount) for mount in mounts) else []
     while children:
         current = children[-1]
         inside = [mount for mount in mounts if mount.parent == current.number and _within(path, mount.point)]
@@ -75,8 +77,8 @@ def mount_of(mounts, path):
         shortest = min((len(mount.point) for mount in inside), default=0)
         children = [mount for mount in inside if len(mount.point) == shortest]
     if current is None:
-        # A chroot, or /proc/mounts: no tree of mounts; the longest mount point decides.
-        inside = [mount for mount in mounts if _within(path, mount.point)]
+        # A chroot, or /proc/mounts: no tree of mounts. The longest mount point decides, the last of equal ones.
+        inside = [mount for mount in reversed(mounts) if _within(path, mount.point)]
         return max(inside, key=lambda mount: len(mount.point)) if inside else None
     return current
 
