@@ -342,3 +342,37 @@ def test_the_console_script_is_this(tmp_path):
     program = Path(sys.executable).parent / "nemotron-artifact"
     out = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=True)
     assert out.stdout.startswith("nemotron-artifact ")
+
+
+def test_flush_sends_what_a_dead_job_left_and_exits_75_while_something_stays(run, data, tmp_path):
+    from nemotron_exec.sitecustomize.payload import outbox
+
+    entry = {
+        "event": outbox.new_event(),
+        "created_at": "2026-01-01T00:00:00+00:00",
+        "store": str(tmp_path / "store"),
+        "name": "pretrain",
+        "type": "model",
+        "path": str(data),
+        "checkpoint_path": str(data),
+        "local_path": str(data),
+        "save_dir": str(data),
+        "iteration": 20,
+        "aliases": [],
+        "latest": True,
+        "gone": False,
+        "metadata": {"iteration": 20},
+        "used_artifacts": [],
+        "producer": "local",
+        "process": None,
+        "wandb": None,
+    }
+    outbox.write(outbox.directory_of(str(data)), entry)
+    assert as_json(run("flush", str(data), "--json")) == {"registered": 1, "sent": 0, "kept": []}
+    assert layout.read_version(tmp_path / "store", "pretrain").manifest["metadata"]["iteration"] == 20
+    assert as_json(run("flush", str(data), "--json"))["registered"] == 0
+    path = outbox.write(outbox.directory_of(str(data)), {**entry, "event": outbox.new_event(), "store": "nosuch://x"})
+    out = run("flush", str(data), code=75)
+    assert f"{path} stays: the manifest store did not take it" in out.stderr
+    assert "is not there" in run("flush", "nowhere", code=125).stderr
+    assert run("flush").stdout == ""

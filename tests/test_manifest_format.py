@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -121,7 +122,7 @@ def test_the_payload_writes_under_every_python_of_a_job(root, pythons):
 @pytest.fixture
 def pythons():
     found = {sys.executable}
-    roots = [os.environ.get("PYENV_ROOT"), os.path.expanduser("~/.pyenv")]
+    roots = [os.environ.get("PYENV_ROOT"), os.path.join(pwd.getpwuid(os.getuid()).pw_dir, ".pyenv")]
     for base in filter(None, roots):
         found.update(str(path) for path in Path(base, "versions").glob("3.*/bin/python"))
     found.update(filter(None, (shutil.which(f"python3.{minor}") for minor in range(8, 15))))

@@ -1,7 +1,7 @@
 """`nemotron-artifact`: look at a manifest store, add to it, check it, clean it.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done; 1 `verify` found errors; 2 wrong usage; 75 it may
-work later; 125 it failed; 130 interrupted.
+work later, also `flush` where something stays unsent; 125 it failed; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from nemotron_exec.inventory import Entry, Inventory
 
-__all__ = ["EXIT_FINDINGS", "cli", "main"]
+__all__ = ["EXIT_FINDINGS", "cli", "main", "root_of_store"]
 
 EXIT_FINDINGS = 1
 EXIT_INTERRUPTED = 130
@@ -379,14 +379,18 @@ def _launch_error(e: layout.StoreError) -> LaunchError:
     return kind(e.wanted, e.found, e.remedy)
 
 
-def _files(store: str | None) -> Any:
-    """The store that the command line names, else the environment, else env.toml, else the default."""
-    from nemotron_exec.stores.manifest import open_files
-
+def root_of_store(store: str | None = None) -> str:
+    """Root that the command line names, else the environment, else env.toml, else the default."""
     context = click.get_current_context(silent=True)
     given = store or (context.find_root().params.get("store") if context else None)
-    root = given or os.environ.get("NEMOTRON_EXEC_STORE") or _root_of_env_toml() or layout.default_root(os.environ)
-    return open_files(root)
+    root: str = given or os.environ.get("NEMOTRON_EXEC_STORE") or _root_of_env_toml() or layout.default_root(os.environ)
+    return root
+
+
+def _files(store: str | None) -> Any:
+    from nemotron_exec.stores.manifest import open_files
+
+    return open_files(root_of_store(store))
 
 
 def _root_of_env_toml() -> str | None:
