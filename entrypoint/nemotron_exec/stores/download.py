@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Downloader", "RemoteFile"]
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 17  # bytes; what a connection has received of a chunk is lost when it stalls
 _ATTEMPTS = 6  # without a byte of progress in between
 _LONGEST_PAUSE = 20.0  # seconds
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)

@@ -40,6 +40,7 @@ _SMALL = 16 << 20  # bytes; a metadata.json is some hundred
 _LISTED = 200  # names fetched to say which are near
 _PARALLEL = 16
 _REGISTRY = "wandb-registry-"
+_VIEWER = "query Viewer { viewer { id entity username teams { edges { node { name } } } } }"
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class _Server:
         try:
             answer = requests.post(
                 f"{self.base_url}/graphql",
-                json={"query": "query Viewer { viewer { id entity username } }", "operationName": "Viewer"},
+                json={"query": _VIEWER, "operationName": "Viewer"},
                 auth=("api", key) if key else None,
                 timeout=(min(10.0, timeout), timeout),
             )
@@ -552,8 +553,10 @@ class _Resolver:
             return LaunchError(wanted, _first_line(error), "Check entity, project, name and version")
 
     def _entities(self) -> list[str]:
-        viewer = self._api.viewer
-        names = [getattr(viewer, "entity", None), getattr(viewer, "username", None), *(viewer.teams or [])]
+        """Entities of the key: its user, its default, its teams."""
+        viewer = self._server.viewer
+        edges = (viewer.get("teams") or {}).get("edges") or []
+        names = [viewer.get("entity"), viewer.get("username"), *(edge["node"]["name"] for edge in edges)]
         return list(dict.fromkeys(str(name) for name in names if name))
 
 
