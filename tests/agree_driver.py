@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import json
 import os
 import shlex
@@ -16,6 +17,7 @@ import socket
 import sys
 import time
 
+from nemotron_exec import c10d
 from nemotron_exec.command import read
 from nemotron_exec.errors import LaunchError, TemporaryError
 from nemotron_exec.job import ProcessIdentity, identify
@@ -131,14 +133,21 @@ def main() -> int:
             raise ZeroDivisionError("a bug")
         return {"made_by": os.getpid(), "config": path, "value": spec.get("value", "v1")}
 
+    def follow(lead, leaders):
+        return {**leaders, "config": produce(lead)["config"], "followed_by": os.getpid()}
+
     try:
         job = identify(
             environ, command, here, explicit=spec.get("job"), nemo_run=None, process=ProcessIdentity.current()
         )
-        state = state_directory(spec["state"], environ, here, messages=Messages("error"))
+        way = spec.get("rendezvous", "auto")
+        state = state_directory(spec["state"], environ, here, messages=Messages("error"), rendezvous=way)
         if "local" in spec:
             state = dataclasses.replace(state, local=spec["local"])
-        agreement = agree(
+        together = agree
+        if way == "c10d":
+            together = functools.partial(c10d.agree, follow=follow, command=command, environ=environ)
+        agreement = together(
             here,
             job,
             state,

@@ -54,3 +54,13 @@ def nemotron_exec(tmp_path):
         )
 
     return run
+
+
+@pytest.fixture
+def launchers(tmp_path):
+    """Start launchers of one job that only agree on an answer: agree_launchers.Launchers."""
+    from agree_launchers import Launchers
+
+    started = Launchers(tmp_path)
+    yield started
+    started.close()

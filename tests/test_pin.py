@@ -63,7 +63,7 @@ LATEST = [reference("blend:latest")]
 
 @pytest.mark.parametrize("framework", ["megatron", "nemo-rl"])
 def test_a_chain_of_jobs_with_new_ids_keeps_its_versions(pins, tmp_path, said, framework):
-    pins("slurm-1.0").write(LATEST, [artifact("blend:latest", "v3", tmp_path)])
+    pins("slurm-1.0").write([artifact("blend:latest", "v3", tmp_path)])
     completed(tmp_path / "save", framework)
 
     pinned = pins("slurm-2.0").apply(LATEST)
@@ -75,21 +75,21 @@ def test_a_chain_of_jobs_with_new_ids_keeps_its_versions(pins, tmp_path, said, f
 
 
 def test_a_job_without_any_slurm_variable_keeps_them_too(pins, tmp_path):
-    pins("slurm-1.0").write(LATEST, [artifact("blend:latest", "v3", tmp_path)])
+    pins("slurm-1.0").write([artifact("blend:latest", "v3", tmp_path)])
     completed(tmp_path / "save")
 
     assert [item.version for item in pins("process-1-2-3").apply(LATEST).artifacts] == ["v3"]
 
 
 def test_a_fresh_output_directory_does_not(pins, tmp_path):
-    pins().write(LATEST, [artifact("blend:latest", "v3", tmp_path)])
+    pins().write([artifact("blend:latest", "v3", tmp_path)])
     completed(tmp_path / "save")
 
     assert pins("slurm-2.0", tmp_path / "fresh").apply(LATEST).open == LATEST
 
 
 def test_an_output_directory_in_which_nothing_was_completed_does_not(pins, tmp_path):
-    pins().write(LATEST, [artifact("blend:latest", "v3", tmp_path)])
+    pins().write([artifact("blend:latest", "v3", tmp_path)])
     (tmp_path / "save" / "tmp_step_20").mkdir()
 
     assert pins("slurm-2.0").apply(LATEST).open == LATEST
@@ -97,24 +97,24 @@ def test_an_output_directory_in_which_nothing_was_completed_does_not(pins, tmp_p
 
 def test_a_pin_file_counts_whatever_lies_beside_it(pins, tmp_path):
     file = str(tmp_path / "pins" / "my.json")
-    pins(file=file).write(LATEST, [artifact("blend:latest", "v3", tmp_path)])
+    pins(file=file).write([artifact("blend:latest", "v3", tmp_path)])
 
     assert pins("slurm-2.0", None, file=file).apply(LATEST).artifacts[0].version == "v3"
 
 
 def test_another_version_in_the_config_wins(pins, tmp_path):
-    pins().write(LATEST, [artifact("blend:latest", "v3", tmp_path)])
+    pins().write([artifact("blend:latest", "v3", tmp_path)])
     completed(tmp_path / "save")
     explicit = [reference("blend:v7")]
 
     assert pins("slurm-2.0").apply(explicit).open == explicit
 
-    pins("slurm-2.0").write(explicit, [artifact("blend:v7", "v7", tmp_path)])
+    pins("slurm-2.0").write([artifact("blend:v7", "v7", tmp_path)])
     assert pins("slurm-3.0").apply(LATEST).open == LATEST
 
 
 def test_only_what_the_pin_names_is_pinned(pins, tmp_path):
-    pins().write(LATEST, [artifact("blend:latest", "v3", tmp_path)])
+    pins().write([artifact("blend:latest", "v3", tmp_path)])
     completed(tmp_path / "save")
     both = [*LATEST, reference("base:latest", "model")]
 
@@ -125,17 +125,17 @@ def test_only_what_the_pin_names_is_pinned(pins, tmp_path):
 
 
 def test_refresh_asks_again_and_pins_that(pins, tmp_path):
-    pins().write(LATEST, [artifact("blend:latest", "v3", tmp_path)])
+    pins().write([artifact("blend:latest", "v3", tmp_path)])
     completed(tmp_path / "save")
     again = pins("slurm-2.0", refresh=True)
     assert again.apply(LATEST).open == LATEST
 
-    again.write(LATEST, [artifact("blend:latest", "v4", tmp_path)])
+    again.write([artifact("blend:latest", "v4", tmp_path)])
     assert pins("slurm-3.0").apply(LATEST).artifacts[0].version == "v4"
 
 
 def test_data_that_is_gone_is_asked_for_in_its_pinned_version(pins, tmp_path):
-    pins().write(LATEST, [artifact("blend:latest", "v3", tmp_path / "gone")])
+    pins().write([artifact("blend:latest", "v3", tmp_path / "gone")])
     completed(tmp_path / "save")
     pinned = pins("slurm-2.0").apply(LATEST)
 
@@ -144,14 +144,14 @@ def test_data_that_is_gone_is_asked_for_in_its_pinned_version(pins, tmp_path):
 
 
 def test_a_restart_with_a_changed_config_keeps_the_versions_of_its_job(pins, tmp_path):
-    pins(save=None).write(LATEST, [artifact("blend:latest", "v3", tmp_path)])
+    pins(save=None).write([artifact("blend:latest", "v3", tmp_path)])
 
     assert pins(save=None, attempt=1).apply(LATEST).artifacts[0].version == "v3"
     assert pins("slurm-2.0", None, attempt=1).apply(LATEST).open == LATEST
 
 
 def test_a_second_command_in_the_same_attempt_is_not_a_restart(pins, tmp_path):
-    pins(save=None).write(LATEST, [artifact("blend:latest", "v3", tmp_path)])
+    pins(save=None).write([artifact("blend:latest", "v3", tmp_path)])
 
     assert pins(save=None).apply(LATEST).open == LATEST
 
@@ -196,7 +196,7 @@ def test_a_pin_that_is_no_file_is_neither_followed_nor_waited_for(pins, tmp_path
 
 def test_an_output_directory_that_cannot_be_written_is_one_warning(pins, tmp_path, said):
     (tmp_path / "file").write_text("")
-    pins(save=tmp_path / "file" / "save").write(LATEST, [artifact("blend:latest", "v3", tmp_path)])
+    pins(save=tmp_path / "file" / "save").write([artifact("blend:latest", "v3", tmp_path)])
 
     assert said.getvalue().count("warning") == 1
     assert "cannot be pinned" in said.getvalue()

@@ -21,7 +21,7 @@ from nemotron_exec import private
 from nemotron_exec.artifact import Artifact
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from nemotron_exec.job import JobIdentity
     from nemotron_exec.message import Messages
@@ -104,27 +104,28 @@ class Pins:
         ]
         return Pinned(here, there)
 
-    def write(self, references: Sequence[Reference], artifacts: Sequence[Artifact]) -> None:
-        """Pin what has been resolved, for restarts of this job and for later jobs that resume in its output.
+    def write(self, artifacts: Sequence[Artifact]) -> None:
+        """Pin what has been published, for restarts of this job and for later jobs that resume in its output.
 
         A directory that cannot be written is one warning: the job itself does not need the pin.
 
         Args:
-            references: All references of the config.
-            artifacts: What they are; by key.
+            artifacts: Those of all references of the config.
         """
-        by_key = {artifact.key: artifact for artifact in artifacts}
-        entries = {item.text: by_key[item.key].to_json() for item in references if item.key in by_key}
+        entries = {artifact.reference: artifact.to_json() for artifact in artifacts}
         if not entries:
             return
+        path = self._job_path(entries)
         try:
             if not os.path.isdir(self._job_directory):
                 os.makedirs(self._job_directory, 0o700, exist_ok=True)
-            _replace(self._job_path(references), entries, self._job.id, self._attempt, durable=False)
+            _replace(path, entries, self._job.id, self._attempt, durable=False)
         except OSError as error:
-            self._warn(self._job_path(references), error)
-        path = self._output_path()
-        if path is None:
+            self._warn(path, error)
+        self._write_output(entries)
+
+    def _write_output(self, entries: Mapping[str, Mapping[str, Any]]) -> None:
+        if (path := self._output_path()) is None:
             return
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -152,7 +153,7 @@ class Pins:
         return found
 
     def _of_job(self, references: Sequence[Reference]) -> dict[str, Artifact]:
-        attempt, found = self._wanted(self._job_path(references), references)
+        attempt, found = self._wanted(self._job_path({item.text for item in references}), references)
         if not found or attempt >= self._attempt:
             return {}
         self._messages.info(f"restart of {self._job.id}: versions as in attempt {attempt} (--refresh asks again)")
@@ -178,8 +179,8 @@ class Pins:
             return os.path.abspath(self._file)
         return None if self._save_directory is None else os.path.join(self._save_directory, DIRECTORY, NAME)
 
-    def _job_path(self, references: Sequence[Reference]) -> str:
-        text = json.dumps(sorted({item.text for item in references}))
+    def _job_path(self, references: Collection[str]) -> str:
+        text = json.dumps(sorted(references))
         return os.path.join(self._job_directory, hashlib.sha256(text.encode()).hexdigest()[:16] + ".json")
 
 

@@ -78,10 +78,10 @@ class Agreement:
 class Lead:
     """What the leader's `produce` is given: a directory of its own, and somebody to tell about progress."""
 
-    def __init__(self, directory: str, report: Callable[[str, int, int | None], None]) -> None:
+    def __init__(self, directory: str, report: Callable[[str, int, int | None], None], *, made: bool = False) -> None:
         self._directory = directory
         self._report = report
-        self.used = False
+        self.used = made
 
     @property
     def directory(self) -> str:

@@ -5,6 +5,8 @@ One launcher runs `_Question.answer`; rendezvous.py decides which, and carries i
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 import os
 from dataclasses import dataclass
@@ -24,8 +26,9 @@ if TYPE_CHECKING:
     from nemotron_exec.job import JobIdentity
     from nemotron_exec.message import Messages
     from nemotron_exec.options import Options
+    from nemotron_exec.pin import Pins
     from nemotron_exec.rank import Place
-    from nemotron_exec.rendezvous import Lead
+    from nemotron_exec.rendezvous import Agreement, Lead
     from nemotron_exec.state import StateDirectory
 
 __all__ = ["nemo_run_target", "resolve", "translation"]
@@ -57,11 +60,12 @@ def resolve(
 
     state = state_directory(chosen.state_dir, environ, place, messages=messages, rendezvous=chosen.rendezvous)
     question = _Question(command, place, identity, state, chosen, environ, messages)
-    agree = rendezvous.agree
-    if chosen.rendezvous == "c10d" and place.several_nodes:
+    agree: Callable[..., Agreement] = rendezvous.agree
+    over_network = chosen.rendezvous == "c10d" and place.several_nodes
+    if over_network:
         from nemotron_exec import c10d
 
-        agree = c10d.agree
+        agree = functools.partial(c10d.agree, follow=question.follow, command=command, environ=environ)
     key = question.key()
     for _ in range(_MAX_REPEATS):
         agreement = agree(
@@ -79,6 +83,9 @@ def resolve(
             break
         key = hashlib.sha256(f"{key} {found}".encode()).hexdigest()[:24]
     resolution = Resolution.from_json(agreement.answer)
+    if place.node == 0 if over_network else agreement.led or (agreement.reused and place.index in (0, None)):
+        # Only what was published is pinned: a leader that was overtaken has resolved for nobody.
+        question.pins(agreement.answer["save_directory"]).write(resolution.artifacts)
     if agreement.reused:
         messages.info(f"versions as at the first start of {identity.id} ({identity.source}); --refresh asks again")
     if agreement.led or agreement.reused:
@@ -139,6 +146,17 @@ class _Question:
         Raises:
             LaunchError: Whatever the user has to mend.
         """
+        return self._answer(lead, {})
+
+    def follow(self, lead: Lead, leaders: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Resolve and write here what node 0 has resolved there: the same versions, at this node's paths.
+
+        Raises:
+            LaunchError: They cannot be had here.
+        """
+        return self._answer(lead, {item["key"]: item["version"] for item in leaders["artifacts"]})
+
+    def _answer(self, lead: Lead, versions: Mapping[str, str]) -> Mapping[str, Any]:
         from nemotron_exec import config as configs
 
         env_toml = _env_toml(self.chosen, self.environ)
@@ -153,7 +171,8 @@ class _Question:
         )
         store = _store(self.chosen, self.environ, env_toml, config)
         backend = self.backend(config)
-        artifacts = self.artifacts(config, backend, store, lead)
+        save_directory = self.here(config.save_directory)
+        artifacts = self.artifacts(config, save_directory, versions, backend, store, lead)
         rendered = config.render(
             {artifact.key: artifact for artifact in artifacts},
             directory=os.path.join(lead.directory, "config"),
@@ -173,7 +192,8 @@ class _Question:
             variables=_wandb_variables(_wandb(config)),
         )
         files = list(config.files)
-        return {**resolution.to_json(), "files": files, "digest": _digest_of_files(files)}
+        more = {"files": files, "digest": _digest_of_files(files), "save_directory": save_directory}
+        return {**resolution.to_json(), **more}
 
     def backend(self, config: Config) -> str:
         """Where references are looked up; one line where a configured project is passed over."""
@@ -186,25 +206,28 @@ class _Question:
             (self.messages.info if project else self.messages.debug)(reason)
         return backend
 
-    def artifacts(self, config: Config, backend: str, store: str, lead: Lead) -> Sequence[Artifact]:
-        """Every reference with its version: an earlier start's where that is pinned, else what the store says."""
-        if not config.references:
+    def artifacts(
+        self,
+        config: Config,
+        save_directory: str | None,
+        versions: Mapping[str, str],
+        backend: str,
+        store: str,
+        lead: Lead,
+    ) -> Sequence[Artifact]:
+        """Every reference with its version: node 0's, else an earlier start's that is pinned, else the store's."""
+        references = config.references
+        if not references:
             return ()
-        from nemotron_exec.pin import Pins
         from nemotron_exec.stores import open_store
 
-        pins = Pins(
-            self.state,
-            self.identity,
-            self.place,
-            save_directory=self.here(config.save_directory),
-            file=self.chosen.pin,
-            refresh=self.chosen.refresh,
-            messages=self.messages,
-        )
-        pinned = pins.apply(config.references)
-        artifacts = {artifact.key: artifact for artifact in pinned.artifacts}
-        if pinned.open:
+        if versions:
+            found: list[Artifact] = []
+            missing = [dataclasses.replace(item, alias=versions.get(item.key, item.alias)) for item in references]
+        else:
+            pinned = self.pins(save_directory).apply(references)
+            found, missing = list(pinned.artifacts), list(pinned.open)
+        if missing:
             wandb = {name: _wandb(config).get(name) for name in ("project", "entity")}
             cache = self.chosen.cache_dir or default_cache(self.environ)
             opened = open_store(
@@ -213,11 +236,23 @@ class _Question:
                 messages=self.messages,
                 wandb={**wandb, "cache_directory": os.path.abspath(cache), "environ": self.environ},
             )
-            resolved = opened.resolve(pinned.open, progress=lead, timeout=self.chosen.timeout)
-            artifacts |= {artifact.key: artifact for artifact in resolved}
-        ordered = [artifacts[reference.key] for reference in config.references]
-        pins.write(config.references, ordered)
-        return ordered
+            found += opened.resolve(missing, progress=lead, timeout=self.chosen.timeout)
+        artifacts = {artifact.key: artifact for artifact in found}
+        return [artifacts[reference.key] for reference in references]
+
+    def pins(self, save_directory: str | None) -> Pins:
+        """What earlier jobs have pinned for this one."""
+        from nemotron_exec.pin import Pins
+
+        return Pins(
+            self.state,
+            self.identity,
+            self.place,
+            save_directory=save_directory,
+            file=self.chosen.pin,
+            refresh=self.chosen.refresh,
+            messages=self.messages,
+        )
 
     def here(self, path: str | None) -> str | None:
         """A path of the config, as it is named in this container."""
