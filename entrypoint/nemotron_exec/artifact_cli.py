@@ -401,15 +401,17 @@ def _root_of_env_toml() -> str | None:
 
 def _inventory(files: Any, name: str | None = None) -> Inventory:
     from nemotron_exec.inventory import take_inventory
+    from nemotron_exec.sitecustomize.payload.mountinfo import localise
 
     if not name:
-        return take_inventory(files)
+        return take_inventory(files, localise=localise)
     if name.endswith("/"):
-        return take_inventory(files, [one for one in layout.names(files) if one.startswith(name)])
+        names = [one for one in layout.names(files) if one.startswith(name)]
+        return take_inventory(files, names, localise)
     bare = name.partition(":")[0]
     if not layout.versions(files, bare):
         layout.read_version(files, bare)  # raises, and names the nearest
-    return take_inventory(files, [bare])
+    return take_inventory(files, [bare], localise)
 
 
 def _entry(files: Any, reference: str) -> Entry:
@@ -435,17 +437,21 @@ def _data_at(path: str) -> tuple[str, dict[str, Any]]:
         raise LaunchError(
             f"to add the data at {path}", f"{local} is not there", "Name an existing file, directory or URI"
         )
+    from nemotron_exec.sitecustomize.payload.mountinfo import to_host
+
+    # In a container, what is recorded is where the host has it: the next job may have it elsewhere.
+    recorded = to_host(local)
     file = os.path.join(local, "metadata.json")
     data = layout.LocalFiles(local).read(file) if os.path.isdir(local) else None
     if data is None:
-        return local, {}
+        return recorded, {}
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError) as e:
         raise LaunchError(f"to read the fields in {file}", f"not JSON ({e})", "Mend or remove the file") from e
     if not isinstance(fields, dict):
         raise LaunchError(f"to read the fields in {file}", "JSON that is not an object", "Mend or remove the file")
-    return local, fields
+    return recorded, fields
 
 
 def _meta(text: str) -> tuple[str, Any]:

@@ -18,7 +18,7 @@ Promises, for any number of writers on any number of hosts, each of which may di
   look at the lock and its rename could still set `latest` back; the next writer mends it.
 
 Not promised: data that is deleted while it is being resolved, and writers that are not ours (Nemotron's own moves
-`latest` without a lock).
+`latest` without a lock, and after one collision takes a directory that exists).
 
 Python 3.8, standard library only: the injector registers checkpoints with this file, the launcher reads with it.
 """
@@ -766,7 +766,8 @@ def missing_data(root, record, localise=None):
     local = localise(path) if localise is not None else path
     if os.path.exists(local):
         return None
-    return "has lost its data: {} is not there".format(path)
+    # The path is what a file says: a terminal must not obey it.
+    return "has lost its data: {} is not there".format(path if path.isprintable() else repr(path))
 
 
 def _latest_candidates(files, directory):

@@ -58,10 +58,13 @@ def open_store(
         backend: "manifest" or "wandb", decided.
         root: Root of the manifest store, a path or an fsspec URI.
         messages: Where the store says what the user should know.
-        localise: Translates a path as it was recorded on the host into the one that it has here.
+        localise: Translates a path as it was recorded on the host into the one that it has here; by the mount table
+            if None.
         wandb: What only W&B needs: the keyword arguments `project`, `entity`, `cache_directory`, `environ` and, where
             there is an outbox, `flush_first` of WandbStore.
     """
+    if localise is None:
+        from nemotron_exec.sitecustomize.payload.mountinfo import localise
     if backend == "manifest":
         from nemotron_exec.stores.manifest import ManifestStore
 
