@@ -147,7 +147,7 @@ def test_backend_wandb_without_a_key_says_what_to_do(wandb_backend: Backend, job
 
 def test_a_signal_in_the_middle_of_a_download_leaves_nothing_half(wandb_backend: Backend, job: Job) -> None:
     wandb_backend.seed("team/nemotron/data", files={"blend.json": b"x" * 3_000_000})
-    wandb_backend.fail("GET data/blend.json", stall=2_000_000, times=None)
+    wandb_backend.fail("GET data/blend.json", stall=300_000, times=None)
     cache = os.path.join(job.environ["XDG_CACHE_HOME"], "nemotron-exec", "wandb")
     for count, number in enumerate((signal.SIGINT, signal.SIGTERM), start=1):
         process = job.start()
@@ -169,7 +169,7 @@ def test_a_signal_in_the_middle_of_a_download_leaves_nothing_half(wandb_backend:
 
 def test_the_launcher_that_is_killed_takes_its_child_along(wandb_backend: Backend, job: Job) -> None:
     wandb_backend.seed("team/nemotron/data", files={"blend.json": b"x" * 3_000_000})
-    wandb_backend.fail("GET data/blend.json", stall=2_000_000, times=None)
+    wandb_backend.fail("GET data/blend.json", stall=300_000, times=None)
     process = job.start()
     wandb_backend.wait_for(r"\w*Files", timeout=60)
     children = psutil.Process(process.pid).children(recursive=True)

@@ -181,10 +181,8 @@ def test_project_and_entity_come_from_reference_then_config_then_environment_the
     for entity, project in (("team", "config"), ("team", "environment"), ("other", "config"), ("third", "environment")):
         wandb_backend.seed(f"{entity}/{project}/data", files={"a": f"{entity}/{project}".encode()})
     environ = {"WANDB_PROJECT": "environment", "WANDB_ENTITY": "third"}
-    assert [a.qualified_name for a in resolve("data", "team/environment/data", project="config", entity="other", environ=environ)] == [
-        "other/config/data:v0",
-        "team/environment/data:v0",
-    ]  # fmt: skip
+    found = resolve("data", "team/environment/data", project="config", entity="other", environ=environ)
+    assert [a.qualified_name for a in found] == ["other/config/data:v0", "team/environment/data:v0"]
     assert [a.qualified_name for a in resolve("data", project=None, environ=environ)] == ["third/environment/data:v0"]
     assert [a.qualified_name for a in resolve("data", project="config")] == ["team/config/data:v0"]
     with pytest.raises(LaunchError, match=r"no project is known.*WANDB_PROJECT"):
