@@ -6,6 +6,7 @@ the second (page cache), and the baseline against itself (the A/A case) shows ho
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import random
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["Case", "Comparison", "compare", "median_interval", "pin_to_one_processor", "run"]
+__all__ = ["Case", "Comparison", "be_left_alone", "compare", "median_interval", "run"]
 
 _QUIET = [
     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -133,7 +134,12 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
     return ordered[low], ordered[high]
 
 
-def pin_to_one_processor() -> None:
-    """Keep this process and what it starts on one processor, so that no pair is split over two."""
+def be_left_alone() -> None:
+    """Keep this process and what it starts on one processor, so that no pair is split over two, and, where the system
+    lets us (root), before the other users of the machine: a benchmark on a busy machine measures the queue else.
+    """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    if hasattr(os, "sched_setscheduler"):
+        with contextlib.suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))

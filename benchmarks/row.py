@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.pairs import Comparison
 
 __all__ = ["Row", "emit", "parse"]
 
@@ -39,6 +44,23 @@ class Row:
     interval: tuple[float, float] | None = None
     pairs: int = 0
     note: str = ""
+
+    @classmethod
+    def of(cls, name: str, result: Comparison, *, against: str, bar: str, met: bool | None, note: str = "") -> Row:
+        """The row of a comparison of whole processes."""
+        return cls(
+            name,
+            "ms",
+            statistics.median(result.case),
+            statistics.median(result.baseline),
+            bar=bar,
+            met=met,
+            against=against,
+            added=result.added,
+            interval=result.interval,
+            pairs=len(result.case),
+            note=note,
+        )
 
     @property
     def ratio(self) -> float | None:

@@ -1,0 +1,96 @@
+"""The launcher that resolves: two artifacts of the manifest store and a config of 300 lines, from spawn to exec.
+
+Beside it, a console script that loads, resolves and saves the same file with OmegaConf, which is what people write in a
+launcher's place. The script looks nothing up (its `art` answers from a table), agrees with nobody and checks nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+
+from benchmarks import environments
+from benchmarks.pairs import Case, be_left_alone, compare
+from benchmarks.row import Row, emit
+
+PAIRS = 60
+BAR = 0.75
+CONFIG = os.path.join(environments.ROOT, "benchmarks", "pretrain.yaml")
+
+
+def main() -> None:
+    """One job whose answer has to be made, and one restart that finds it made."""
+    environment = environments.launcher()
+    be_left_alone()
+    with tempfile.TemporaryDirectory() as home:
+        os.chdir(home)
+        write_store(os.path.join(home, "store"))
+        environ = {
+            **environments.clean_environ(environment, home),
+            "TMPDIR": home,
+            "NEMO_ARTIFACT_ROOT": os.path.join(home, "store"),
+        }
+        restarted = {**environ, "SLURM_JOB_ID": "4242", "SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_PROCID": "0"}
+        ours = environments.bin_of(environment, "nemotron-exec")
+        script = environments.bin_of(environment, "baseline-omegaconf")
+        baseline = Case("baseline", [script, CONFIG, os.path.join(home, "resolved.yaml"), "/bin/true"], environ)
+        cases = [
+            Case("A/A: OmegaConf against itself", baseline.argv, environ),
+            Case("nemotron-exec resolves and starts", [ours, "/bin/true", CONFIG], environ),
+            Case("nemotron-exec in a restart of the same job", [ours, "/bin/true", CONFIG], restarted),
+        ]
+        for name, result in compare(baseline, cases, pairs=PAIRS, prepare=None).items():
+            bar = "" if name.startswith("A/A") else f"at most {BAR} times"
+            emit(
+                Row.of(
+                    name,
+                    result,
+                    against="OmegaConf's load, resolve and save in a console script",
+                    bar=bar,
+                    met=result.ratio <= BAR if bar else None,
+                )
+            )
+
+
+def write_store(root: str) -> None:
+    """A store with the two artifacts of pretrain.yaml, three versions each."""
+    shutil.rmtree(root, ignore_errors=True)
+    for name, kind, metadata in (
+        ("PretrainBlendsArtifact-bench", "dataset", {"pack_size": 4096}),
+        ("ModelArtifact-bench", "model", {"iteration": 9000}),
+    ):
+        data = os.path.join(root, "data", name)
+        os.makedirs(data)
+        for number in (1, 2, 3):
+            version = os.path.join(root, name, f"v{number}")
+            os.makedirs(version)
+            manifest = {
+                "name": name,
+                "version": number,
+                "type": kind,
+                "path": data,
+                "created_at": "2026-03-11T10:00:00+00:00",
+                "producer": "benchmark",
+                "metadata": metadata,
+                "inputs": [],
+                "used_artifacts": [],
+            }
+            fields = {
+                "path": data,
+                "type": kind,
+                "created_at": manifest["created_at"],
+                "iteration": metadata.get("iteration"),
+                "absolute_path": data,
+                "metadata": metadata,
+            }
+            for file_name, content in (("manifest.json", manifest), ("metadata.json", fields)):
+                with open(os.path.join(version, file_name), "w", encoding="utf-8") as file:
+                    json.dump(content, file)
+        with open(os.path.join(root, name, "latest"), "w", encoding="utf-8") as file:
+            file.write("v3")
+
+
+if __name__ == "__main__":
+    main()
