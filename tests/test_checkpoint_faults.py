@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -332,3 +334,74 @@ def limit(pid, size):
 
     hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY if size is None else size, hard))
+
+
+# What the next start, and a person, do about it ------------------------------------------------------------------
+
+
+def left_behind(job):
+    """A checkpoint whose job died before W&B had it."""
+    job.backend.commit_delay = 30
+    trainer = job.trainer()
+    trainer.do("save 10")
+    trainer.process.kill()
+    trainer.end()
+    job.backend.commit_delay = 0
+    assert job.waiting() == [10]
+
+
+def start_again(job, tmp_path, *options):
+    config = tmp_path / "cfg.yaml"
+    config.write_text(f"run:\n  wandb:\n    project: nemotron\ncheckpoint:\n  save: {job.save_dir}\n")
+    command = [sys.executable, "-c", "print('trained')", str(config)]
+    return subprocess.run(
+        [sys.executable, "-m", "nemotron_exec", *options, "--state-dir", str(tmp_path / "state"), "--", *command],
+        env={**job.environ, "NEMOTRON_EXEC_CACHE_DIR": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("options", [(), ("--job-id", "again")], ids=["another job", "a restart of the same"])
+def test_the_next_start_sends_what_was_left_before_it_starts_the_command(job, tmp_path, options):
+    if options:
+        assert start_again(job, tmp_path, *options).returncode == 0
+    left_behind(job)
+    started = start_again(job, tmp_path, *options)
+    assert (started.returncode, started.stdout) == (0, "trained\n"), started.stderr
+    assert "1 sent to W&B" in started.stderr
+    assert job.committed() == [10]
+    assert job.waiting() == []
+
+
+def test_a_start_whose_wandb_is_down_starts_all_the_same_and_says_what_stays(job, tmp_path):
+    left_behind(job)
+    job.backend.fail("*", times=None, status=503, retry_after=0)
+    started = start_again(job, tmp_path)
+    assert (started.returncode, started.stdout) == (0, "trained\n"), started.stderr
+    assert "stays in the outbox" in started.stderr
+    assert job.waiting() == [10]
+
+
+def test_nemotron_artifact_flush_sends_and_says_so(job):
+    left_behind(job)
+    shutil.rmtree(job.store)
+    command = [sys.executable, "-m", "nemotron_exec.artifact_cli", "flush", str(job.save_dir.parent)]
+    done = subprocess.run(command, env=job.environ, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "1 added to the manifest store, 1 sent to W&B" in done.stderr
+    assert job.recorded() == [10]
+    assert job.committed() == [10]
+
+
+def test_an_entry_of_a_later_version_is_left_alone_and_named(job):
+    box = Path(outbox.directory_of(str(job.save_dir)))
+    box.mkdir(parents=True)
+    (box / "checkpoint-1.json").write_text('{"event": "1", "schema": 99}')
+    command = [sys.executable, "-m", "nemotron_exec.artifact_cli", "flush", str(job.save_dir)]
+    done = subprocess.run(command, env=job.environ, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 75
+    assert "its schema is 99" in done.stderr
+    assert (box / "checkpoint-1.json").exists()

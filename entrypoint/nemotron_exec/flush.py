@@ -11,6 +11,7 @@ recognises.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import subprocess
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from nemotron_exec.message import Messages
 
-__all__ = ["FlushReport", "flush", "main", "pending", "replay"]
+__all__ = ["FlushReport", "before_start", "flush", "main", "pending", "replay"]
 
 REPLAY_SECONDS = 60.0
 """How long the launcher waits for a replay before it starts the job all the same."""
@@ -57,14 +58,33 @@ def pending(directories: Iterable[str]) -> list[tuple[str, dict[str, Any]]]:
     """The entries in the outboxes of some save directories, as (path, entry), without repetitions.
 
     Args:
-        directories: Save directories, their parents, outboxes, or roots of stores. URIs have none and are left out.
+        directories: Save directories, their parents, outboxes, roots of stores, or entries. URIs are left out.
     """
     found: dict[str, dict[str, Any]] = {}
     for directory in directories:
-        if not checkpoint.is_uri(directory):
+        if os.path.isfile(directory):
+            with contextlib.suppress(OSError, outbox.OutboxError):
+                found[os.path.realpath(directory)] = outbox.read(directory)
+        elif not checkpoint.is_uri(directory):
             for box in outbox.find(os.path.abspath(directory)):
                 found.update((os.path.realpath(path), entry) for path, entry in outbox.entries(box))
     return sorted(found.items(), key=lambda item: str(item[1].get("created_at", "")))
+
+
+def before_start(save_directory: str, store: str | None, *, messages: Messages, environ: Mapping[str, str]) -> None:
+    """`replay` for a job: its save directory's outbox, and in the store's only what belongs to the save directory.
+
+    Args:
+        save_directory: Where the config saves to, a path or a URI.
+        store: Root of the manifest store.
+        messages: Where to say what was sent and what stays.
+        environ: The environment that W&B's settings come from.
+    """
+    save_dir = save_directory if checkpoint.is_uri(save_directory) else os.path.abspath(save_directory)
+    # Most starts have nothing to send, and pay one look into a directory.
+    places = [save_directory, *([outbox.directory_of(store)] if store and manifest.is_local(store) else [])]
+    if mine := [path for path, entry in pending(places) if entry.get("save_dir") == save_dir]:
+        replay(mine, messages=messages, environ=environ)
 
 
 def replay(
@@ -83,8 +103,12 @@ def replay(
         environ: The environment that W&B's settings come from.
     """
     waiting = pending(directories)
+    unreadable = _unreadable(directories)
     if not waiting:
-        return FlushReport()
+        report = FlushReport(kept=unreadable)
+        if messages is not None:
+            _tell(report, messages)
+        return report
     command = [sys.executable, "-m", "nemotron_exec.flush", "--json", "--timeout", str(timeout)]
     child = {name: value for name, value in environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     child["NEMOTRON_EXEC_DISABLE"] = "1"
@@ -103,6 +127,7 @@ def replay(
         report = FlushReport(kept=[(path, f"W&B did not answer within {timeout:.0f} s") for path in left])
     except OSError as error:
         report = FlushReport(kept=[(path, str(error)) for path, _ in waiting])
+    report = dataclasses.replace(report, kept=report.kept + unreadable)
     if messages is not None:
         _tell(report, messages)
     return report
@@ -173,6 +198,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout.flush()
     # wandb's exit hooks can wait for ever for its service (failure-modes.md): the work is done, leave at once.
     os._exit(0 if to_wandb or not report.kept else 1)
+
+
+def _unreadable(directories: Iterable[str]) -> list[tuple[str, str]]:
+    boxes = {
+        box
+        for directory in directories
+        if not checkpoint.is_uri(directory)
+        for box in outbox.find(os.path.abspath(directory))
+    }
+    return [item for box in sorted(boxes) for item in outbox.unreadable(box)]
 
 
 def _register(entry: dict[str, Any]) -> int:

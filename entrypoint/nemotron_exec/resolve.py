@@ -86,6 +86,9 @@ def resolve(
     if place.node == 0 if over_network else agreement.led or (agreement.reused and place.index in (0, None)):
         # Only what was published is pinned: a leader that was overtaken has resolved for nobody.
         question.pins(agreement.answer["save_directory"]).write(resolution.artifacts)
+    if agreement.reused and not place.index:
+        # Nobody asked anew, but the attempt before this one may have died with checkpoints in its outbox.
+        question.replay(agreement.answer["save_directory"], resolution.store)
     if agreement.reused:
         messages.info(f"versions as at the first start of {identity.id} ({identity.source}); --refresh asks again")
     if agreement.led or agreement.reused:
@@ -172,6 +175,8 @@ class _Question:
         store = _store(self.chosen, self.environ, env_toml, config)
         backend = self.backend(config)
         save_directory = self.here(config.save_directory)
+        # Before anything is looked up: what an earlier start has saved may be what this one asks for.
+        self.replay(save_directory, store)
         artifacts = self.artifacts(config, save_directory, versions, backend, store, lead)
         rendered = config.render(
             {artifact.key: artifact for artifact in artifacts},
@@ -194,6 +199,14 @@ class _Question:
         files = list(config.files)
         more = {"files": files, "digest": _digest_of_files(files), "save_directory": save_directory}
         return {**resolution.to_json(), **more}
+
+    def replay(self, save_directory: str | None, store: str | None) -> None:
+        """Send what earlier starts of the job have left in the outbox of the save directory, or in the store for it."""
+        if save_directory is None or self.chosen.dry_run:
+            return
+        from nemotron_exec import flush
+
+        flush.before_start(save_directory, store, messages=self.messages, environ=self.environ)
 
     def backend(self, config: Config) -> str:
         """Where references are looked up; one line where a configured project is passed over."""
@@ -284,10 +297,21 @@ class _Question:
             publish=_text_or_none(config.run.get("publish")),
             checkpoints=_checkpoints(config),
             configs=configs,
-            run_record=os.path.join(directory, "run.json"),
+            run_record=self.run_record(directory),
         )
         path = os.path.join(directory, "handoff.json")
         private.replace(path, handoff.encode(document), durable=True)
+        return path
+
+    def run_record(self, directory: str) -> str:
+        """Write the launcher's part of the run record; the job's first checkpoint adds the rest (run_record.py)."""
+        import json
+
+        from nemotron_exec import private
+
+        path = os.path.join(directory, "run.json")
+        record = {"command": list(self.command.argv), "cwd": os.getcwd()}
+        private.replace(path, json.dumps(record, indent=1).encode(), durable=False)
         return path
 
 

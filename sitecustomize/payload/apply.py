@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import importlib
 
-STATUS = {}
+from . import notice
+from .status import STOOD_DOWN, Status
+
+STATUS: dict[str, Status] = {}
 """What has become of each patch in this process, by its name."""
 
 
 def apply(name, module):
     """Apply the patch `name` (as in NEMOTRON_EXEC_DISABLED_PATCHES) to `module`."""
     patch = importlib.import_module("." + name.replace("-", "_"), __package__ + ".patches")
-    STATUS[name] = patch.apply(module)
+    STATUS[name] = status = patch.apply(module)
+    if status.state == STOOD_DOWN:
+        notice.warning("patch %s stands down: %s" % (name, status.reason))
+    elif status.reason:
+        notice.info("patch %s: %s" % (name, status.reason))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import datetime
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -79,8 +80,17 @@ def read_handoff():
     try:
         handoff = importlib.import_module(".handoff", __package__)
     except ImportError:
-        return {}
+        return _read_handoff()
     return handoff.read() or {}
+
+
+def _read_handoff():
+    try:
+        with open(os.environ.get("NEMOTRON_EXEC_HANDOFF") or "", encoding="utf-8") as stream:
+            data = json.load(stream)
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) and data.get("schema") == 1 else {}
 
 
 def to_host(path):

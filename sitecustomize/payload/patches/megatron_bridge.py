@@ -26,7 +26,7 @@ import types
 from .. import checkpoint, delivery, notice
 from ..status import INSTALLED, STOOD_DOWN, Status
 
-NAME = "megatron_bridge"
+NAME = "megatron-bridge"
 MODULE = "megatron.bridge.training.utils.wandb_utils"
 FUNCTION = "on_save_checkpoint_success"
 PARAMETERS = ("checkpoint_path", "save_dir", "iteration", "wandb_writer")

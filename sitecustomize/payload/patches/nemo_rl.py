@@ -27,7 +27,7 @@ import weakref
 from .. import checkpoint, notice, pruning, training_info
 from ..status import INSTALLED, STOOD_DOWN, Status
 
-NAME = "nemo_rl"
+NAME = "nemo-rl"
 MODULE = "nemo_rl.utils.checkpoint"
 CLASS = "CheckpointManager"
 STEPS = ("_rename_checkpoint", "finalize_checkpoint")  # the first that there is
