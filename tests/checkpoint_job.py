@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from nemotron_exec.sitecustomize.payload import checkpoint, commit, manifest, outbox, pruning
+from nemotron_exec.sitecustomize.payload import checkpoint, commit, handoff, manifest, outbox, pruning
 
 TESTS = Path(__file__).parent
 
@@ -36,8 +36,7 @@ class Job:
         self.handoff = {"job": {"id": "slurm-4242.0"}}
         monkeypatch.setenv("NEMOTRON_EXEC_STORE", str(self.store))
         monkeypatch.setenv("NEMOTRON_EXEC_BACKEND", "manifest")
-        monkeypatch.setattr(checkpoint, "read_handoff", lambda: self.handoff)
-        monkeypatch.setattr(checkpoint, "to_host", lambda path: path)
+        monkeypatch.setattr(handoff, "read", lambda: self.handoff)
 
     def save(self, number, save_dir=None):
         """What Megatron-Bridge has written when it calls its callback."""

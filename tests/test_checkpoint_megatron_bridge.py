@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from checkpoint_job import TESTS, job, load, writer  # noqa: F401
-from nemotron_exec.sitecustomize.payload import checkpoint, manifest
+from nemotron_exec.sitecustomize.payload import checkpoint, manifest, mountinfo
 from nemotron_exec.sitecustomize.payload.patches import megatron_bridge as patch
 from nemotron_exec.sitecustomize.payload.status import INSTALLED, STOOD_DOWN
 
@@ -107,7 +107,7 @@ def test_our_metadata_json_stands_beside_the_checkpoints_own(bridge, job, writer
 
 def test_in_a_container_everything_says_what_the_host_sees(bridge, job, writer, monkeypatch):
     inside = str(job.save_dir)
-    monkeypatch.setattr(checkpoint, "to_host", lambda path: path.replace(inside, "/lustre/job/pretrain"))
+    monkeypatch.setattr(mountinfo, "to_host", lambda path: path.replace(inside, "/lustre/job/pretrain"))
     bridge.on_save_checkpoint_success(job.save(10), inside, 10, writer)
     job.settle()
     artifact = writer.logged[0][0]

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import collections
 import datetime
-import importlib
-import json
 import os
 import re
 import subprocess
 import sys
 
-from . import commit, delivery, manifest, notice, outbox, process, pruning, run_record
+from . import commit, delivery, handoff, manifest, mountinfo, notice, outbox, process, pruning, run_record
 
 WAIT_VARIABLE = "NEMOTRON_EXEC_CHECKPOINT_WAIT"
 _ELSEWHERE_SECONDS = 120
@@ -71,35 +69,8 @@ def settings():
     """The process's `Settings`."""
     global _settings
     if _settings is None:
-        _settings = Settings(read_handoff())
+        _settings = Settings(handoff.read())
     return _settings
-
-
-def read_handoff():
-    """What the launcher has left for this job; {} where it resolved nothing."""
-    try:
-        handoff = importlib.import_module(".handoff", __package__)
-    except ImportError:
-        return _read_handoff()
-    return handoff.read() or {}
-
-
-def _read_handoff():
-    try:
-        with open(os.environ.get("NEMOTRON_EXEC_HANDOFF") or "", encoding="utf-8") as stream:
-            data = json.load(stream)
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) and data.get("schema") == 1 else {}
-
-
-def to_host(path):
-    """A path of this container as the host sees it."""
-    try:
-        mountinfo = importlib.import_module(".mountinfo", __package__)
-    except ImportError:
-        return path
-    return mountinfo.to_host(path)
 
 
 def is_uri(path):
@@ -201,8 +172,8 @@ def describe(completed, config):
     local = (
         completed.checkpoint_path if is_uri(completed.checkpoint_path) else os.path.abspath(completed.checkpoint_path)
     )
-    host_save_dir = save_dir if uri else to_host(save_dir)
-    host = local if is_uri(local) else to_host(local)
+    host_save_dir = save_dir if uri else mountinfo.to_host(save_dir)
+    host = _below(host_save_dir, save_dir, local)
     path = host if completed.path_is_checkpoint else host_save_dir
     name, aliases = _names(completed, save_dir, config)
     gone = not is_uri(local) and not os.path.isdir(local)
@@ -243,6 +214,15 @@ def describe(completed, config):
         "process": process.here(),
         "wandb": _wandb_target(completed, name, aliases, config),
     }
+
+
+def _below(host_save_dir, save_dir, path):
+    """The host's name of a path, looked up only once where it lies in the save directory."""
+    if is_uri(path):
+        return path
+    if path.startswith(save_dir + "/"):
+        return host_save_dir.rstrip("/") + path[len(save_dir) :]
+    return mountinfo.to_host(path)
 
 
 def outboxes(save_dir, config):
