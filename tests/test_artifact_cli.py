@@ -376,3 +376,38 @@ def test_flush_sends_what_a_dead_job_left_and_exits_75_while_something_stays(run
     assert f"{path} stays: the manifest store did not take it" in out.stderr
     assert "is not there" in run("flush", "nowhere", code=125).stderr
     assert run("flush").stdout == ""
+
+
+def test_tab_in_an_interactive_bash_completes_names_with_versions(run, data, tmp_path):
+    import pty
+    import select
+    import time
+
+    run("add", "team/blend", "data", "--alias", "good")
+    programs = os.path.dirname(sys.executable)
+    env = {**os.environ, "NEMOTRON_EXEC_STORE": str(tmp_path / "store"), "PS1": "ready> ", "TERM": "dumb"}
+    env["PATH"] = programs + os.pathsep + env["PATH"]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvpe("bash", ["bash", "--norc", "--noprofile", "-i"], env)
+    seen = ""
+
+    def until(text):
+        nonlocal seen
+        deadline = time.monotonic() + 60
+        while text not in seen:
+            assert time.monotonic() < deadline, seen
+            if select.select([terminal], [], [], 1)[0]:
+                seen += os.read(terminal, 4096).decode()
+        seen = ""
+
+    until("ready> ")
+    os.write(terminal, b'eval "$(nemotron-artifact completion bash)"; echo is""set\n')
+    until("isset")
+    os.write(terminal, b"nemotron-artifact show te\t")
+    until("team/blend ")
+    os.write(terminal, b"\x7f:go\t")
+    until(":good")
+    os.write(terminal, b"\x15exit\n")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    os.close(terminal)

@@ -159,7 +159,7 @@ def add(
         )
         return
     click.echo(version.qualified_name)
-    _messages().info(f"{recorded} is {version.qualified_name} in {files.root}")
+    _messages().info(f"{recorded} is {version.qualified_name} in {_label(files)}")
 
 
 @cli.command("ls")
@@ -175,7 +175,7 @@ def list_(name: str | None, as_json: bool, store: str | None) -> None:
     if as_json:
         _print_json([entry.to_json() for entry in inventory.entries])
     elif not inventory.entries:
-        _messages().info(f"there is nothing in {files.root} yet; nemotron-artifact add NAME PATH adds to it")
+        _messages().info(f"there is nothing in {_label(files)} yet; nemotron-artifact add NAME PATH adds to it")
     elif name and not name.endswith("/"):
         print_versions(inventory.entries)
     else:
@@ -229,7 +229,7 @@ def graph(
     if form == "html":
         from nemotron_exec.lineage_page import to_html
 
-        text = to_html(drawn, f"Lineage of {root or files.root}")
+        text = to_html(drawn, f"Lineage of {root or _label(files)}")
     elif form == "text":
         text = lineage_graph.to_text(drawn, root)
     else:
@@ -391,6 +391,10 @@ def _files(store: str | None) -> Any:
     from nemotron_exec.stores.manifest import open_files
 
     return open_files(root_of_store(store))
+
+
+def _label(files: Any) -> str:
+    return str(getattr(files, "uri", files.root))
 
 
 def _root_of_env_toml() -> str | None:

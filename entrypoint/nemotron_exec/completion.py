@@ -24,7 +24,8 @@ def script(shell: str) -> str:
         raise UsageError("to complete in a shell", f"{shell!r}", f"Name one of {', '.join(SHELLS)}")
     ours = kind(cli, {}, "nemotron-artifact", "_NEMOTRON_ARTIFACT_COMPLETE").source()
     if shell == "bash":
-        return ours + "\n" + _bash()
+        # bash would take NAME:REF for three words.
+        return "COMP_WORDBREAKS=${COMP_WORDBREAKS//:/}\n" + ours + "\n" + _bash()
     return ours + "\n" + kind(click_command(), {}, "nemotron-exec", "_NEMOTRON_EXEC_COMPLETE").source()
 
 

@@ -407,6 +407,11 @@ def open_files(root):
     return LocalFiles(root)
 
 
+def _label(files):
+    # A bucket's root is no URI any more.
+    return getattr(files, "uri", files.root)
+
+
 def _is_dir(entry):
     try:
         return entry.is_dir()
@@ -574,7 +579,7 @@ def _allocate(files, name):
         if files.claim("{}/v{}".format(directory, number)):
             return directory, number
     raise StoreError(
-        "to add a version of {} to {}".format(name, files.root),
+        "to add a version of {} to {}".format(name, _label(files)),
         "a thousand numbers in a row were taken by others",
         "Try again",
         temporary=True,
@@ -711,7 +716,7 @@ def read_version(root, name, reference="latest", *, skip_gone=True, on_skip=None
     files = open_files(root)
     directory = "{}/{}".format(files.root, check_name(name))
     text = str(reference)
-    wanted = "to find {}:{} in {}".format(name, text if not text.isdigit() else "v" + text, files.root)
+    wanted = "to find {}:{} in {}".format(name, text if not text.isdigit() else "v" + text, _label(files))
     number = _NUMBER.match(text)
     if number:
         if files.exists("{}/v{}/manifest.json".format(directory, int(number.group(1)))):
