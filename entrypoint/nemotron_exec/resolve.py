@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nemotron_exec.rendezvous import Agreement, Lead
     from nemotron_exec.state import StateDirectory
 
-__all__ = ["nemo_run_target", "resolve", "translation"]
+__all__ = ["nemo_run_target", "resolve", "store_root", "translation"]
 
 # A restart may find that a file which the answer was made from has changed, and asks anew; a file that changes while
 # we look is not followed for ever.
@@ -342,6 +342,11 @@ def _store(chosen: Options, environ: Mapping[str, str], env_toml: EnvToml, confi
         chosen.store or (config.artifacts_root if config else None) or env_toml.artifacts_root or default_store(environ)
     )
     return root if "://" in root else os.path.abspath(os.path.expanduser(root))
+
+
+def store_root(chosen: Options, environ: Mapping[str, str]) -> str:
+    """Root of the manifest store, as far as no config names another."""
+    return _store(chosen, environ, _env_toml(chosen, environ), None)
 
 
 def _line(artifact: Artifact) -> str:

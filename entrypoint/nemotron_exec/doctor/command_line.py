@@ -1,0 +1,114 @@
+"""The words of the command: whether it can start, and whether something in it keeps the injector out."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from nemotron_exec.doctor.finding import Finding, Level
+from nemotron_exec.errors import LaunchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from nemotron_exec.doctor.finding import Patient
+
+__all__ = ["check"]
+
+_PYTHON = re.compile(r"(?:python|pypy)[\d.]*\Z")
+_VALUED = frozenset({"-W", "-X", "-c", "-m"})
+_FLAGS = {
+    "I": "-I takes PYTHONPATH and with it the injector away",
+    "E": "-E takes PYTHONPATH and with it the injector away",
+    "S": "-S keeps sitecustomize, and with it the injector, from running",
+}
+
+
+def check(patient: Patient) -> Iterator[Finding]:
+    """Whether the command starts, with the injector in its Python."""
+    from nemotron_exec.process import check_command
+
+    if patient.environ.get("NEMOTRON_EXEC_DISABLE") == "1":
+        yield Finding(Level.FAULT, "command", "NEMOTRON_EXEC_DISABLE=1 turns everything off", "Unset it")
+    if not patient.words:
+        yield Finding(Level.OK, "command", "none given; `nemotron-exec --doctor COMMAND …` checks one as well")
+        return
+    try:
+        check_command(patient.words, patient.environ)
+    except LaunchError as error:
+        yield Finding(Level.FAULT, "command", f"{error.wanted}: {error.found}", error.remedy)
+        return
+    found = list(_obstacles(patient.words)) + list(_shebang(patient.words[0], patient.environ))
+    for what, remedy in found:
+        yield Finding(Level.FAULT, "command", what, remedy)
+    if patient.environ.get("PYTHONSAFEPATH"):
+        yield Finding(Level.OK, "command", "PYTHONSAFEPATH is set, which leaves the injector alone")
+    if not found:
+        launcher = f", under {patient.command.launcher.kind}" if patient.command.launcher else ""
+        yield Finding(Level.OK, "command", f"{patient.words[0]} starts{launcher}")
+
+
+def _obstacles(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Everything in the words that keeps sitecustomize from running: what, and what to do."""
+    for index, word in enumerate(words):
+        name = os.path.basename(word)
+        if _PYTHON.match(name):
+            for flag in _interpreter_flags(words[index + 1 :]):
+                yield f"{word} -{flag}: {_FLAGS[flag]}", f"Start {name} without -{flag}"
+        elif name == "env" and _clears(words[index + 1 :]):
+            yield f"{' '.join(words[index : index + 2])} clears PYTHONPATH", "Put nemotron-exec after it"
+        elif name == "opentelemetry-instrument":
+            # Its sitecustomize does not run the one that it hides, and its directory comes before ours.
+            yield (
+                "opentelemetry-instrument after nemotron-exec hides the injector",
+                "Write opentelemetry-instrument nemotron-exec COMMAND",
+            )
+        elif name in ("sudo", "su"):
+            yield f"{name} clears the environment", f"Put nemotron-exec after {name}"
+
+
+def _interpreter_flags(words: Sequence[str]) -> list[str]:
+    """Those of the interpreter's own flags before the script that keep sitecustomize out."""
+    found = []
+    for word in words:
+        if not word.startswith("-") or word.startswith("--"):
+            break
+        for position, letter in enumerate(word[1:]):
+            if f"-{letter}" in _VALUED:
+                break
+            if letter in _FLAGS and letter not in found:
+                found.append(letter)
+            del position
+        if word[:2] in ("-c", "-m") or any(f"-{letter}" in ("-c", "-m") for letter in word[1:]):
+            break
+    return found
+
+
+def _clears(words: Sequence[str]) -> bool:
+    """Whether these arguments of env(1) take PYTHONPATH away."""
+    for index, word in enumerate(words):
+        if word in ("-i", "-", "--ignore-environment", "-uPYTHONPATH", "--unset=PYTHONPATH"):
+            return True
+        if word in ("-u", "--unset") and list(words[index + 1 : index + 2]) == ["PYTHONPATH"]:
+            return True
+        if not word.startswith("-") and "=" not in word:
+            return False
+    return False
+
+
+def _shebang(word: str, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The same for a script such as torchrun, whose first line names the interpreter."""
+    import shutil
+
+    path = shutil.which(word, path=environ.get("PATH"))
+    if path is None:
+        return
+    try:
+        with open(path, "rb") as file:
+            line = file.readline(256)
+    except OSError:
+        return
+    if line.startswith(b"#!"):
+        for what, _ in _obstacles(line[2:].decode(errors="replace").split()):
+            yield f"the first line of {path}: {what}", "Start it as `python " + path + "`, or mend that line"

@@ -1,0 +1,190 @@
+"""The store, the state directory and the cache: writable, lasting, shared, and of one time."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+from nemotron_exec.doctor.finding import Finding, Level
+from nemotron_exec.errors import LaunchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nemotron_exec.doctor.finding import Patient
+
+__all__ = ["check"]
+
+_LOST = frozenset({"overlay", "tmpfs", "ramfs"})  # they end with the container
+_LEASE = 15.0  # seconds, lease.py: a clock that is further off takes a living leader for dead
+_ROOM = 10 << 30  # bytes; less is worth a word where artifacts are downloaded
+
+
+def check(patient: Patient) -> Iterator[Finding]:
+    """Each directory in turn."""
+    yield from _store(patient)
+    yield from _state(patient)
+    yield from _cache(patient)
+
+
+def _store(patient: Patient) -> Iterator[Finding]:
+    from nemotron_exec.resolve import store_root
+    from nemotron_exec.state import LOCAL_KINDS, file_system
+
+    root = store_root(patient.chosen, patient.environ)
+    if "://" in root:
+        yield _remote(root)
+        return
+    error = _cannot_write(root)
+    if error:
+        remedy = "Name one that this user may write to with --store or NEMO_ARTIFACT_ROOT"
+        yield Finding(Level.FAULT, "store", f"{root}: {error}", remedy)
+        return
+    kind = file_system(_existing(root))
+    remedy = "Name a directory that is mounted from outside, with --store or NEMO_ARTIFACT_ROOT"
+    if kind in _LOST:
+        yield Finding(Level.FAULT, "store", f"{root} is on {kind}, and ends with this container", remedy)
+    elif patient.place.several_nodes and kind in LOCAL_KINDS:
+        yield Finding(Level.FAULT, "store", f"{root} is on {kind}, which the other nodes do not see", remedy)
+    else:
+        yield Finding(Level.OK, "store", f"{root} ({kind or 'unknown file system'}) is writable")
+
+
+def _remote(root: str) -> Finding:
+    """A file written to an fsspec root and taken away again."""
+    import fsspec
+
+    name = f"{root.rstrip('/')}/.doctor-{secrets.token_hex(8)}"
+    try:
+        files, path = fsspec.core.url_to_fs(name)
+        files.pipe_file(path, b"")
+        files.rm_file(path)
+    except Exception as error:  # noqa: BLE001  # every file system has errors of its own
+        text = str(error).strip().splitlines() or [""]
+        remedy = (
+            "Check address and credentials, and that the package of this file system is installed with the launcher"
+        )
+        return Finding(Level.FAULT, "store", f"{root}: {type(error).__name__}: {text[0]}", remedy)
+    return Finding(Level.OK, "store", f"{root} is writable")
+
+
+def _state(patient: Patient) -> Iterator[Finding]:
+    from nemotron_exec.message import Messages
+    from nemotron_exec.state import state_directory
+
+    class Kept(Messages):
+        """Keeps the warnings for the report."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.kept: list[str] = []
+
+        def warning(self, text: str, **_fields: object) -> None:
+            self.kept.append(text)
+
+    messages = Kept()
+    try:
+        state = state_directory(
+            patient.chosen.state_dir,
+            patient.environ,
+            patient.place,
+            messages=messages,
+            rendezvous=patient.chosen.rendezvous,
+        )
+    except LaunchError as error:
+        # Without a config there is nothing to agree on.
+        level = Level.WARNING if patient.words and not patient.command.configs else Level.FAULT
+        yield Finding(level, "state", f"{error.wanted}: {error.found}", error.remedy)
+        return
+    for warning in messages.kept:
+        yield Finding(Level.WARNING, "state", warning)
+    probe = os.path.join(state.path, f"doctor-{secrets.token_hex(8)}")
+    try:
+        skew = _clock_skew(probe)
+        linked = _links(probe)
+    except OSError as error:
+        yield Finding(Level.FAULT, "state", f"{state.path}: {error.strerror}", "Give another with --state-dir DIR")
+        return
+    finally:
+        for path in (probe, probe + ".link"):
+            if os.path.lexists(path):
+                os.unlink(path)
+    shared = "shared" if state.shared else "of this machine alone"
+    yield Finding(Level.OK, "state", f"{state.path} ({state.source}, {state.kind or 'unknown'}) is writable, {shared}")
+    if not linked and patient.place.several_nodes and patient.chosen.rendezvous != "c10d":
+        remedy = "Use --rendezvous c10d, or another --state-dir"
+        yield Finding(Level.FAULT, "state", f"{state.kind} refuses hard links, by which launchers agree", remedy)
+    yield _judge_skew(skew, several=patient.place.several_nodes)
+
+
+def _judge_skew(skew: float, *, several: bool) -> Finding:
+    text = f"the clock of the state directory's server is {abs(skew):.1f} s {'ahead' if skew > 0 else 'behind'}"
+    if abs(skew) < 2:
+        return Finding(Level.OK, "clock", "agrees with that of the state directory")
+    level = Level.FAULT if several and abs(skew) >= _LEASE else Level.WARNING
+    return Finding(level, "clock", text, "Synchronise the clocks of the nodes and of the file server (NTP, chrony)")
+
+
+def _clock_skew(path: str) -> float:
+    """Seconds by which the file system's clock is ahead of ours; 0 within what the measuring takes."""
+    before = time.time()
+    with open(path, "x"):
+        pass
+    after = time.time()
+    stamp = os.stat(path).st_mtime
+    # A file system that counts whole seconds may be late by one.
+    if stamp > after:
+        return stamp - after
+    return min(0.0, stamp - before + 1.0)
+
+
+def _links(path: str) -> bool:
+    try:
+        os.link(path, path + ".link")
+    except OSError:
+        return False
+    return True
+
+
+def _cache(patient: Patient) -> Iterator[Finding]:
+    """Where artifacts would be downloaded to, if they are W&B's."""
+    from nemotron_exec.doctor.server import backend
+    from nemotron_exec.environment import default_cache
+
+    if backend(patient)[0] != "wandb":
+        return
+    path = patient.chosen.cache_dir or default_cache(patient.environ)
+    error = _cannot_write(path)
+    if error:
+        yield Finding(Level.FAULT, "cache", f"{path}: {error}", "Name another with --cache-dir DIR")
+        return
+    free = shutil.disk_usage(_existing(path)).free
+    text = f"{path} is writable, {free / (1 << 30):.0f} GiB free"
+    remedy = "Name a roomier one with --cache-dir DIR" if free < _ROOM else ""
+    yield Finding(Level.WARNING if remedy else Level.OK, "cache", text, remedy)
+
+
+def _existing(path: str) -> str:
+    """The nearest directory above that exists."""
+    while not os.path.isdir(path) and os.path.dirname(path) != path:
+        path = os.path.dirname(path)
+    return path
+
+
+def _cannot_write(path: str) -> str:
+    """Why no file can be made in the directory or, where it is not there yet, in the one that it would be made in."""
+    directory = _existing(os.path.abspath(path))
+    below = os.path.relpath(os.path.abspath(path), directory).split(os.sep)[0]
+    if below != "." and os.path.lexists(os.path.join(directory, below)):
+        return f"{os.path.join(directory, below)} is not a directory"
+    probe = os.path.join(directory, f".doctor-{secrets.token_hex(8)}")
+    try:
+        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        os.unlink(probe)
+    except OSError as error:
+        where = "" if directory == os.path.abspath(path) else f" in {directory}"
+        return (error.strerror or str(error)).lower() + where
+    return ""

@@ -1,0 +1,41 @@
+"""Rank, number of nodes, job identity: what they are read from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nemotron_exec.doctor.finding import Finding, Level
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nemotron_exec.doctor.finding import Patient
+
+__all__ = ["check"]
+
+
+def check(patient: Patient) -> Iterator[Finding]:
+    """Which launcher this is, and of which job."""
+    from nemotron_exec import job, resolve
+
+    place = patient.place
+    yield Finding(Level.OK, "place", str(place))
+    for contradiction in place.contradictions:
+        yield Finding(Level.WARNING, "place", contradiction, "Unset the variable that is wrong")
+    identity = job.identify(
+        patient.environ,
+        patient.command,
+        place,
+        explicit=patient.chosen.job_id,
+        nemo_run=resolve.nemo_run_target(),
+        process=job.ProcessIdentity.current(),
+    )
+    if place.several_nodes and place.nodes is not None and not identity.shared:
+        yield Finding(
+            Level.FAULT,
+            "job",
+            f"{identity.id} ({identity.source}), which the other nodes do not have in common with this one",
+            "Give all nodes the same --job-id ID or NEMOTRON_EXEC_JOB_ID",
+        )
+    else:
+        yield Finding(Level.OK, "job", f"{identity.id} ({identity.source})")
