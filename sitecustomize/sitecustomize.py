@@ -17,6 +17,7 @@ _PAYLOAD = os.path.join(os.path.abspath(_HERE), "payload")
 
 # Module that a patch hooks: name of the patch, which is a module of payload/patches (dashes for underscores).
 _PATCHES = {
+    "wandb.sdk.wandb_init": "lineage",
     "megatron.bridge.training.utils.wandb_utils": "megatron-bridge",
     "nemo_rl.utils.checkpoint": "nemo-rl",
 }
