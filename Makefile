@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # People get the newest versions that pyproject.toml admits; CI gets exactly those of the lock.
 PIP := $(BIN)/pip install --quiet $(if $(CI),--constraint requirements/ci.lock)
 
-.PHONY: help demo test test-ci chaos lint format bench dist lock clean
+.PHONY: help demo test test-ci test-wandb chaos lint format bench dist lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -49,6 +49,9 @@ test: $(VENV)/.test ## every test that needs no container engine and no further 
 
 test-ci: $(VENV)/.ci ## the tests of CI: containers, pretrain() of Megatron-Bridge, versions of wandb (50 minutes)
 	$(BIN)/python -m pytest -m ci --numprocesses $(WORKERS) $(PYTEST_ARGS)
+
+test-wandb: $(VENV)/.test ## lineage, checkpoints and resolution under wandb 0.22.0, 0.27.2 and the newest (8 minutes)
+	$(BIN)/python -m pytest tests/test_wandb_versions.py -m ci $(PYTEST_ARGS)
 
 bench: $(VENV)/.test ## the cost beside that of the peers, with a verdict per bar (ten minutes)
 	$(BIN)/python -m benchmarks

@@ -7,10 +7,14 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from wandb_backend import Backend
+
+pytestmark = pytest.mark.wandb_matrix
 
 READ = """
 import json, os, wandb

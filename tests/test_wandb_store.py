@@ -54,6 +54,7 @@ def content(directory: str) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.wandb_matrix
 def test_every_form_of_a_name_finds_its_version(wandb_backend: Backend, resolve: Resolve) -> None:
     first = wandb_backend.seed("team/nemotron/data", files={"a": b"1"}, aliases=("prod", "latest"))
     wandb_backend.seed("team/nemotron/data", files={"a": b"2"})
@@ -80,6 +81,7 @@ def test_every_form_of_a_name_finds_its_version(wandb_backend: Backend, resolve:
     assert wandb_backend.unknown == []
 
 
+@pytest.mark.wandb_matrix
 def test_all_fields_of_a_downloaded_artifact(wandb_backend: Backend, resolve: Resolve, tmp_path: Path) -> None:
     wandb_backend.seed(
         "team/nemotron/data",
@@ -104,6 +106,7 @@ def test_all_fields_of_a_downloaded_artifact(wandb_backend: Backend, resolve: Re
     assert set(content(artifact.path)) == {"metadata.json", "d/e"}
 
 
+@pytest.mark.wandb_matrix
 def test_data_that_is_here_is_not_downloaded(wandb_backend: Backend, resolve: Resolve, tmp_path: Path) -> None:
     for name in ("save/iter_0000007", "legacy/iter_0000100", "flat"):
         (tmp_path / name).mkdir(parents=True)
