@@ -425,6 +425,15 @@ def test_aliases_that_are_none_are_refused(root, alias):
     assert not os.path.exists(root)
 
 
+def test_metadata_that_is_no_json_or_too_large_costs_no_number(root):
+    circle = {}
+    circle["self"] = circle
+    for metadata, found in ((circle, "no JSON"), ({("a",): 1}, "no JSON"), ({"x": "y" * manifest.MAX_FILE}, "16 MiB")):
+        with pytest.raises(StoreError, match=found):
+            add(root, metadata=metadata)
+    assert add(root).number == 1
+
+
 def test_any_text_becomes_a_name(root):
     for text in ("my run", "/lustre/out/pretrain", "../x", "v3", "", "a/latest", "é"):
         assert manifest.check_name(manifest.safe_name(text))
@@ -464,7 +473,7 @@ def test_the_root_comes_from_the_environment(environ, root):
     assert manifest.default_root(environ) == root
 
 
-def test_registering_is_quick_and_time_is_local_with_offset(root):
+def test_the_time_of_creation_has_an_offset(root):
     add(root)
     created = manifest.read_version(root, "pretrain").manifest["created_at"]
     assert re.match(time.strftime("%Y-") + r"\d\d-\d\dT.*[+-]\d\d:\d\d$", created)

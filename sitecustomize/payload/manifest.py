@@ -427,7 +427,7 @@ def _forget(path):
 def _bounded(wanted, data):
     if len(data) > MAX_FILE:
         raise StoreError(
-            wanted, "it has more than {} MiB".format(MAX_FILE >> 20), "This is no file of a manifest store"
+            wanted, "it has more than {} MiB".format(MAX_FILE >> 20), "A manifest store holds small files only"
         )
     return data
 
@@ -499,10 +499,9 @@ def register(
     table.update(known)
     table.pop("metadata", None)
     table["metadata"] = metadata
-    directory, number = _allocate(files, name)
     manifest = {
         "name": name,
-        "version": number,
+        "version": 0,
         "type": type,
         "path": str(path),
         "created_at": created_at,
@@ -517,8 +516,13 @@ def register(
         manifest["transient"] = True
     for key, value in (extra or {}).items():
         manifest.setdefault(key, value)
+    # What cannot be written must not cost a number.
+    fields_text = _json(table)
+    _json(manifest)
+    directory, number = _allocate(files, name)
+    manifest["version"] = number
     version_directory = "{}/v{}".format(directory, number)
-    files.write(version_directory + "/metadata.json", _json(table))
+    files.write(version_directory + "/metadata.json", fields_text)
     files.write(version_directory + "/manifest.json", _json(manifest))
     if move_latest:
         advance_latest(files, name, number)
@@ -536,20 +540,22 @@ def advance_latest(root, name, number):
     files = open_files(root)
     directory = "{}/{}".format(files.root, check_name(name))
     path = directory + "/latest"
-    with _lock(files, directory + "/.latest.lock") as still_ours:
-        current = _pointer(files, path, strict=False)
-        for later in sorted(_numbers(files, directory), reverse=True):
-            if later <= number:
-                break
-            # While `latest` is missing, readers take the highest: setting a lower one would be a step back.
-            if not _is_transient(files, "{}/v{}".format(directory, later)):
-                number = later
-                break
-        if current is not None and current >= number:
-            return current
-        if still_ours():
-            files.write(path, "v{}".format(number).encode())
-        return number
+    while True:
+        with _lock(files, directory + "/.latest.lock") as still_ours:
+            current = _pointer(files, path, strict=False)
+            for later in sorted(_numbers(files, directory), reverse=True):
+                if later <= number:
+                    break
+                # While `latest` is missing, readers take the highest: setting a lower one would be a step back.
+                if not _is_transient(files, "{}/v{}".format(directory, later)):
+                    number = later
+                    break
+            if current is not None and current >= number:
+                return current
+            # Otherwise somebody took us for dead and holds it now: once more, after them.
+            if still_ours():
+                files.write(path, "v{}".format(number).encode())
+                return number
 
 
 def set_alias(root, name, alias, number):
@@ -587,8 +593,13 @@ def _allocate(files, name):
 
 
 def _json(data):
-    # Exactly json.dump(…, indent=2, default=str), as Nemotron writes it: no final newline.
-    return json.dumps(data, indent=2, default=str).encode()
+    wanted = "to record {}".format(data.get("name") or "the fields of an artifact")
+    try:
+        # Exactly json.dump(…, indent=2, default=str), as Nemotron writes it: no final newline.
+        text = json.dumps(data, indent=2, default=str).encode()
+    except (TypeError, ValueError, RecursionError) as e:
+        raise StoreError(wanted, "its metadata is no JSON ({})".format(e), "Give plain values with text as keys") from e
+    return _bounded(wanted, text)
 
 
 def _check_alias(alias):

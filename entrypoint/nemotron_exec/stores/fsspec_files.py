@@ -88,7 +88,7 @@ class FsspecFiles:
             try:
                 if (self._fs.info(path).get("size") or 0) > MAX_FILE:
                     raise StoreError(
-                        wanted, f"it has more than {MAX_FILE >> 20} MiB", "This is no file of a manifest store"
+                        wanted, f"it has more than {MAX_FILE >> 20} MiB", "A manifest store holds small files only"
                     )
                 # One GET without a range: with the size of a moment ago, a `v10` that replaced `v9` would read as `v1`.
                 return bytes(self._fs.cat_file(path))
@@ -221,7 +221,7 @@ class FsspecSnapshot:
         if path in self._content or path not in self._sizes:
             return self._content.get(path)
         raise StoreError(
-            f"to read {path}", f"it has more than {MAX_FILE >> 20} MiB", "This is no file of a manifest store"
+            f"to read {path}", f"it has more than {MAX_FILE >> 20} MiB", "A manifest store holds small files only"
         )
 
     def exists(self, path: str) -> bool:
