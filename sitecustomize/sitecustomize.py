@@ -31,6 +31,7 @@ class _Finder:
 
     def __init__(self, hooks):
         self.hooks = hooks
+        self.asked = set()
 
     def find_spec(self, name, path=None, target=None):
         """The spec that the other finders give, its loader told to call us when the module has been executed."""
@@ -40,12 +41,18 @@ class _Finder:
 
     def ask_others(self, name, path, target):
         """What the import system would find without us."""
-        for finder in sys.meta_path:
-            if finder is not self:
-                find_spec = getattr(finder, "find_spec", None)
+        if name in self.asked:
+            # Another hook of our kind asks all finders in turn, and so asks us what we are asking it.
+            return None
+        self.asked.add(name)
+        try:
+            for finder in sys.meta_path:
+                find_spec = getattr(finder, "find_spec", None) if finder is not self else None
                 spec = find_spec(name, path, target) if find_spec is not None else None
                 if spec is not None:
                     return spec
+        finally:
+            self.asked.discard(name)
         return None
 
 

@@ -206,9 +206,12 @@ except TemporaryError as error:
 
 def test_free_space_is_looked_at_first(tmp_path: Path) -> None:
     cache = ArtifactCache(str(tmp_path / "cache"))
-    with pytest.raises(
-        TemporaryError, match=r"1000\.0 PB are needed in .*cache.*, and .* are available there"
-    ) as caught, cache.room(10**18, "to fetch it"):
+    with (
+        pytest.raises(
+            TemporaryError, match=r"1000\.0 PB are needed in .*cache.*, and .* are available there"
+        ) as caught,
+        cache.room(10**18, "to fetch it"),
+    ):
         pass
     assert caught.value.exit_code == 75
     with cache.room(1000, "to fetch it"):

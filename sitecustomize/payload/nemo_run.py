@@ -13,7 +13,7 @@ import sys
 CONTAINER_PATH = "/nemo_run"
 
 # A path begins at the start of a word or after what separates values, and ends before what does.
-_PATH = re.compile(r"""(?:(?<=^)|(?<=[=:,"'\\[{]))/nemo_run(?=/|[=:,"'\\]}\\s]|$)""")
+_PATH = re.compile(r"""(?:^|(?<=[=:,"'\[{]))/nemo_run(?=/|[=:,"'\]}\s]|$)""")
 
 
 def directory(environ):

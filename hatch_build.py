@@ -1,0 +1,70 @@
+"""Build hook: the wheel carries the injector's bytecode for every Python that is at hand when it is built.
+
+An interpreter that finds no .pyc compiles the injector at every start where it cannot write one (read-only image,
+PYTHONDONTWRITEBYTECODE): about 1 ms, more than all the rest of the injector. The files are of the unchecked kind
+(PEP 552), so that they also survive whatever an image does to modification times.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+MINORS = range(8, 15)  # 3.8 is the oldest Python that the injector runs in
+
+_COMPILE = """
+import py_compile, sys
+for source, target, shown in zip(*[iter(sys.argv[1:])] * 3):
+    py_compile.compile(source, target, shown, True, -1, py_compile.PycInvalidationMode.UNCHECKED_HASH)
+"""
+_ABOUT = "import sys; print(sys.implementation.cache_tag, sys.version_info >= (3, 8))"
+
+
+class BytecodeHook(BuildHookInterface):
+    """Adds `__pycache__` of the injector, file by file: hatchling itself leaves such directories out."""
+
+    PLUGIN_NAME = "bytecode"
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile into build/bytecode and force the files into the wheel; an editable install needs none."""
+        if version == "editable":
+            return
+        source = os.path.join(self.root, "sitecustomize")
+        target = os.path.join(self.root, "build", "bytecode")
+        shutil.rmtree(target, ignore_errors=True)
+        sources = [os.path.relpath(path, source) for path in glob.glob(f"{source}/**/*.py", recursive=True)]
+        for tag, python in sorted(_interpreters().items()):
+            words = []
+            for name in sources:
+                directory, base = os.path.split(name)
+                cached = os.path.join(directory, "__pycache__", f"{base[:-3]}.{tag}.pyc")
+                compiled = os.path.join(target, cached)
+                os.makedirs(os.path.dirname(compiled), exist_ok=True)
+                # What is recorded as the file's name must not depend on where the wheel was built.
+                words += [os.path.join(source, name), compiled, os.path.join("nemotron_exec", "sitecustomize", name)]
+                build_data["force_include"][compiled] = f"nemotron_exec/sitecustomize/{cached}"
+            subprocess.run([python, "-I", "-S", "-c", _COMPILE, *words], check=True)
+
+
+def _interpreters() -> dict[str, str]:
+    """Cache tag (`cpython-311`) to interpreter, for every CPython from 3.8 on that runs here."""
+    found = {sys.implementation.cache_tag: sys.executable}
+    candidates = [shutil.which(f"python3.{minor}") for minor in MINORS]
+    # pyenv's commands on PATH only run the versions that are chosen; the others lie side by side.
+    pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
+    candidates += sorted(glob.glob(f"{pyenv}/versions/*/bin/python3"))
+    for python in filter(None, candidates):
+        try:
+            done = subprocess.run([python, "-I", "-S", "-c", _ABOUT], capture_output=True, text=True, timeout=30)
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        tag, _, new_enough = done.stdout.strip().partition(" ")
+        if done.returncode == 0 and new_enough == "True":
+            found.setdefault(tag, python)
+    return found
