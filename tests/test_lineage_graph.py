@@ -93,7 +93,7 @@ def test_a_node_says_which_run_made_it(root, tmp_path):
 def test_many_checkpoints_of_one_run_become_one_box(root):
     add(root, "data", type="dataset")
     for step in range(20):
-        add(root, "pretrain", ["data:v1"], metadata={"iteration": step})
+        add(root, "pretrain", ["data:v1"], metadata={"iteration": step}, aliases=[f"iter_{step:07}"])
     add(root, "sft", ["pretrain:v7"])
     small = condense(graph_of(root))
     assert sorted(node.label or node.id for node in small.nodes.values()) == [

@@ -33,6 +33,9 @@ __all__ = [
 ]
 
 
+_ITERATION = re.compile(r"(?:iter|step)_[0-9]+\Z")
+
+
 @dataclass(frozen=True)
 class Node:
     """A version, or something from outside of the store that one was made from.
@@ -45,7 +48,7 @@ class Node:
         iteration: Training iteration.
         path: Where the data is.
         created_at: ISO 8601.
-        aliases: What means it by now.
+        aliases: What means it by now, `iter_0000020` and `step_20` left out.
         missing: Why its data cannot be used.
         made_by: Which run made it: producer, job, command, commit, … as far as they are known.
         metadata: The manifest's metadata.
@@ -245,7 +248,8 @@ def _node(entry: Entry) -> Node:
         iteration=entry.iteration,
         path=entry.path,
         created_at=entry.created_at,
-        aliases=entry.aliases,
+        # Every checkpoint has an alias that only says its iteration again.
+        aliases=tuple(alias for alias in entry.aliases if not _ITERATION.match(alias)),
         missing=entry.damaged or entry.missing,
         made_by=_made_by(entry.manifest, metadata),
         metadata=metadata,

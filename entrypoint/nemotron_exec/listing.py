@@ -116,7 +116,7 @@ def _table(value: Any) -> dict[str, Any]:
 def _text(value: object) -> str:
     if value is None:
         return ""
-    if isinstance(value, (dict, list)):
+    if isinstance(value, (bool, dict, list)):
         import json
 
         return json.dumps(value, default=str)
