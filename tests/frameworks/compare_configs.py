@@ -1,0 +1,212 @@
+"""Compare what programs read from real configs with and without nemotron-exec.
+
+    python tests/frameworks/compare_configs.py CHECKOUT…
+
+CHECKOUT is a clone of NVIDIA-NeMo/RL, NVIDIA-NeMo/Nemotron or NVIDIA-NeMo/Megatron-Bridge; it is read, never changed.
+Each YAML file of its examples, recipes and conf directories is resolved by us with invented artifacts, and then loaded
+twice: the original with our resolvers registered, and the resolved file. The loader is NeMo-RL's own `load_config` (of
+the first checkout that has it; only that module is imported), else `OmegaConf.load`, and `yaml.safe_load` beside it.
+Files that have nothing of ours are also compared with an artifact reference put into them or into a child of them, so
+that every file really goes through the writer.
+
+Prints one line a checkout and one for each file that differs; exits with 1 if any does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from nemotron_exec.artifact import Artifact
+from nemotron_exec.command import ConfigArgument
+from nemotron_exec.config import Header, Injected, read
+from nemotron_exec.errors import LaunchError
+from nemotron_exec.evaluate import ARITHMETIC
+from nemotron_exec.reference import Reference
+
+FOLDERS = ("examples", "tutorials", "src/nemotron/recipes", "src/megatron/bridge", "conf", "research")
+ENVIRONMENT = MappingProxyType({"HOME": "/root", "USER": "someone", "PWD": "/work"})
+Loader = Callable[[Path], Any]
+
+
+def main(checkouts: list[str]) -> int:
+    """Compare every config of every checkout."""
+    failed = False
+    loader = next(filter(None, (nemo_rl_loader(Path(checkout)) for checkout in checkouts)), None)
+    for checkout in checkouts:
+        counts = compare_checkout(Path(checkout), loader)
+        failed = failed or bool(counts["differ"] or counts["refused"])
+        print(f"{checkout}: " + ", ".join(f"{value} {name}" for name, value in counts.items()))
+    return int(failed)
+
+
+def compare_checkout(checkout: Path, nemo_rl: Loader | None) -> Counter[str]:
+    """Counts by outcome."""
+
+    def load(path: Path) -> Any:
+        # Hydra's defaults lists name groups, which NeMo-RL's loader would look for as files.
+        groups = isinstance((yaml.safe_load(path.read_text()) or {}), dict) and "_self_" in path.read_text()
+        return OmegaConf.load(path) if nemo_rl is None or groups else nemo_rl(path)
+
+    counts: Counter[str] = Counter(
+        {"files": 0, "equal": 0, "rewritten": 0, "not loadable": 0, "differ": 0, "refused": 0}
+    )
+    with our_resolvers():
+        for path in sorted({path for folder in FOLDERS for path in (checkout / folder).rglob("*.y*ml")}):
+            counts["files"] += 1
+            counts[compare_file(path, load, counts)] += 1
+    return counts
+
+
+def compare_file(path: Path, load: Loader, counts: Counter[str]) -> str:
+    """`equal`, `not loadable` (the original does not load), `differ` or `refused` (an error of ours)."""
+    try:
+        expected = values(load(path))
+        plain = yaml.safe_load(path.read_text())
+    except Exception:  # noqa: BLE001 - whatever the loader raises
+        return "not loadable"
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            result = resolve(path, Path(directory, "as-is"))
+            seeded = seed(path, Path(directory))
+            counts["rewritten"] += result != path
+            found = values(load(result))
+            if found != expected:
+                return report(path, expected, found)
+            if "${" not in path.read_text() and not same_plain(plain, yaml.safe_load(result.read_text())):
+                return report(path, plain, "another value for yaml.safe_load")
+            if seeded is not None:
+                before = values(load(seeded))
+                after = values(load(resolve(seeded, Path(directory, "seeded"))))
+                if before != after:
+                    return report(path, before, after)
+        except LaunchError as error:
+            print(f"  {path}: {error}")
+            return "refused"
+    return "equal"
+
+
+def resolve(path: Path, directory: Path) -> Path:
+    """What the job would be given instead of `path`."""
+    config = read(
+        [ConfigArgument(0, "", str(path))], {}, environ=ENVIRONMENT, run_wandb=Injected(), resolve="artifacts"
+    )
+    found = {reference.key: artifact(reference) for reference in config.references}
+    rendered = config.render(found, directory=str(directory), header=Header("now"))
+    for file in rendered.files:
+        Path(file.path).parent.mkdir(parents=True, exist_ok=True)
+        Path(file.path).write_bytes(file.text)
+    return Path(rendered.arguments.get(0, str(path)))
+
+
+def seed(path: Path, directory: Path) -> Path | None:
+    """The file, or where it inherits a child of it, with an artifact of ours in it."""
+    text = path.read_text()
+    content = yaml.safe_load(text)
+    if not isinstance(content, dict) or "run" in content or "_self_" in text:
+        return None
+    ours = "run:\n  data: SeedArtifact:v1\nseeded_by_test: ${art:data,path}/x\n"
+    seeded = directory / path.name
+    if "defaults" in content:
+        seeded.write_text(f"defaults: {path.resolve()}\n{ours}")
+    else:
+        seeded.write_text(text + ("" if text.endswith("\n") else "\n") + ours)
+    return seeded
+
+
+def artifact(reference: Reference) -> Artifact:
+    """An invented artifact with every field that the recipes ask for."""
+    return invented(reference.key)
+
+
+def invented(key: str) -> Artifact:
+    names = (
+        "train",
+        "val",
+        "train_path",
+        "val_path",
+        "training_path",
+        "validation_path",
+        "test",
+        "blend",
+        "blend_path",
+    )
+    metadata: dict[str, Any] = {name: f"/artifacts/{key}/{name}.jsonl" for name in names}
+    return Artifact(
+        key,
+        f"{key}:v3",
+        "manifest",
+        key,
+        "v3",
+        "dataset",
+        f"/artifacts/{key}",
+        f"{key}:v3",
+        10000,
+        None,
+        {"pack_size": 4096},
+        metadata,
+    )
+
+
+@contextlib.contextmanager
+def our_resolvers() -> Iterator[None]:
+    """What the originals are resolved with."""
+    OmegaConf.register_new_resolver("art", lambda name, field="path": invented(name).field(field), replace=True)
+    OmegaConf.register_new_resolver("auto_mount", lambda *words: "|".join(map(str, words)), replace=True)
+    for name, function in ARITHMETIC.items():
+        OmegaConf.register_new_resolver(name, lambda a, b, function=function: function(a, b), replace=True)
+    os.environ.update(ENVIRONMENT)
+    yield
+
+
+def nemo_rl_loader(checkout: Path) -> Loader | None:
+    """`load_config` of the checkout's nemo_rl/utils/config.py."""
+    path = checkout / "nemo_rl/utils/config.py"
+    if not path.is_file():
+        return None
+    spec = importlib.util.spec_from_file_location("nemo_rl_config", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    loader: Loader = module.load_config
+    return loader
+
+
+def values(config: Any) -> Any:
+    """Every value, as a script would see it; the kind of error where it would see one."""
+    if isinstance(config, (DictConfig, ListConfig)):
+        keys = list(config) if isinstance(config, DictConfig) else range(len(config))
+        found = []
+        for key in keys:
+            try:
+                found.append((str(key), values(config[key])))
+            except Exception as error:  # noqa: BLE001 - whatever a resolver raises
+                found.append((str(key), type(error).__name__))
+        return found
+    return repr(config)
+
+
+def same_plain(one: Any, other: Any) -> bool:
+    """Equality of what `yaml.safe_load` gives, types and key order included."""
+    return repr(one) == repr(other)
+
+
+def report(path: Path, expected: Any, found: Any) -> str:
+    print(f"  {path}: expected {str(expected)[:300]}, found {str(found)[:300]}")
+    return "differ"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
