@@ -232,7 +232,9 @@ class _Question:
         references = config.references
         if not references:
             return ()
+        from nemotron_exec.sitecustomize.payload import mountinfo
         from nemotron_exec.stores import open_store
+        from nemotron_exec.stores.behind import flush_first
 
         if versions:
             found: list[Artifact] = []
@@ -247,7 +249,13 @@ class _Question:
                 backend,
                 root=store,
                 messages=self.messages,
-                wandb={**wandb, "cache_directory": os.path.abspath(cache), "environ": self.environ},
+                localise=lambda path: str(mountinfo.localise(path, self.environ)),
+                wandb={
+                    **wandb,
+                    "cache_directory": os.path.abspath(cache),
+                    "environ": self.environ,
+                    "flush_first": flush_first(store, self.environ, self.messages),
+                },
             )
             found += opened.resolve(missing, progress=lead, timeout=self.chosen.timeout)
         artifacts = {artifact.key: artifact for artifact in found}

@@ -71,6 +71,11 @@ class _Link:
             self._output.write(line + "\n")
             self._output.flush()
 
+    def fail(self, error: LaunchError) -> None:
+        """The last thing to be said."""
+        self.say("error", wanted=error.wanted, found=error.found, remedy=error.remedy, exit_code=error.exit_code)
+        self.say("done")
+
     def localise(self, path: str) -> str:
         """Ask the launcher where a path that was recorded elsewhere lies here."""
         number = next(self._numbers)
@@ -227,7 +232,7 @@ class _Resolver:
         everything = f"to look up {', '.join(w.text for w in self._wanted)} in W&B ({self._server.host})"
         # A look at the server costs nothing beside `import wandb`, and its answer is clearer than the client's.
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            check = pool.submit(self._server.check, everything, self._patience(), self._tell)
+            check = pool.submit(self._check, everything)
             client = _import_wandb(everything)
             check.result()
         self._entity = self._entity or self._server.viewer.get("entity")
@@ -247,6 +252,14 @@ class _Resolver:
                 known = [error for error in errors if isinstance(error, LaunchError)]
                 known.sort(key=lambda error: isinstance(error, TemporaryError))
                 raise (known or errors)[0]
+
+    def _check(self, wanted: str) -> None:
+        """Look at the server; what is wrong with it is said at once, however long the import still takes."""
+        try:
+            self._server.check(wanted, self._patience(), self._tell)
+        except LaunchError as error:
+            self._link.fail(error)
+            _end(0)
 
     def _tell(self, fault: str) -> None:
         self._link.say("retry", found=fault)
@@ -684,7 +697,8 @@ def main() -> NoReturn:
     try:
         _Resolver(request, link, began).run()
     except LaunchError as error:
-        link.say("error", wanted=error.wanted, found=error.found, remedy=error.remedy, exit_code=error.exit_code)
+        link.fail(error)
+        _end(0)
     except BaseException as error:  # noqa: BLE001  (the launcher must hear of it, whatever it is)
         import traceback
 
