@@ -323,3 +323,17 @@ def test_nothing_but_the_standard_library_is_imported_for_a_local_root(tmp_path,
 def test_the_payload_takes_a_local_uri_too(tmp_path, data):
     layout.register(f"file://{tmp_path}/s", "n", type="m", path=data, metadata={})
     assert Path(tmp_path, "s/n/latest").read_text() == "v1"
+
+
+def test_the_launcher_resolves_from_a_bucket(s3, data, tmp_path, nemotron_exec):
+    layout.register(FsspecFiles(s3), "team/blend", type="dataset", path=data, metadata={"pack_size": 4096})
+    config = tmp_path / "cfg.yaml"
+    config.write_text("run:\n  data: team/blend:latest\npath: ${art:data,path}/x\nsize: ${art:data,pack_size}\n")
+    show = "import sys; print(open(sys.argv[1]).read())"
+    done = nemotron_exec("--store", s3, "--backend", "manifest", "--", sys.executable, "-c", show, config)
+    assert done.returncode == 0, done.stderr
+    assert f"path: {data}/x\nsize: 4096\n" in done.stdout
+    done = nemotron_exec("--store", s3 + "/other", "--", sys.executable, "-c", show, config)
+    assert done.returncode == 125
+    assert "run.data" in done.stderr
+    assert f"in {s3}/other: the store is empty" in done.stderr

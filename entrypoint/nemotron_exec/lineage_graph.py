@@ -259,6 +259,8 @@ def _node(entry: Entry) -> Node:
 def _made_by(manifest: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, str]:
     record = manifest.get("run_record") or metadata.get("run_record")
     found = {"producer": manifest.get("producer"), "job": metadata.get("job"), "run record": record}
+    if found["job"] == found["producer"]:
+        del found["job"]
     if isinstance(record, str) and os.path.isabs(record):
         found.update(_run_record(record))
     return {key: str(value) for key, value in found.items() if value}
