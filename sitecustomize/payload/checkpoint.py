@@ -298,7 +298,7 @@ def deliver(recorded, handle=None):
     run = active_run()
     send = None
     if run is not None and (entry["wandb"] is not None or handle is not None):
-        send = _sender(run)
+        send = _sender(run) if entry["wandb"] is not None else None
         _settle_before_finish(run)
     registering = None
     if not recorded.registered:

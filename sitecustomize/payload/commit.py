@@ -19,7 +19,7 @@ from . import notice
 
 DRAIN_VARIABLE = "NEMOTRON_EXEC_CHECKPOINT_DRAIN"
 DRAIN_SECONDS = 30.0  # what Slurm (KillWait) and torchrun grant after SIGTERM
-PATIENCE = 1.0  # seconds for one attempt of one delivery, before the others get their turn
+PATIENCE = 0.5  # seconds for one attempt of one delivery, before the others get their turn
 REST = 0.2  # seconds between two rounds in which nothing was delivered
 _SAY_AFTER = 2.0  # seconds of silent waiting at exit
 
@@ -39,7 +39,7 @@ class GivenUpError(Exception):
 class Committer:
     """Runs deliveries on one background thread.
 
-    A delivery is an object with `attempt(patience) -> bool` (done or not yet; raises `GivenUpError`, or anything
+    A delivery is an object with `attempt(patience, turn) -> bool` (done or not yet; raises `GivenUpError`, or anything
     else for "try again"), and `str()` for people. A plain job is a callable, run once.
     """
 
@@ -168,17 +168,19 @@ class Committer:
                 except Exception as error:
                     notice.debug("background work failed: %r" % (error,))
             progress = bool(jobs)
+            turn = True
             for delivery in round_:
-                progress = self._attempt(delivery) or progress
+                progress = self._attempt(delivery, turn) or progress
+                turn = turn and not delivery.for_wandb
             with self._changed:
                 self._running = 0
                 self._changed.notify_all()
                 if not progress and self._open and not self._jobs:
                     self._changed.wait(REST)
 
-    def _attempt(self, delivery):
+    def _attempt(self, delivery, turn):
         try:
-            done = delivery.attempt(PATIENCE)
+            done = delivery.attempt(PATIENCE, turn)
         except GivenUpError as error:
             done = True
             with self._changed:

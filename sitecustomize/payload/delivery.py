@@ -18,7 +18,6 @@ METADATA_FILES = ("metadata.json", "nemotron-exec/metadata.json")
 """Where our metadata.json lies in a W&B artifact. The second where the first is taken: a distributed checkpoint of
 Megatron has a `metadata.json` of its own, and the framework's reference puts its files at the artifact's top."""
 
-_WAIT_TIMEOUT = "WaitTimeoutError"
 _RESEND_AFTER = (5.0, 15.0, 60.0)  # seconds until W&B is tried anew after it failed, the last one repeated
 
 
@@ -39,7 +38,7 @@ class Delivery:
         self.register = register
         self.send = send
         self.handle = handle
-        self.committed = None
+        self._waiter = None
         self._failures = 0
         self._not_before = 0.0
         self._why = None
@@ -47,8 +46,17 @@ class Delivery:
     def __str__(self):
         return "%s (%s)" % (self.entry["checkpoint_path"], self.entry["name"])
 
-    def attempt(self, patience):
+    @property
+    def for_wandb(self):
+        """Whether W&B has to take it."""
+        return self.handle is not None or self.send is not None
+
+    def attempt(self, patience, turn=True):
         """Do what can be done within about `patience` seconds. Whether all is done.
+
+        Args:
+            patience: Seconds.
+            turn: Whether W&B may be told: one checkpoint after the other, so that its `latest` is the latest.
 
         Raises:
             GivenUpError: W&B will not take it from this process.
@@ -56,34 +64,37 @@ class Delivery:
         if self.register is not None:
             self.register(self.entry)
             self.register = None
-        if self.handle is None and self.send is None:
+        if not self.for_wandb:
             return self._finish()
-        if time.monotonic() < self._not_before:
+        if not turn or time.monotonic() < self._not_before:
             return False
-        try:
-            if self.handle is None:
-                self.handle = self.send(self.entry)
-            # A disabled run returns an object whose wait() does nothing; older clients may return None.
-            wait = getattr(self.handle, "wait", None)
-            if wait is not None:
-                wait(timeout=patience)
-        except Exception as error:
-            if type(error).__name__ == _WAIT_TIMEOUT:
-                self._why = "W&B has not committed it yet"
-                return False
+        if self._waiter is None:
+            self._waiter = _Waiter(self)
+        if not self._waiter.done.wait(patience):
+            return False
+        error, self._waiter = self._waiter.error, None
+        if error is not None:
             self._failed(error)
             return False
-        self.committed = self.handle
         return self._finish()
+
+    def commit(self):
+        """Log it to W&B, unless that is done, and wait until W&B has committed it, however long that takes."""
+        if self.handle is None:
+            self.handle = self.send(self.entry)
+        # A disabled run returns an object whose wait() does nothing; older clients may return None.
+        wait = getattr(self.handle, "wait", None)
+        if wait is not None:
+            # Without a time-out: since wandb 0.20 a wait that times out cancels the upload itself (mailbox_handle.py).
+            wait()
 
     def block(self):
         """Wait for W&B here and now, without a bound, as upstream's patch did; what goes wrong is tried again later."""
         try:
-            if self.handle is None and self.send is not None:
-                self.handle = self.send(self.entry)
-            if self.handle is not None:
-                self.handle.wait()
+            if self.for_wandb:
+                self.commit()
         except Exception as error:
+            self.handle = None
             notice.debug("%s: %r, trying again in the background" % (self, error))
 
     def leave_out_wandb(self):
@@ -127,6 +138,24 @@ class Delivery:
         )
 
 
+class _Waiter:
+    """A thread of its own for one `commit`: nothing in wandb has a bound, and the commit thread has more to do."""
+
+    def __init__(self, delivery):
+        self.done = threading.Event()
+        self.error = None
+        self._delivery = delivery
+        threading.Thread(target=self._run, name="nemotron-exec-wandb", daemon=True).start()
+
+    def _run(self):
+        try:
+            self._delivery.commit()
+        except Exception as error:
+            self.error = error
+        finally:
+            self.done.set()
+
+
 class Deferred:
     """A W&B artifact that is logged when somebody asks for something of it: the commit thread, or the framework."""
 
@@ -135,12 +164,12 @@ class Deferred:
         self._lock = threading.Lock()
         self._artifact = None
 
-    def wait(self, timeout=None):
+    def wait(self, *args, **kwargs):
         """Log it, if it is not, and wait until it is committed."""
         artifact = self._logged()
         wait = getattr(artifact, "wait", None)
         # A disabled run's artifact has nothing to wait for.
-        return artifact if wait is None else wait(timeout=timeout)
+        return artifact if wait is None else wait(*args, **kwargs)
 
     def __getattr__(self, name):
         return getattr(self._logged(), name)

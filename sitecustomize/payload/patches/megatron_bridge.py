@@ -241,14 +241,17 @@ def completed_metadata(metadata, entry):
 def _log(log_artifact, entry, logged, args, kwargs):
     # wandb asks its server before it takes an artifact, for minutes if the server does not answer, while all other
     # ranks wait for this one: that is the commit thread's to do. Who looks at the result has it done at once.
-    artifact = args[0] if args else None
-    if hasattr(artifact, "add_reference"):
-        try:
-            # Before the call, which seals the artifact; after the framework's references, whose files come first.
-            delivery.translate_references(artifact, os.path.realpath(entry["local_path"]), entry["checkpoint_path"])
-            delivery.add_metadata_file(artifact, entry)
-        except Exception as error:
-            notice.warning("checkpoint %s goes to W&B without metadata.json: %r" % (entry["checkpoint_path"], error))
-    handle = delivery.Deferred(lambda: log_artifact(*args, **kwargs))
+    def log():
+        artifact = args[0] if args else None
+        if hasattr(artifact, "add_reference"):
+            try:
+                # Before the call, which seals the artifact; after the framework's references, whose files come first.
+                delivery.translate_references(artifact, os.path.realpath(entry["local_path"]), entry["checkpoint_path"])
+                delivery.add_metadata_file(artifact, entry)
+            except Exception as error:
+                notice.warning("checkpoint %s is in W&B without metadata.json: %r" % (entry["checkpoint_path"], error))
+        return log_artifact(*args, **kwargs)
+
+    handle = delivery.Deferred(log)
     logged.append(handle)
     return handle
