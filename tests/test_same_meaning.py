@@ -295,7 +295,7 @@ def test_the_resolved_config_means_what_the_original_means(case: Case) -> None:
 
 
 @pytest.mark.ci
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @THOROUGH
 @given(cases())
 def test_the_resolved_config_means_what_the_original_means_thoroughly(case: Case) -> None:

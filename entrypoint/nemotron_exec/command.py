@@ -191,7 +191,9 @@ def _find_configs(argv: tuple[str, ...], program: int, explicit: Sequence[str]) 
         elif is_yaml_name(word) and not _OVERRIDE.match(word) and _is_file_or_meant_as_one(argv, index):
             found.append(ConfigArgument(index, "", word))
     if hydra_path or hydra_name:
-        found.append(_hydra_config(argv, program, hydra_path, hydra_name))
+        config = _hydra_config(argv, program, hydra_path, hydra_name)
+        if os.path.isfile(config.path):  # else the options mean something else to this program
+            found.append(config)
     return tuple(found)
 
 

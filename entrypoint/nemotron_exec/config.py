@@ -11,8 +11,8 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nemotron_exec import __version__
-from nemotron_exec.document import Document, Scalar, tag_of, tree_of
+from nemotron_exec import __version__, hydra
+from nemotron_exec.document import Document, Scalar, load, tag_of, tree_of
 from nemotron_exec.document import Mapping as MappingNode
 from nemotron_exec.errors import LaunchError
 from nemotron_exec.evaluate import Evaluator, Kept, Path, Value, select_plain
@@ -103,6 +103,12 @@ class _Root:
     tree: Any
     uncertain: frozenset[Path]
     missing_wandb: Mapping[str, str] = field(default_factory=dict)
+    groups: tuple[Document, ...] = ()
+
+    @property
+    def documents(self) -> list[Document]:
+        """Every file once, the named one first."""
+        return [*(layer.document for layer in self.layers), *self.groups]
 
     @property
     def layers(self) -> list[Layer]:
@@ -142,7 +148,7 @@ class Config:
         self._environ = environ
         self._resolve = resolve
         self._reaches = [self._reach(root) for root in roots]
-        self.files = tuple(dict.fromkeys(layer.document.path for root in roots for layer in root.layers))
+        self.files = tuple(dict.fromkeys(document.path for root in roots for document in root.documents))
         self.references = self._find_references()
         self.run = self._plain_run()
         self.artifacts_root = self._plain_string(("artifacts", "manifest", "root"))
@@ -152,6 +158,8 @@ class Config:
 
     def _reach(self, root: _Root) -> Reach:
         """What may differ in the job: the script's overrides, and keys that another config of the command has too."""
+        if root.argument.hydra is not None:
+            return hydra.OnlyRun(hydra.contested(root.groups))
         paths: list[tuple[Any, ...]] = [override.path for override in self._overrides if not override.is_ours]
         paths += root.uncertain
         for other in self._roots:
@@ -210,8 +218,8 @@ class Config:
     def _refuse_unknown_keys(self, found: Mapping[str, Reference]) -> None:
         for number, root in enumerate(self._roots):
             for key, scalar in self._used_keys(number).items():
-                if key in found:
-                    continue
+                if key in found or scalar.document in root.groups:
+                    continue  # a group that the command does not select may use what its own experiment defines
                 run = root.tree.get("run") if isinstance(root.tree, dict) else None
                 names = [str(name) for name in run if name not in _NO_REFERENCES] if isinstance(run, dict) else []
                 raise LaunchError(
@@ -266,18 +274,21 @@ class Config:
             LaunchError: Something of ours cannot be resolved, or cannot be written so that it reads as it should.
         """
         files: list[RenderedFile] = []
-        links: list[tuple[str, str]] = []
+        places: set[str] = set()
         arguments: dict[int, str] = {}
         for number, root in enumerate(self._roots):
             place = os.path.join(directory, str(number)) if len(self._roots) > 1 else directory
+            places.add(place)
             written = self._render_root(number, artifacts, place, header, translate)
             if not written:
                 continue
             files += written
-            if root.argument.index >= 0:
+            if root.argument.hydra is not None:
+                arguments[root.argument.index] = hydra.words(root.argument, place)
+            elif root.argument.index >= 0:
                 arguments[root.argument.index] = root.argument.prefix + written[0].path
         resolved = {file.original: file.path for file in reversed(files)}
-        links = _sibling_links(files, resolved)
+        links = _sibling_links(files, resolved, places)
         arguments |= self._render_overrides(artifacts)
         dropped = frozenset(override.index for override in self._overrides if override.is_ours)
         return Rendered(tuple(files), tuple(links), arguments, dropped)
@@ -293,7 +304,7 @@ class Config:
         """The files of one config argument that change, the named one first; none if nothing does."""
         root = self._roots[number]
         evaluator = self._evaluator(number, artifacts)
-        changes = {layer.document.path: Changes() for layer in root.layers}
+        changes = {document.path: Changes() for document in root.documents}
         ours: set[str] = set()
         for scalar, paths in _positions(root).values():
             edit = self._edit(scalar, paths, evaluator, root)
@@ -302,32 +313,31 @@ class Config:
                 if not root.layer.inherits or scalar.document is root.layer.document or _is_ours(scalar):
                     ours.add(scalar.document.path)
         if translate is not None:
-            for layer in root.layers:
-                if _translate(layer.document, changes[layer.document.path], translate):
-                    ours.add(layer.document.path)
+            for document in root.documents:
+                if _translate(document, changes[document.path], translate):
+                    ours.add(document.path)
         primary = root.layer.document
         _add_wandb(root, changes[primary.path])
         _apply_run_overrides(root, self._overrides, changes[primary.path])
         if changes[primary.path]:
             ours.add(primary.path)
-        moved = _moved(root.layer, ours, directory)
-        if not moved:
-            return []
-        files = []
+        moved = _moved(root.layer, ours, directory) if not root.groups else _moved_groups(root, ours, directory)
         for layer in root.layers:
-            document = layer.document
+            if layer.document.path in moved:
+                for scalar, parent in layer.parents:
+                    target = moved.get(parent.document.path, parent.document.path)
+                    changes[layer.document.path].scalars[id(scalar)] = (scalar, Whole(target))
+        files = []
+        for document in root.documents:
             if document.path not in moved:
                 continue
-            for scalar, parent in layer.parents:
-                target = moved.get(parent.document.path, parent.document.path)
-                changes[document.path].scalars[id(scalar)] = (scalar, Whole(target))
             body = splice(document, changes[document.path])
             text = document.mark + _comment(document, artifacts, header) + body
             files.append(RenderedFile(document.path, moved[document.path], _encode(document, text)))
         return files
 
     def _edit(self, scalar: Scalar, paths: Sequence[Path], evaluator: Evaluator, root: _Root) -> Any:
-        live = [path for path in paths if select_plain(root.tree, map(str, path)) is scalar]
+        live = [path for path in paths if _at(root.tree, path) is scalar]
         if live:
             return rewrite(scalar, live, evaluator, self._resolve)
         try:  # a child of the file replaced it: nothing reads it
@@ -374,7 +384,12 @@ def read(
         )
     roots = []
     for argument in configs:
-        layer = load_layers(argument.path, environ)
+        groups: tuple[Document, ...] = ()
+        if argument.hydra is None:
+            layer = load_layers(argument.path, environ)
+        else:
+            layer = Layer(load(argument.path), (), inherits=False)
+            groups = hydra.group_files(hydra.config_directory(argument), layer.document.path)
         merged = merge_layers(layer)
         tree = merged.tree
         _check_run(tree, layer.document)
@@ -383,7 +398,7 @@ def read(
         missing = _missing_wandb(tree, run_wandb, layer)
         if missing and isinstance(tree, dict):
             tree = _with_wandb(tree, missing)
-        roots.append(_Root(argument, layer, tree, merged.uncertain, missing))
+        roots.append(_Root(argument, layer, tree, merged.uncertain, missing, groups))
     return Config(roots, parsed, environ, resolve)
 
 
@@ -575,6 +590,16 @@ def _translate(document: Document, changes: Changes, translate: Callable[[str], 
     return changed
 
 
+def _at(tree: Any, path: Path) -> Any:
+    """What stands at a path; None if nothing does."""
+    for key in path:
+        try:
+            tree = tree[key]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return tree
+
+
 def _positions(root: _Root) -> dict[int, tuple[Scalar, list[Path]]]:
     """Every scalar of the files that holds `${`, with all paths at which it stands."""
     found: dict[int, tuple[Scalar, list[Path]]] = {}
@@ -584,6 +609,11 @@ def _positions(root: _Root) -> dict[int, tuple[Scalar, list[Path]]]:
         for path, scalar in _scalars(layer.document.tree(), ()):
             if scalar.is_expression and not (layer.inherits and path[0] == "defaults"):
                 found.setdefault(id(scalar), (scalar, []))[1].append(path)
+    for document in root.groups:
+        # Where Hydra puts a group is not known here: no path of the config leads to it.
+        for path, scalar in _scalars(document.tree(), ("\0", document.path)):
+            if scalar.is_expression:
+                found.setdefault(id(scalar), (scalar, []))[1].append(path)
     return found
 
 
@@ -592,7 +622,7 @@ def _look(evaluator: Evaluator, scalar: Scalar, path: Path, tree: Any) -> None:
     try:
         evaluator.scalar(scalar, path)
     except LaunchError:
-        if tree is None or select_plain(tree, map(str, path)) is scalar:
+        if tree is None or _at(tree, path) is scalar:
             raise
 
 
@@ -669,14 +699,33 @@ def _moved(layer: Layer, ours: set[str], directory: str) -> dict[str, str]:
     return moved
 
 
+def _moved_groups(root: _Root, ours: set[str], directory: str) -> dict[str, str]:
+    """New paths in a directory that has the shape of Hydra's; the primary config moves with any of its groups."""
+    if not ours:
+        return {}
+    home = os.path.dirname(root.layer.document.path)
+    paths = [document.path for document in root.documents if document.path in ours or document is root.layer.document]
+    return {path: os.path.join(directory, os.path.relpath(path, home)) for path in paths}
+
+
 _MAX_SIBLINGS = 4096
 
 
-def _sibling_links(files: Sequence[RenderedFile], resolved: Mapping[str, str]) -> list[tuple[str, str]]:
+def _sibling_links(
+    files: Sequence[RenderedFile], resolved: Mapping[str, str], places: set[str]
+) -> list[tuple[str, str]]:
     """Links to everything that stands beside the originals: scripts name neighbours relative to their config."""
+    folders: dict[str, str] = {}
+    for file in files:
+        folder, target = os.path.dirname(file.path), os.path.dirname(file.original)
+        folders[folder] = target
+        # A Hydra group's file lies deeper: the folders between are real ones as well.
+        while folder not in places and os.path.basename(folder) == os.path.basename(target):
+            folder, target = os.path.dirname(folder), os.path.dirname(target)
+            folders.setdefault(folder, target)
+    taken = {file.path for file in files} | set(folders)
     links: list[tuple[str, str]] = []
-    taken = {file.path for file in files}
-    for folder, target in dict.fromkeys((os.path.dirname(file.path), os.path.dirname(file.original)) for file in files):
+    for folder, target in folders.items():
         try:
             names = sorted(os.listdir(target))
         except OSError:

@@ -259,6 +259,8 @@ class Evaluator:
         if key.startswith("."):
             base, key = container, key[1:]
             while key.startswith("."):
+                if not base and self._touched(("",)):
+                    return Kept("its place in the config is not known")
                 if not base:
                     return Kept(f"{'.' * len(key)} leaves the config", broken=True)
                 base, key = base[:-1], key[1:]
@@ -271,7 +273,7 @@ class Evaluator:
             try:
                 node = node[key]
             except (KeyError, IndexError, TypeError):
-                return Kept(f"{dotted(base)} was replaced", broken=True)
+                return Kept(f"{dotted(base)} was replaced", broken=not self._touched(base))
         path = base
         for number, name in enumerate(keys):
             found = _child(node, name)

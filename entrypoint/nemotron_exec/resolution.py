@@ -86,9 +86,11 @@ def resolved_command(
         resolution: The answer.
         translate: Where `/nemo_run` is somewhere else on this node: applied to every word.
     """
+    # A NUL, which no word can hold, stands between words where one gives way to several (hydra.py).
     words = [
-        resolution.arguments.get(index - command.program, word)
+        new
         for index, word in enumerate(command.argv)
         if index - command.program not in resolution.dropped
+        for new in resolution.arguments.get(index - command.program, word).split("\0")
     ]
     return [translate(word) for word in words] if translate else words
