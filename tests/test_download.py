@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -199,6 +200,30 @@ except TemporaryError as error:
     assert "are needed in" in done.stdout
     assert "available there" in done.stdout
     assert "--cache-dir" in done.stdout
+
+
+def test_the_digests_of_newer_artifacts_are_checked_too(fetching: Fetching) -> None:
+    import xxhash
+
+    fetching.seed(a=DATA)
+    digest = base64.b64encode(xxhash.xxh3_128(DATA).digest()).decode()
+    downloader = Downloader(time.monotonic() + 30)
+
+    def fetch(name: str, digest: str, algorithm: str) -> None:
+        downloader.fetch(
+            [RemoteFile(name, len(DATA), digest, algorithm)],
+            str(fetching.directory),
+            wanted="to fetch it",
+            url=fetching.url,
+            progress=lambda _: None,
+        )
+
+    fetch("a", digest, "xxh128")
+    assert fetching.read("a") == DATA
+    with pytest.raises(TemporaryError, match="does not match its checksum"):
+        fetch("a", base64.b64encode(b"0" * 16).decode(), "xxh128")
+    with pytest.raises(LaunchError, match=r"sha3, which is not known here.*Update"):
+        fetch("a", digest, "sha3")
 
 
 # ---------------------------------------------------------------------- the cache

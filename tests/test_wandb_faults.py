@@ -292,6 +292,13 @@ def test_a_stalled_download_ends_with_the_time_and_is_resumed_by_the_next_job(
     assert wandb_backend.find("GET data/a")[-1].variables["range"].startswith("bytes=")
 
 
+def test_no_message_holds_a_signed_url() -> None:
+    from nemotron_exec.stores.wandb_child import _first_line
+
+    error = ValueError("403 for url: https://s3.example.com/b/wandb_manifest.json?X-Amz-Signature=c0ffee&x=1 'y'")
+    assert _first_line(error) == "ValueError: 403 for url: https://s3.example.com/b/wandb_manifest.json 'y'"
+
+
 # ---------------------------------------------------------------------- what is left
 
 

@@ -164,6 +164,12 @@ def test_paths_are_translated_to_where_they_are_mounted(
     assert [(a.path, a.iteration) for a in found] == [(f"{tmp_path}/here", 5)] * 2
 
 
+def test_a_uri_is_a_path_as_it_is(wandb_backend: Backend, resolve: Resolve) -> None:
+    wandb_backend.seed("team/nemotron/a", metadata={"absolute_path": "s3://bucket/ckpt", "iteration": 3})
+    (artifact,) = resolve("a")
+    assert (artifact.path, artifact.iteration) == ("s3://bucket/ckpt", 3)
+
+
 def test_data_that_is_nowhere_is_an_error_that_names_it(wandb_backend: Backend, resolve: Resolve) -> None:
     wandb_backend.seed("team/nemotron/a", metadata={"absolute_path": "/lustre/gone"})
     with pytest.raises(LaunchError, match=r"/lustre/gone.*does not exist here.*Mount") as caught:

@@ -16,6 +16,7 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -105,7 +106,7 @@ class ArtifactCache:
         from nemotron_exec.lease import Lease
         from nemotron_exec.timing import Timing
 
-        lease: Lease | None = Lease(os.path.join(self._leases(), self._key(digest)), Timing(), time.time)
+        lease: Lease | None = Lease(os.path.join(self._leases(), self._key(digest)), Timing(), self._server_time)
         held = False
         while lease is not None:
             try:
@@ -142,6 +143,11 @@ class ArtifactCache:
         finally:
             with self._lock:
                 self._reserved -= needed
+
+    def _server_time(self) -> float:
+        """The file server's clock, which dates the heartbeats: that of this node may be minutes off."""
+        with tempfile.NamedTemporaryFile(dir=self._leases(), prefix="clock-", suffix=private.TEMPORARY) as probe:
+            return os.fstat(probe.fileno()).st_mtime
 
     def _partial(self) -> str:
         return os.path.join(self.root, ".partial")

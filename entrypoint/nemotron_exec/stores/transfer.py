@@ -58,7 +58,7 @@ class TransferDisplay:
 
     def update(self, what: str, done: int, total: int | None) -> None:
         """`done` of `total` bytes of `what` are here."""
-        if self._silent or total is None:
+        if self._silent or not total:
             return
         transfer = self._transfers.get(what)
         if transfer is None:

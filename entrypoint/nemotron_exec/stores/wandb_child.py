@@ -122,6 +122,11 @@ class _Server:
         self.host = urlsplit(base_url).netloc
         self.viewer: Mapping[str, Any] = {}
         self._credentials = credentials
+        # What the client takes from its environment for a server behind a proxy or with a certificate of its own.
+        self._headers: dict[str, str] = {}
+        with contextlib.suppress(ValueError):
+            self._headers = dict(json.loads(os.environ.get("WANDB_X_EXTRA_HTTP_HEADERS") or "{}"))
+        self._verify = os.environ.get("WANDB_INSECURE_DISABLE_SSL", "").lower() not in ("true", "1")
 
     def check(self, wanted: str, patience: float, tell: Callable[[str], None] = lambda _: None) -> None:
         """Whether it answers, and takes the key. Tries again for `patience` seconds what may pass; `tell` hears of it.
@@ -153,6 +158,8 @@ class _Server:
                 f"{self.base_url}/graphql",
                 json={"query": _VIEWER, "operationName": "Viewer"},
                 auth=("api", key) if key else None,
+                headers=self._headers,
+                verify=self._verify,
                 timeout=(min(10.0, timeout), timeout),
             )
         except requests.exceptions.SSLError:
@@ -290,7 +297,7 @@ class _Resolver:
         if status is None and isinstance(getattr(error, "exc", error), ValueError):
             return
         if status is None or status in (408, 429) or status >= 500:
-            self._server.check(wanted, 0.0)
+            self._server.check(wanted, 5.0)
             if status is not None or "respond" in str(error) or "imed out" in str(error):
                 seconds = f"HTTP {status}" if status else "no answer in time"
                 remedy = "Start the job again later, or give it more time with --timeout"
@@ -406,6 +413,8 @@ class _Resolver:
         recorded = metadata.get("absolute_path")
         if not isinstance(recorded, str) or not recorded:
             return None
+        if "://" in recorded:
+            return recorded
         path = self._link.localise(recorded)
         if not os.path.exists(path):
             return None
@@ -469,7 +478,7 @@ class _Resolver:
             partial = cache.partial(digest)
             todo = [files[n] for n in missing if n in files]
             total = sum(f.size or 0 for f in todo)
-            with cache.room(total - _present(partial, todo), wanted):
+            with cache.room(max(0, total - _present(partial, todo)), wanted):
                 progress = _Progress(self._link, what, 0, total)
                 progress(0)
                 self._fetcher().fetch(todo, partial, wanted=wanted, url=self._urls(artifact, wanted), progress=progress)
@@ -604,7 +613,8 @@ def _http_status(error: BaseException) -> int | None:
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
+    """What an error says, without the query of any URL: presigned ones hold a signature."""
+    text = re.sub(r"(https?://[^\s?'\"]*)\?[^\s'\"]*", r"\1", str(error)).strip().splitlines()
     return f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__
 
 
