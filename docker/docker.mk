@@ -11,7 +11,9 @@ CONTEXT := build/context/$(ARCH)
 BUNDLE := build/bundle/nemotron-exec-$(ARCH)
 GATHER := build/gather
 
-.PHONY: image bundle gather image-lock
+COMPOSE ?= $(ENGINE) compose
+
+.PHONY: image bundle compose gather image-lock
 
 $(GATHER)/.ready:
 	$(PYTHON) -c 'import sys; sys.exit("make image and make bundle need Python 3.10 or later: set PYTHON=") if sys.version_info < (3, 10) else 0'
@@ -30,6 +32,11 @@ image: gather ## add nemotron-exec to BASE_IMAGE= as IMAGE= with ENGINE=docker|p
 
 bundle: gather ## a directory that runs in any container with Python 3.10+, nothing rebuilt (ARCH=x86_64|aarch64)
 	$(GATHER)/bin/python docker/bundle.py --context $(CONTEXT) --out $(BUNDLE)
+
+compose: ## two nodes in two containers on this machine, no GPU: docker/compose.yaml
+	$(ENGINE) build -f docker/demo.Dockerfile -t nemotron-exec-demo-base .
+	$(MAKE) image BASE_IMAGE=nemotron-exec-demo-base IMAGE=nemotron-exec-demo
+	$(COMPOSE) -f docker/compose.yaml up --exit-code-from node0
 
 image-lock: $(GATHER)/.ready ## pin anew what images and bundles hold
 	$(GATHER)/bin/python -m pip install --quiet uv
