@@ -36,7 +36,7 @@ bundle: gather ## a directory that runs in any container with Python 3.10+, noth
 compose: ## two nodes in two containers on this machine, no GPU: docker/compose.yaml
 	$(ENGINE) build -f docker/demo.Dockerfile -t nemotron-exec-demo-base .
 	$(MAKE) image BASE_IMAGE=nemotron-exec-demo-base IMAGE=nemotron-exec-demo
-	$(COMPOSE) -f docker/compose.yaml up --exit-code-from node0
+	$(COMPOSE) -f docker/compose.yaml up
 
 image-lock: $(GATHER)/.ready ## pin anew what images and bundles hold
 	$(GATHER)/bin/python -m pip install --quiet uv
