@@ -114,7 +114,7 @@ def test_compose_runs_one_job_on_two_nodes(engine, image, torch, tmp_path):
             assert code == "0", output
         # Both nodes took part, and one of them looked the artifact up.
         assert "step 20" in output
-        assert output.count("demo-blend:v1 ->") == 1, output
+        assert output.count("data: demo-blend:v") == 1, output
         stored = engine.run(tag, "nemotron-artifact", "show", "pretrain", "--json", options=(
             "-v", f"{project}_shared:/shared", "--env", "NEMO_ARTIFACT_ROOT=/shared/artifacts"))  # fmt: skip
         assert json.loads(stored.stdout)["metadata"]["iteration"] == 20
