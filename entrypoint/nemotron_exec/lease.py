@@ -69,17 +69,18 @@ class Lease:
         Raises:
             LaunchError: The marker cannot be written, or belongs to another version's protocol.
         """
-        holder = self.holder()
-        silent = 0.0
-        if holder is not None:
-            silent = self._now() - holder.beat
-            if holder.host != socket.gethostname() and silent < self._timing.lease:
-                return False
-        # The first attempt may only remove a stale marker, the second takes its place.
+        marker = self._marker()
+        if marker is None:
+            return self._attempt()
+        silent = self._now() - marker.beat
+        if marker.host != socket.gethostname() and silent < self._timing.lease:
+            return False
+        # filelock knows at once that a process of this host is dead. The first attempt may only remove its marker.
         if self._attempt() or self._attempt():
             return True
-        if silent >= 2 * self._timing.lease and self.holder() == holder:
-            # filelock measures by this node's clock, which is behind: it would never call the holder silent.
+        # Silence is ours to judge: some versions measure it by this node's clock, which may be ahead or behind, others
+        # by having watched for a whole lease, and a marker that its writer never finished is none of theirs.
+        if silent >= self._timing.lease and self._marker() == marker:
             self._lease.force_break()
             return self._attempt()
         return False
@@ -91,14 +92,22 @@ class Lease:
 
     def holder(self) -> Holder | None:
         """Who holds it; None if nobody does or the marker cannot be read."""
+        marker = self._marker()
+        return None if marker is None or not marker.host else marker
+
+    def _marker(self) -> Holder | None:
+        """What lies where the marker should; without a host if it is none."""
         try:
             data = private.read(self.path, limit=4096)
+        except private.UnusableFileError:
+            data = b""
+        try:
             beat = os.lstat(self.path).st_mtime
-        except (private.UnusableFileError, OSError):
+        except OSError:
             return None
         fields = dict(line.partition("=")[::2] for line in (data or b"").decode("utf-8", "replace").splitlines())
         if not fields.get("host") or not fields.get("pid", "").isdigit():
-            return None
+            return Holder("", 0, beat)
         return Holder(fields["host"], int(fields["pid"]), beat)
 
     def _attempt(self) -> bool:

@@ -211,13 +211,24 @@ class _Meeting:
 
     def together(self, produce: Callable[[Lead], Mapping[str, object]], timeout: float, stall: float) -> Agreement:
         """Lead, or wait for whoever does."""
-        if (found := self.arrive(link=True)) is not None:
-            private.sweep(self.path)
-            return self.adopt(found, late=True)
+        found = self.arrive(link=True)
         self._open_relay()
+        if found is not None:
+            self.sweep(keep=found.files)
+            return self.adopt(found, late=True)
         from nemotron_exec.lease import Lease
 
         lease = Lease(os.path.join(self.path, "lease"), self.timing, self.now)
+        try:
+            return self._lead_or_wait(produce, lease, timeout, stall)
+        finally:
+            # Whatever signal arrived, and wherever.
+            with contextlib.suppress(OSError):
+                lease.release()
+
+    def _lead_or_wait(
+        self, produce: Callable[[Lead], Mapping[str, object]], lease: Lease, timeout: float, stall: float
+    ) -> Agreement:
         waiting = _Waiting(self, lease)
         deadline = self.began + timeout + (0.0 if self.may_lead_at_once else self.timing.lease + self.timing.retry)
         next_attempt = self.began + (0.0 if self.may_lead_at_once else self.timing.head_start)
@@ -307,7 +318,9 @@ class _Meeting:
         been_here = any(self._is_earlier_self(entry) for entry in before if entry.round == found.round)
         earlier = found.attempt < self.place.attempt or been_here
         if found.failure is not None:
-            return not earlier and self.age(found) < self.timing.error_life
+            # Where ranks are unknown, a launcher of this host that has ended is as likely a sibling as an earlier self.
+            restarted = earlier and (self.place.index is not None or found.attempt < self.place.attempt)
+            return not restarted and self.age(found) < self.timing.error_life
         return not (earlier and (self.refresh or not self.job.lasting))
 
     def _other_life(self, found: Answer) -> bool:
@@ -517,17 +530,30 @@ class _Meeting:
 
     def discard(self, lead: Lead) -> None:
         """Remove what a leader wrote that nobody will read."""
-        if lead.used:
-            shutil.rmtree(lead.directory, ignore_errors=True)
+        if not lead.used:
+            return
+        # A signal may have arrived between the publication and the note that there was one.
+        with contextlib.suppress(private.UnusableFileError, LaunchError):
+            found = answers.read(self.path, self.round, job=self.job.id, key=self.key, owner=self.owner)
+            if found is not None and found.files == os.path.basename(lead.directory):
+                return
+        shutil.rmtree(lead.directory, ignore_errors=True)
 
     def sweep(self, keep: str | None) -> None:
-        """Remove what leaders of this round left that were killed, or that came too late; and jobs long over."""
+        """Remove what leaders of this round left that were killed, or that came too late; and jobs long over.
+
+        Args:
+            keep: Name of the directory of the published answer.
+        """
         retention.clean(self.state, keep=self.job.directory, now=self.now())
         private.sweep(self.path)
         with contextlib.suppress(OSError):
             for name in os.listdir(self.path):
                 path = os.path.join(self.path, name)
-                if name.startswith(f"files.{self.round}.") and path != keep:
+                if name == "progress.json" and not os.path.lexists(os.path.join(self.path, "lease")):
+                    with contextlib.suppress(OSError):
+                        os.unlink(path)
+                elif name.startswith(f"files.{self.round}.") and name != keep:
                     shutil.rmtree(path, ignore_errors=True)
                 elif name.startswith("lease.break."):
                     with contextlib.suppress(OSError):
@@ -579,7 +605,7 @@ class _Leading:
                 content = produce(lead)
             if meeting.publish(meeting.success(content, lead), durable=meeting.durable):
                 kept = True
-                meeting.sweep(keep=lead.directory if lead.used else None)
+                meeting.sweep(keep=os.path.basename(lead.directory) if lead.used else None)
                 return Agreement(content, True, False, meeting.name, lead.directory if lead.used else None)
             return meeting.adopt(meeting.settled(), late=False)
         except _Superseded:
@@ -618,14 +644,18 @@ class _Leading:
         raise error from cause
 
     def close(self) -> None:
-        """End the watchdog and give the lease back."""
+        """End the watchdog, and give the lease back with what said how far we were."""
         self._done.set()
-        if self._watchdog.ident is not None:
-            self._watchdog.join()
-        with contextlib.suppress(OSError):
-            self._lease.release()
-        with contextlib.suppress(OSError):
-            os.unlink(os.path.join(self._meeting.path, "progress.json"))
+        try:
+            if self._watchdog.ident is not None:
+                self._watchdog.join()
+        finally:
+            held = self._lease.held
+            with contextlib.suppress(OSError):
+                self._lease.release()
+            if held:
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(self._meeting.path, "progress.json"))
 
     def _report(self, what: str, done: int, total: int | None) -> None:
         self._quiet = 0.0
