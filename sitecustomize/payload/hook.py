@@ -1,0 +1,70 @@
+"""The half of the import hook that a start does not need: loaded by sitecustomize.py when a framework is imported."""
+
+from __future__ import annotations
+
+import sys
+
+_asked = set()
+
+
+def find_spec(ours, name, path, target):
+    """A framework's module: the spec that the other finders give, patched right after it has been executed, once.
+
+    Args:
+        ours: The module sitecustomize, which is our finder.
+        name: As for every finder's `find_spec`.
+        path: As for every finder's `find_spec`.
+        target: As for every finder's `find_spec`.
+    """
+    spec = _ask_others(ours, name, path, target)
+    loader = getattr(spec, "loader", None)
+    execute = getattr(loader, "exec_module", None)
+    if execute is None or isinstance(loader, type):
+        return spec
+
+    def exec_module(module):
+        if module.__name__ != name:
+            # A zipimporter is one instance for all modules of its archive.
+            return execute(module)
+        # The loader looks as without us from here on: to reload, to inspect, to whoever wraps it next.
+        if loader.__dict__.get("exec_module") is exec_module:
+            del loader.exec_module
+        execute(module)
+        patch(ours, name, module)
+        return None
+
+    try:
+        loader.exec_module = exec_module
+    except AttributeError:
+        pass
+    return spec
+
+
+def patch(ours, name, module):
+    """Run the patch of `module`, unless it was run. Whatever goes wrong in it is ours to report."""
+    which = ours.hooks.pop(name, None)
+    if which is None:
+        return
+    try:
+        from . import apply
+
+        apply.apply(which, module)
+    except BaseException as error:
+        ours.failed("patch " + name, error)
+
+
+def _ask_others(ours, name, path, target):
+    """What the import system would find without us."""
+    if name in _asked:
+        # Another hook of our kind asks all finders in turn, and so asks us what we are asking it.
+        return None
+    _asked.add(name)
+    try:
+        for finder in sys.meta_path:
+            find_spec = getattr(finder, "find_spec", None) if finder is not ours else None
+            spec = find_spec(name, path, target) if find_spec is not None else None
+            if spec is not None:
+                return spec
+    finally:
+        _asked.discard(name)
+    return None
