@@ -259,7 +259,16 @@ def test_output_that_no_terminal_should_obey_is_made_harmless(run, data, tmp_pat
     odd = data / "a\x1b[31mb"
     odd.mkdir()
     run("add", "n", str(odd))
-    for words in (["ls"], ["ls", "n"], ["show", "n"], ["graph"]):
+    manifest = tmp_path / "store/n/v1/manifest.json"
+    manifest.write_text(manifest.read_text().replace('"local"', '"\\ud800 \\u001b[31m"'))
+    for words in (
+        ["ls"],
+        ["ls", "n"],
+        ["show", "n"],
+        ["graph"],
+        ["graph", "--format", "dot"],
+        ["graph", "-o", "x.html"],
+    ):
         assert "\x1b" not in run(*words).stdout
 
 

@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from nemotron_exec.listing import plain
 from nemotron_exec.sitecustomize.payload import manifest as layout
 
 if TYPE_CHECKING:
@@ -333,8 +334,7 @@ def _line(node: Node) -> str:
 
 
 def _plain(text: str) -> str:
-    # A path may hold anything; a terminal must not obey it.
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "�", text)
+    return plain(text).replace("\n", "�")
 
 
 def _mermaid_text(text: str) -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from nemotron_exec.inventory import Entry
 
-__all__ = ["print_artifacts", "print_table", "print_version", "print_versions"]
+__all__ = ["plain", "print_artifacts", "print_table", "print_version", "print_versions"]
 
 
 _LONG = ("PATH", "FOUND", "REMEDY", "VALUE", "IS", "SINCE IT")
@@ -36,7 +36,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         # Names and numbers stay whole on a narrow terminal; long texts take what is left.
         table.add_column(column, overflow="fold", no_wrap=not (terminal and column in _LONG), style=style)
     for row in rows:
-        table.add_row(*(Text(_plain(cell)) for cell in row))
+        table.add_row(*(Text(plain(cell)) for cell in row))
     if terminal:
         console.print(table)
         return
@@ -83,6 +83,12 @@ def print_version(entry: Entry) -> None:
         print_table(("IN A CONFIG", "IS"), rest)
 
 
+def plain(text: str) -> str:
+    """The text as any terminal and any encoding take it, on one line or several."""
+    # A recorded path may hold anything; a terminal must not obey it.
+    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]", "�", text)
+
+
 def when(iso: str) -> str:
     """`2026-03-11 10:00` of an ISO 8601 time, as it was recorded."""
     return iso[:16].replace("T", " ")
@@ -121,8 +127,3 @@ def _text(value: object) -> str:
 
         return json.dumps(value, default=str)
     return str(value)
-
-
-def _plain(text: str) -> str:
-    # A recorded path may hold anything; a terminal must not obey it.
-    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", "�", text)
