@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -162,6 +163,16 @@ def test_paths_are_translated_to_where_they_are_mounted(
     wandb_backend.seed("team/nemotron/b", references={"iter_5": "file:///lustre/job/iter_5"})
     found = resolve("a", "b", localise=lambda path: path.replace("/lustre/job", f"{tmp_path}/here"))
     assert [(a.path, a.iteration) for a in found] == [(f"{tmp_path}/here", 5)] * 2
+
+
+def test_an_artifact_with_the_newer_digests_is_checked_by_them(wandb_backend: Backend, resolve: Resolve) -> None:
+    import xxhash
+
+    version = wandb_backend.seed("team/nemotron/data", files={"a": b"1"})
+    digest = base64.b64encode(xxhash.xxh3_128(b"1").digest()).decode()
+    version.manifest["contents"]["a"].update(digest=digest, extra={"alg": "XXH128"})
+    (artifact,) = resolve("data")
+    assert content(artifact.path) == {"a": b"1"}
 
 
 def test_a_uri_is_a_path_as_it_is(wandb_backend: Backend, resolve: Resolve) -> None:

@@ -664,7 +664,8 @@ def _read_json(path: str) -> Any:
 
 
 def _remote_file(name: str, entry: Any) -> RemoteFile:
-    algorithm = str((getattr(entry, "extra", None) or {}).get("digestAlgorithm") or "md5").lower()
+    # wandb/sdk/artifacts/artifact_manifest_entry.py, DIGEST_ALGORITHM_EXTRA_KEY; older manifests know only MD5.
+    algorithm = str((getattr(entry, "extra", None) or {}).get("alg") or "md5").lower()
     return RemoteFile(name, entry.size, str(entry.digest), algorithm)
 
 
