@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from nemotron_exec.sitecustomize.payload import checkpoint, commit, handoff, manifest, outbox, pruning
+from nemotron_exec.sitecustomize.payload.patches import megatron_bridge
 
 TESTS = Path(__file__).parent
 
@@ -76,6 +77,7 @@ def job(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "_settings", None)
     monkeypatch.setattr(commit, "COMMITTER", commit.Committer())
     monkeypatch.setattr(pruning, "_alive", {})
+    monkeypatch.setattr(megatron_bridge, "_last", {})
     for name in ("WANDB_PROJECT", "WANDB_ENTITY", "NEMO_EXPERIMENT_ID", "NEMOTRON_EXEC_CHECKPOINT_WAIT"):
         monkeypatch.delenv(name, raising=False)
     one = Job(tmp_path, monkeypatch)

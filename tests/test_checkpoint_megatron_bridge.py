@@ -319,6 +319,25 @@ def test_a_checkpoint_that_the_framework_deleted_is_marked_as_pruned(bridge, job
     assert not (job.store / "pretrain" / "v2" / "pruned").exists()
 
 
+def test_a_checkpoint_that_is_saved_once_more_with_no_step_in_between_counts_once(bridge, job, writer):
+    # pretrain() does so at its end.
+    for number in (10, 20, 20):
+        bridge.on_save_checkpoint_success(job.save(number), str(job.save_dir), number, writer)
+    job.settle()
+    assert job.numbers() == [10, 20]
+    assert job.pruned() == []
+    events = [artifact.metadata["nemotron_exec_event"] for artifact, _ in writer.logged]
+    assert events[1] == events[2]  # equal content: W&B keeps one version
+
+
+def test_a_checkpoint_that_is_saved_anew_later_is_a_new_version(bridge, job):
+    for number in (10, 20, 10):
+        bridge.on_save_checkpoint_success(job.save(number), str(job.save_dir), number, None)
+    job.settle()
+    assert job.numbers() == [10, 20, 10]
+    assert job.pruned() == [10]
+
+
 def test_no_file_of_ours_disturbs_the_frameworks_search_for_checkpoints(bridge, job, monkeypatch):
     # cleanup_old_non_persistent_checkpoint: save_dir.rglob("iter_*"), and int() of what follows.
     for number in (10, 20):

@@ -73,7 +73,9 @@ def main(arguments):
             pipeline_dtype=torch.float32,
             params_dtype=torch.float32,
         ),
-        optimizer=OptimizerConfig(optimizer="adam", lr=1e-3, min_lr=1e-4, clip_grad=0.0, use_distributed_optimizer=False),
+        optimizer=OptimizerConfig(
+            optimizer="adam", lr=1e-3, min_lr=1e-4, clip_grad=0.0, use_distributed_optimizer=False
+        ),
         scheduler=SchedulerConfig(
             lr_decay_style="constant",
             lr_warmup_iters=0,

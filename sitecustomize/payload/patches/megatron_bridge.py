@@ -32,6 +32,7 @@ FUNCTION = "on_save_checkpoint_success"
 PARAMETERS = ("checkpoint_path", "save_dir", "iteration", "wandb_writer")
 
 _MARK = "_nemotron_exec_original"
+_last: dict[str, tuple[str, int, checkpoint.Recorded | None]] = {}  # save directory: its newest checkpoint
 
 
 def apply(module):
@@ -96,7 +97,12 @@ def _record(arguments, frame):
     number = checkpoint.number_in(checkpoint_path)
     if number is None:
         number = arguments["iteration"]
-    return checkpoint.record(
+    last = _last.get(save_dir)
+    if last is not None and last[:2] == (checkpoint_path, number):
+        # pretrain() saves the last iteration once more at its end. No step lies in between: it is the same checkpoint,
+        # and under its first event W&B takes it for what it has.
+        return last[2] and last[2]._replace(path=None, registered=True)
+    recorded = checkpoint.record(
         checkpoint.Completed(
             framework="megatron-bridge",
             versions=_versions(),
@@ -110,6 +116,8 @@ def _record(arguments, frame):
             extra={},
         )
     )
+    _last[save_dir] = (checkpoint_path, number, recorded)
+    return recorded
 
 
 def _failed(arguments, error):
