@@ -16,6 +16,8 @@ _PATCHES = {
     "wandb.sdk.wandb_init": "lineage",
     "megatron.bridge.training.utils.wandb_utils": "megatron-bridge",
     "nemo_rl.utils.checkpoint": "nemo-rl",
+    "omegaconf": "resolvers",
+    "nemotron.kit.wandb_kit": "kit",
 }
 
 # What the finder answers for; empty where it is not installed.
@@ -60,7 +62,8 @@ def _hook():
 def _install(os):
     disabled = os.environ.get("NEMOTRON_EXEC_DISABLED_PATCHES")
     disabled = disabled.replace(" ", "").split(",") if disabled else ()
-    hooks["_nemotron_exec"] = None
+    # Served where the job's own environment has none of that name: the patches, and the Python API.
+    hooks["_nemotron_exec"] = hooks["nemotron_exec"] = hooks["nemotron"] = None
     for name, patch in _PATCHES.items():
         if patch not in disabled:
             hooks[name] = patch

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from nemotron_exec.sitecustomize.payload import field as field_table
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -58,22 +60,14 @@ class Artifact:
         Raises:
             UnknownFieldError: Nothing of that name; `args[0]` holds the names that there are.
         """
-        if name in _INFO and getattr(self, name) is not None:
-            return getattr(self, name)
-        for table in self._tables:
-            if (inner := name.removeprefix("metadata.")) in table:
-                return table[inner]
-        raise UnknownFieldError(self.field_names())
+        try:
+            return field_table.look_up(vars(self), name)
+        except KeyError:
+            raise UnknownFieldError(self.field_names()) from None
 
     def field_names(self) -> list[str]:
         """Every FIELD that `field` answers, sorted."""
-        own = {name for name in _INFO if getattr(self, name) is not None}
-        return sorted(own.union(*(map(str, table) for table in self._tables)))
-
-    @property
-    def _tables(self) -> tuple[Mapping[str, Any], ...]:
-        nested = self.fields.get("metadata")
-        return (self.fields, nested if isinstance(nested, dict) else {}, self.metadata)
+        return list(field_table.names(vars(self)))
 
     def to_json(self) -> dict[str, Any]:
         """As the hand-off, the pin and `--resolve-only` carry it."""
@@ -84,6 +78,3 @@ class Artifact:
         """The inverse of `to_json`; unknown keys, of a later version, are left out."""
         known = {item.name for item in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in data.items() if name in known})
-
-
-_INFO = ("path", "version", "name", "type", "iteration", "qualified_name")

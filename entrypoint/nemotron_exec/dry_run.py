@@ -114,7 +114,7 @@ def _diff(config: ResolvedConfig) -> list[str]:
     for path in (config.original, config.resolved):
         with open(path, encoding="utf-8", errors="replace") as file:
             texts.append(file.read().splitlines(keepends=True))
-    return list(difflib.unified_diff(*texts, config.original, config.resolved))
+    return list(difflib.unified_diff(texts[0], texts[1], config.original, config.resolved))
 
 
 def _shown(name: str, value: str | None) -> str | None:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from nemotron_exec.errors import LaunchError
+from nemotron_exec.sitecustomize.payload.reference import looks_like_reference
 
 __all__ = ["Origin", "Reference", "looks_like_reference", "parse_reference"]
 
@@ -75,24 +76,3 @@ def parse_reference(key: str, text: str, origin: Origin) -> Reference:
     if not _ALIAS.match(alias):
         raise LaunchError(wanted, f"{text!r}, whose version {alias!r} is not one", "Write v3, 3, latest or an alias")
     return Reference(key, text, parts, alias, origin)
-
-
-_IMAGE = re.compile(r"(?:nvcr\.io|docker|ghcr\.io|quay\.io)|\.sqsh\Z|\.sif\Z", re.IGNORECASE)
-_VERSIONED = re.compile(r"(?:[A-Za-z0-9][\w.\-]*/){0,7}[A-Za-z0-9][\w.\-]*:(?:v?\d+|latest)\Z")
-_QUALIFIED = re.compile(r"(?:[A-Za-z0-9][\w.\-]*/){2}[A-Za-z0-9][\w.\-]*:[\w.\-]+\Z")
-_REGISTRY = re.compile(r"wandb-registry-[\w.\-]+/[\w.\-]+(?::[\w.\-]+)?\Z")
-_ARTIFACT_WORD = re.compile(r"[A-Za-z0-9][\w.\-]*Artifact[\w.\-]*(?::[\w.\-]+)?\Z")
-
-
-def looks_like_reference(value: object) -> bool:
-    """Whether a value under `run:` names an artifact even if no `${art:…}` uses its key.
-
-    The forms are those of design.md; a container image and a Hugging Face id (`org/model`, no alias) are none.
-    """
-    if not isinstance(value, str) or not value:
-        return False
-    if value.startswith("art://"):
-        return True
-    if _IMAGE.search(value):
-        return False
-    return any(form.match(value) for form in (_VERSIONED, _QUALIFIED, _REGISTRY, _ARTIFACT_WORD))

@@ -103,7 +103,8 @@ def nemo_run_target() -> str | None:
         return None
     from nemotron_exec.sitecustomize.payload import mountinfo
 
-    return mountinfo.nemo_run_target()
+    target: str | None = mountinfo.nemo_run_target()
+    return target
 
 
 def translation(environ: Mapping[str, str]) -> Callable[[str], str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 _asked = set()
@@ -17,6 +18,8 @@ def find_spec(ours, name, path, target):
         target: As for every finder's `find_spec`.
     """
     spec = _ask_others(ours, name, path, target)
+    if ours.hooks.get(name) is None:
+        return spec or _served(name)
     loader = getattr(spec, "loader", None)
     execute = getattr(loader, "exec_module", None)
     if execute is None or isinstance(loader, type):
@@ -38,6 +41,14 @@ def find_spec(ours, name, path, target):
     except AttributeError:
         pass
     return spec
+
+
+def _served(name):
+    """The Python API, under a name that the job's own environment does not have."""
+    directory = os.path.join(os.path.dirname(os.path.abspath(__file__)), "public", name)
+    return sys.modules["_frozen_importlib_external"].spec_from_file_location(
+        name, os.path.join(directory, "__init__.py"), submodule_search_locations=[directory]
+    )
 
 
 def patch(ours, name, module):

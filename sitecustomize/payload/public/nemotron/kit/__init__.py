@@ -1,0 +1,1 @@
+"""Names of NVIDIA's kit, where the kit itself is not installed."""
