@@ -327,7 +327,7 @@ def _settle_before_finish(run):
         commit.COMMITTER.finish(commit.drain_seconds())
         return original(*args, **kwargs)
 
-    finish.nemotron_exec = True  # type: ignore[attr-defined]
+    finish.nemotron_exec = True
     attributes[name] = finish  # a run accepts no new attribute in the ordinary way
 
 

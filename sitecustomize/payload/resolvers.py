@@ -211,7 +211,8 @@ def _from_wandb(key, reference, text, mode):
         "version": artifact.version,
         "type": artifact.type,
         "path": path,
-        "qualified_name": artifact.qualified_name,
+        # Pinned, whatever alias was asked for; of a registry, the artifact that it links to.
+        "qualified_name": "/".join((artifact.source_entity, artifact.source_project, artifact.source_name)),
         "iteration": iteration,
         "fields": fields if isinstance(fields, dict) else {},
         "metadata": metadata,
