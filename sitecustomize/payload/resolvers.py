@@ -21,7 +21,12 @@ _artifacts = {}
 
 
 def register_resolvers_from_config(
-    config, artifacts_key="run", *, replace=True, mode=None, pre_init_patch_http_digest=False  # noqa: ARG001
+    config,
+    artifacts_key="run",
+    *,
+    replace=True,
+    mode=None,
+    pre_init_patch_http_digest=False,  # noqa: ARG001
 ):
     """Resolve the artifacts that a section of `config` names, and register `art` and `manifest` with OmegaConf.
 
