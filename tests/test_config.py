@@ -46,14 +46,13 @@ def render(path: Path, *words: str, **options: object) -> Rendered:
     return config.render(artifacts, directory=str(path.parent / "resolved"), header=HEADER)
 
 
+HEADER_LINES = ("# Resolved", "# at ", "# run.")
+
+
 def body(rendered: Rendered) -> str:
     """The named file's text without the header."""
     lines = rendered.files[0].text.decode().splitlines(keepends=True)
-    while lines and lines[0].startswith("# ") and "nemotron-exec" not in lines[0][:0]:
-        if not lines[0].startswith(("# Resolved", "# at ", "# run.")):
-            break
-        lines.pop(0)
-    return "".join(lines)
+    return "".join(line for line in lines if not line.startswith(HEADER_LINES))
 
 
 @pytest.fixture
@@ -134,3 +133,173 @@ def test_run_overrides_are_applied_and_taken_out_of_the_command(write):
     assert rendered.dropped == {2}
     assert rendered.arguments[4] == "y=/artifacts/data/z"
     assert set(rendered.arguments) == {1, 4}
+
+
+# --- what the overrides of the command leave open
+
+
+OVERRIDDEN = """\
+run: {data: D:v1, which: data}
+base: {seq: 4, name: a}
+twice: ${mul:${base.seq}, 2}
+other: ${mul:${base.more.x}, 2}
+pick: ${art:${base.name},path}
+out: ${art:data,path}/${base.name}
+lst: [1, 2]
+first: ${mul:${lst[0]}, 2}
+const: ${mul:3, 2}
+"""
+
+#    words, keys that stay interpolations (parts that are ours are filled in)
+OPEN = {
+    "nothing": ([], {"other", "out"}),
+    "a value": (["base.seq=8"], {"twice", "other", "out"}),
+    "an added value": (["+base.seq=8"], {"twice", "other", "out"}),
+    "a forced value": (["++base.more.x=8"], {"other", "out"}),
+    "a deleted value": (["~base.seq"], {"twice", "other", "out"}),
+    "a deleted section": (["~base"], {"twice", "other", "out"}),
+    "a section": (["base={seq: 1}"], {"twice", "other", "out"}),
+    "a list": (["lst=[5]"], {"first", "other", "out"}),
+    "an item of a list": (["lst.0=5"], {"first", "other", "out"}),
+    "a quoted value": (["base.seq='8'"], {"twice", "other", "out"}),
+    "a package": (["seq@base.seq=8"], {"twice", "other", "out"}),
+    "something else": (["optimizer.lr=1e-4", "base.unused=1"], {"other", "out"}),
+}
+
+
+@pytest.mark.parametrize(("words", "left"), OPEN.values(), ids=OPEN)
+def test_what_an_override_could_change_stays_an_interpolation(write, words, left):
+    text = OVERRIDDEN.replace("pick: ${art:${base.name},path}\n", "")
+    found = yaml.safe_load(body(render(write(text), *words)))
+    assert {key for key, value in found.items() if "${" in str(value)} == left
+    assert found["out"] == "/artifacts/data/${base.name}"
+
+
+def test_an_artifact_that_an_override_chooses_stays_an_interpolation(write):
+    text = "run: {data: D:v1}\nname: data\npick: ${art:${name},path}\nplain: ${art:data,path}\n"
+    assert yaml.safe_load(body(render(write(text))))["pick"] == "/artifacts/data"
+    found = yaml.safe_load(body(render(write(text), "name=model")))
+    assert found["pick"] == "${art:${name},path}"
+    assert found["plain"] == "/artifacts/data"
+
+
+def test_resolve_all_takes_what_means_the_same_on_every_rank(write):
+    text = "a: 1\nb: ${a}\nc: x${a}\nd: ${oc.env:HOME}\ne: ${d}/x\nrun: {}\nf: ${g.h}\ng: {h: 2}\n"
+    found = yaml.safe_load(body(render(write(text), "g.h=3", resolve="all")))
+    assert (found["b"], found["c"], found["d"], found["e"], found["f"]) == (
+        1,
+        "x1",
+        "${oc.env:HOME}",
+        "${d}/x",
+        "${g.h}",
+    )
+
+
+# --- run.wandb in every form of a run section
+
+WANDB = {
+    "block": ("run:\n    data: D:v1\nx: 1\n", "run:\n    wandb: {project: p, entity: e}\n    data: D:v1\nx: 1\n"),
+    "flow": ("run: {data: D:v1}\n", "run: {wandb: {project: p, entity: e}, data: D:v1}\n"),
+    "empty flow": ("run: {}\n", "run: {wandb: {project: p, entity: e}}\n"),
+    "null": ("run:\nx: ${run.wandb.project}\n", "run: {wandb: {project: p, entity: e}}\nx: p\n"),
+    "tilde": ("run: ~\nx: ${run.wandb.project}\n", "run: {wandb: {project: p, entity: e}}\nx: p\n"),
+    "absent": ("# c\nx: ${run.wandb.project}\n", "# c\nrun: {wandb: {project: p, entity: e}}\nx: p\n"),
+    "absent and not asked for": ("x: ${art}\n", None),
+    "aliased": ("b: &b {k: 1}\nrun: *b\n", "b: &b {k: 1}\nrun: {<<: *b, wandb: {project: p, entity: e}}\n"),
+    "null in wandb": ("run: {wandb: {project: null, entity: e2}}\n", "run: {wandb: {project: p, entity: e2}}\n"),
+    "empty in wandb": ("run:\n  wandb:\n    project:\n", "run:\n  wandb:\n    entity: e\n    project: p\n"),
+    "null wandb": ("run:\n  wandb: null\n  k: 1\n", "run:\n  wandb: {project: p, entity: e}\n  k: 1\n"),
+    "windows lines": ("run:\r\n  k: 1\r\n", "run:\r\n  wandb: {project: p, entity: e}\r\n  k: 1\r\n"),
+    "commented": ("run:  # c\n  # d\n  k: 1\n", "run:  # c\n  # d\n  wandb: {project: p, entity: e}\n  k: 1\n"),
+    "quoted key": ("'run':\n  k: 1\n", "'run':\n  wandb: {project: p, entity: e}\n  k: 1\n"),
+    "explicit key": ("run:\n  ? k\n  : 1\n", "run:\n  wandb: {project: p, entity: e}\n  ? k\n  : 1\n"),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), WANDB.values(), ids=WANDB)
+def test_run_wandb_is_written_into_every_form_of_a_run_section(write, before, after):
+    rendered = render(write(before), injected=Injected("p", "e"))
+    found = rendered.files[0].text.decode() if rendered.files else None
+    if found is not None:
+        found = "".join(line for line in found.splitlines(keepends=True) if not line.startswith(HEADER_LINES))
+    assert found == after
+
+
+# --- forms of a text
+# ruff: noqa: E501 - a row is a line
+
+TEXTS = {
+    "byte order mark": ("\ufeffrun: {data: D:v1}\nx: ${art:data,path}\n", "x: /artifacts/data\n"),
+    "windows lines": ("run: {data: D:v1}\r\nx: ${art:data,path}\r\ny: |\r\n  a ${art:data,path}\r\n  b\r\n", "y: |\r\n  a /artifacts/data\r\n  b\r\n"),
+    "anchor and tag": ("run: {data: D:v1}\nx: &x !!str ${art:data,path}/y\nz: *x\n", "x: &x !!str /artifacts/data/y\nz: *x\n"),
+    "anchor of a whole value": ("run: {data: D:v1}\nx: !!str &x '${art:data,pack_size}'\nz: *x\n", "x: &x 4096\nz: *x\n"),
+    "folded": ("run: {data: D:v1}\nx: >-\n  ${art:data,path}\ny: 1\n", "x: /artifacts/data\ny: 1\n"),
+    "folded text": ("run: {data: D:v1}\nx: >\n  a ${art:data,path}\n  b\ny: 1\n", 'x: "a /artifacts/data b\\n"\ny: 1\n'),
+    "escaped": ("run: {data: D:v1}\nx: \\${a} ${art:data,path} ${oc.env:B}\n", "x: \\${a} /artifacts/data ${oc.env:B}\n"),
+    "backslash": ("run: {data: D:v1}\nx: 'C:\\\\${art:data,version}\\${a}'\n", "x: \"C:\\\\v3\\\\${a}\"\n"),
+    "in a flow list": ("run: {data: D:v1}\nx: ['${art:data,path}', \"${art:data,version}:1\"]\n", 'x: [/artifacts/data, "v3:1"]\n'),
+    "non-ASCII": ("run: {data: D:v1}\nx: ${art:data,path}/日本  # é\n", 'x: "/artifacts/data/日本"  # é\n'),
+    "document markers": ("%YAML 1.1\n---\nrun: {data: D:v1}\nx: ${art:data,path}\n...\n", "x: /artifacts/data\n...\n"),
+    "shadowed by a merge": (
+        "run: {data: D:v1}\nb: &b {p: '${art:data,path}/${.n}', n: 1}\nc:\n  <<: *b\n  n: 2\n",
+        "b: &b {p: '/artifacts/data/${.n}', n: 1}\nc:\n  <<: *b\n  n: 2\n",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after"), TEXTS.values(), ids=TEXTS)
+def test_only_the_scalar_changes_whatever_the_text_looks_like(write, before, after):
+    found = render(write(before)).files[0].text.decode()
+    assert found.endswith(after)
+    assert found.startswith("\ufeff") == before.startswith("\ufeff")
+
+
+def test_the_neighbours_of_a_config_are_linked_beside_the_resolved_one(write, tmp_path):
+    write("{}", "vocabulary.json")
+    rendered = render(write("run: {data: D:v1}\nx: ${art:data,path}\n"))
+    assert (str(tmp_path / "resolved/vocabulary.json"), str(tmp_path / "vocabulary.json")) in rendered.links
+
+
+def test_a_config_with_nothing_to_change_is_given_to_the_command_as_it_is(write):
+    rendered = render(write("a: ${b}\nb: 1\n"))
+    assert rendered.files == ()
+    assert rendered.arguments == {}
+
+
+def test_the_same_input_gives_the_same_bytes(write):
+    path = write("run: {data: D:v1}\nx: ${art:data,path}\n")
+    assert render(path) == render(path)
+
+
+def test_a_metadata_value_that_looks_like_an_interpolation_arrives_as_that_text(write):
+    path = write("run: {data: D:v1}\nx: ${art:data,evil}\ny: a ${art:data,evil}\nz: ${oc.decode:'${art:data,evil}'}\n")
+    config = open_config(path)
+    for value in ("${oc.env:HOME}", "${art:x}", "\\${a}", "${"):
+        found = artifact("data", evil=value)
+        text = config.render({"data": found}, directory="/nowhere", header=HEADER).files[0].text.decode()
+        loaded = OmegaConf.create(text)
+        assert loaded.x == value
+        assert loaded.y == "a " + value
+
+
+def test_no_secret_of_the_environment_is_written(write, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "s3cret")
+    text = "run: {data: D:v1}\nk: ${oc.env:WANDB_API_KEY}\nj: x${k}\nx: ${art:data,path}/${oc.env:WANDB_API_KEY}\n"
+    for resolve in ("artifacts", "all"):
+        config = read(
+            [ConfigArgument(1, "", str(write(text)))],
+            {},
+            environ={"WANDB_API_KEY": "s3cret"},
+            run_wandb=Injected(),
+            resolve=resolve,  # type: ignore[arg-type]
+        )
+        rendered = config.render({"data": artifact("data")}, directory="/nowhere", header=HEADER)
+        assert "s3cret" not in rendered.files[0].text.decode()
+
+
+def test_the_directory_that_the_config_saves_to_is_found_overrides_honoured(write):
+    path = write("checkpoint: {save: /a/b}\n")
+    assert open_config(path).save_directory == "/a/b"
+    assert open_config(path, "checkpoint.save=/c").save_directory == "/c"
+    assert open_config(path, "checkpoint.save=${x}").save_directory is None
+    assert open_config(write("checkpointing: {checkpoint_dir: 'r/x'}\n")).save_directory == "r/x"

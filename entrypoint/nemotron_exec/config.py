@@ -17,7 +17,7 @@ from nemotron_exec.document import Mapping as MappingNode
 from nemotron_exec.errors import LaunchError
 from nemotron_exec.evaluate import Evaluator, Kept, Path, Value, select_plain
 from nemotron_exec.inherit import Layer, load_layers, merge_layers
-from nemotron_exec.literal import yaml_double_quoted
+from nemotron_exec.literal import yaml_double_quoted, yaml_literal
 from nemotron_exec.override import Override, Reach, parse_override
 from nemotron_exec.reference import Reference, looks_like_reference, parse_reference
 from nemotron_exec.rewrite import Retext, Whole, rewrite
@@ -39,10 +39,17 @@ _SAVE_KEYS = (("checkpoint", "save"), ("checkpointing", "checkpoint_dir"))
 
 @dataclass(frozen=True)
 class Injected:
-    """What the launcher adds to `run.wandb` where the config has no value of its own."""
+    """What the launcher adds to `run`.
+
+    Attributes:
+        project: `run.wandb.project`, where the config has no value of its own.
+        entity: `run.wandb.entity`, likewise.
+        env: What a profile of env.toml puts over `run.env` (nemo_runspec/config/loader.py does the same).
+    """
 
     project: str | None = None
     entity: str | None = None
+    env: Mapping[str, Any] = field(default_factory=dict)
 
     def missing_from(self, wandb: Any) -> dict[str, str]:
         """What a `run.wandb` section lacks; null counts as absent."""
@@ -104,6 +111,7 @@ class _Root:
     uncertain: frozenset[Path]
     missing_wandb: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[Document, ...] = ()
+    profile: tuple[Override, ...] = ()
 
     @property
     def documents(self) -> list[Document]:
@@ -318,7 +326,7 @@ class Config:
                     ours.add(document.path)
         primary = root.layer.document
         _add_wandb(root, changes[primary.path])
-        _apply_run_overrides(root, self._overrides, changes[primary.path])
+        _apply_run_overrides(root, [*root.profile, *self._overrides], changes[primary.path])
         if changes[primary.path]:
             ours.add(primary.path)
         moved = _moved(root.layer, ours, directory) if not root.groups else _moved_groups(root, ours, directory)
@@ -393,12 +401,14 @@ def read(
         merged = merge_layers(layer)
         tree = merged.tree
         _check_run(tree, layer.document)
-        for override in ours:
+        run = tree.get("run") if isinstance(tree, dict) else None
+        profile = _profile_overrides(run_wandb.env) if isinstance(run, dict) else []
+        for override in (*profile, *ours):
             tree = _overridden(tree, override, layer.document)
         missing = _missing_wandb(tree, run_wandb, layer)
         if missing and isinstance(tree, dict):
             tree = _with_wandb(tree, missing)
-        roots.append(_Root(argument, layer, tree, merged.uncertain, missing, groups))
+        roots.append(_Root(argument, layer, tree, merged.uncertain, missing, groups, tuple(profile)))
     return Config(roots, parsed, environ, resolve)
 
 
@@ -418,6 +428,19 @@ def _check_run(tree: Any, document: Document) -> None:
         "Write `run:` with one `key: artifact:version` a line",
         line,
     )
+
+
+def _profile_overrides(env: Mapping[str, Any], path: tuple[str, ...] = ("run", "env")) -> list[Override]:
+    """A profile as overrides, one for each value that is no table."""
+    found = []
+    for key, value in env.items():
+        here = (*path, key)
+        if isinstance(value, dict) and value:
+            found += _profile_overrides(value, here)
+        else:
+            data = value if isinstance(value, (str, int, float, list, dict)) else str(value)  # TOML has dates
+            found.append(Override(-1, f"{'.'.join(here)} of env.toml", "++", here, yaml_literal(data)))
+    return found
 
 
 def _overridden(tree: Any, override: Override, document: Document) -> Any:

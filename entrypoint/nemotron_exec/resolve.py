@@ -170,7 +170,7 @@ class _Question:
             self.command.configs,
             overrides,
             environ=self.environ,
-            run_wandb=configs.Injected(wandb_defaults.get("project"), wandb_defaults.get("entity")),
+            run_wandb=configs.Injected(wandb_defaults.get("project"), wandb_defaults.get("entity"), env_toml.profile),
             resolve="all" if self.chosen.resolve == "all" else "artifacts",
         )
         store = _store(self.chosen, self.environ, env_toml, config)

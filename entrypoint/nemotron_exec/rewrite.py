@@ -42,6 +42,7 @@ class Retext:
 
 Edit = Whole | Retext
 
+_OURS = re.compile(r"\$\{\s*(?:art|manifest)\s*:")
 _KEY = re.compile(r"[A-Za-z0-9_.\-]+\Z")
 _RESOLVER = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*(?:\.[A-Za-z_][A-Za-z0-9_\-]*)*\Z")
 
@@ -54,8 +55,12 @@ def rewrite(scalar: Scalar, paths: Sequence[Path], evaluator: Evaluator, resolve
     """
     try:
         parts = scalar.expression.parts
-    except GrammarError:
-        return None  # the script's to complain about, if it reads it at all
+    except GrammarError as error:
+        if _OURS.search(scalar.value) is None:
+            return None  # the script's to complain about, if it reads it at all
+        raise LaunchError(
+            f"to read the interpolation {scalar.value[:80].strip()} ({scalar.origin})", str(error), "Correct it"
+        ) from None
     work = _Rewriter(scalar, [path[:-1] for path in paths], evaluator, resolve)
     if len(parts) == 1:
         only = parts[0]

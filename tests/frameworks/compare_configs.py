@@ -31,8 +31,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from nemotron_exec.artifact import Artifact
 from nemotron_exec.command import ConfigArgument
 from nemotron_exec.config import Header, Injected, read
+from nemotron_exec.document import load as load_document
 from nemotron_exec.errors import LaunchError
 from nemotron_exec.evaluate import ARITHMETIC
+from nemotron_exec.inherit import parents_named
 from nemotron_exec.reference import Reference
 
 FOLDERS = ("examples", "tutorials", "src/nemotron/recipes", "src/megatron/bridge", "conf", "research")
@@ -56,7 +58,7 @@ def compare_checkout(checkout: Path, nemo_rl: Loader | None) -> Counter[str]:
 
     def load(path: Path) -> Any:
         # Hydra's defaults lists name groups, which NeMo-RL's loader would look for as files.
-        groups = isinstance((yaml.safe_load(path.read_text()) or {}), dict) and "_self_" in path.read_text()
+        groups = parents_named(load_document(str(path)), ENVIRONMENT) is None
         return OmegaConf.load(path) if nemo_rl is None or groups else nemo_rl(path)
 
     counts: Counter[str] = Counter(
