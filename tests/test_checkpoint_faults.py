@@ -81,6 +81,7 @@ def job(tmp_path, wandb_backend, wandb_environ):
         trainer.close()
 
 
+@pytest.mark.wandb_matrix
 def test_a_commit_is_waited_for_at_exit_and_leaves_nothing_behind(job):
     job.backend.commit_delay = 2
     trainer = job.trainer()
@@ -102,6 +103,7 @@ def test_the_training_thread_does_not_wait_for_the_commit(job):
     assert trainer.end() == 0
 
 
+@pytest.mark.wandb_matrix
 def test_block_waits_in_the_training_thread(job):
     job.backend.commit_delay = 2
     trainer = job.trainer(NEMOTRON_EXEC_CHECKPOINT_WAIT="block")
@@ -169,6 +171,7 @@ def test_sigkill_right_after_the_save_returns(job):
     assert job.waiting() == []
 
 
+@pytest.mark.wandb_matrix
 def test_sent_twice_is_recorded_once(job, tmp_path):
     job.backend.commit_delay = 30
     trainer = job.trainer()
@@ -187,6 +190,7 @@ def test_sent_twice_is_recorded_once(job, tmp_path):
     assert job.waiting() == []
 
 
+@pytest.mark.wandb_matrix
 def test_wandb_down_for_the_whole_run(job):
     trainer = job.trainer(NEMOTRON_EXEC_CHECKPOINT_DRAIN="3")
     fault = job.backend.fail("*", times=None, status=503, retry_after=0)
@@ -292,6 +296,7 @@ def test_an_exception_inside_the_patch(job, tmp_path):
     assert len([line for line in trainer.ours() if "ZeroDivisionError" in line]) == 1
 
 
+@pytest.mark.wandb_matrix
 def test_offline_the_entry_stays_for_a_flush(job):
     trainer = job.trainer(WANDB_MODE="offline")
     trainer.do("save 10")
