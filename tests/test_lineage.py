@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -215,3 +217,28 @@ def test_of_two_processes_that_log_at_once_one_continues_the_run(job, wandb_back
     names = [run.id for run in wandb_backend.model.runs.values()]
     assert len(names) == 2
     assert names.count("chain-1") == 1
+
+
+def test_resume_auto_gives_a_resumed_job_the_run_of_its_output(tmp_path, nemotron_exec):
+    save = tmp_path / "out"
+    (tmp_path / "cfg.yaml").write_text(f"run: {{wandb: {{resume: auto}}}}\ncheckpoint: {{save: {save}}}\n")
+    show = ("python", "-c", "import json, os; print(json.load(open(os.environ['NEMOTRON_EXEC_HANDOFF']))['wandb'])")
+    environ = {"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
+
+    def identity(job):
+        done = nemotron_exec("--job-id", job, "--state-dir", tmp_path / "state", *show, "cfg.yaml", env=environ)
+        assert done.returncode == 0, done.stderr
+        return ast.literal_eval(done.stdout)["resume"]["id"]
+
+    first = identity("1")
+    assert identity("2") != first, "nothing was saved: a fresh start is a run of its own"
+    second = identity("3")
+    (save / "latest_checkpointed_iteration.txt").write_text("10")
+    assert identity("4") == second
+
+
+def test_resume_takes_no_other_word(tmp_path, nemotron_exec):
+    (tmp_path / "cfg.yaml").write_text("run: {wandb: {resume: must}}\nx: 1\n")
+    done = nemotron_exec("true", "cfg.yaml")
+    assert done.returncode == 125
+    assert "run.wandb.resume" in done.stderr

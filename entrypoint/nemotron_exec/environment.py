@@ -27,7 +27,9 @@ def default_store(environ: Mapping[str, str]) -> str:
     """
     if root := environ.get("NEMO_ARTIFACT_ROOT"):
         return root
-    data = environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
+    data = environ.get("XDG_DATA_HOME", "")
+    if not os.path.isabs(data):
+        data = os.path.join(os.path.expanduser("~"), ".local", "share")
     return os.path.join(data, "nemotron-exec", "artifacts")
 
 

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,10 +35,13 @@ __all__ = ["DIRECTORY", "NAME", "Pinned", "Pins", "holds_checkpoint"]
 DIRECTORY = ".nemotron-exec"
 """Beside the checkpoints, with the outbox."""
 NAME = "pin.json"
+RUN = "wandb-run"
+"""Beside it: the id of the W&B run."""
 _SCHEMA = 1
 _LIMIT = 16 << 20
 # What says that a checkpoint is complete: Megatron's tracker files, written last, and NeMo-RL's rename of tmp_step_N.
 _TRACKERS = frozenset({"latest_checkpointed_iteration.txt", "latest_train_state.pt"})
+_RUN = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _STEP = re.compile(r"step_\d+\Z")
 
 
@@ -140,6 +144,29 @@ class Pins:
         except OSError as error:
             self._warn(path, error)
 
+    def run_identity(self) -> str:
+        """The id of the W&B run that this job continues, or that later ones will (`run.wandb.resume: auto`).
+
+        That of the output directory where it holds something to resume, else that of this job's earlier attempts, else
+        a new one, kept for both.
+        """
+        kept = os.path.join(self._job_directory, RUN)
+        beside = os.path.join(self._save_directory, DIRECTORY, RUN) if self._save_directory else None
+        found = None
+        if not self._refresh:
+            if beside and holds_checkpoint(self._save_directory):
+                found = _read_run(beside)
+            if found is None and self._attempt > 0:
+                found = _read_run(kept)
+        identity = found or secrets.token_hex(8)
+        for path in filter(None, (kept, beside)):
+            try:
+                os.makedirs(os.path.dirname(path), 0o700 if path == kept else 0o777, exist_ok=True)
+                private.replace(path, identity.encode(), durable=path == beside)
+            except OSError as error:
+                self._warn(path, error)
+        return identity
+
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def _of_output(self, references: Sequence[Reference]) -> dict[str, Artifact]:
@@ -200,6 +227,14 @@ def holds_checkpoint(directory: str | None) -> bool:
 
 def _present(artifact: Artifact) -> bool:
     return not os.path.isabs(artifact.path) or os.path.exists(artifact.path)
+
+
+def _read_run(path: str) -> str | None:
+    try:
+        text = (private.read(path, limit=200) or b"").decode("ascii", "replace").strip()
+    except private.UnusableFileError:
+        return None
+    return text if _RUN.match(text) else None
 
 
 def _read(path: str) -> tuple[int, dict[str, Mapping[str, Any]]]:

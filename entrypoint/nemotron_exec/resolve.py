@@ -262,6 +262,16 @@ class _Question:
         artifacts = {artifact.key: artifact for artifact in found}
         return [artifacts[reference.key] for reference in references]
 
+    def resume(self, config: Config) -> dict[str, str] | None:
+        """The W&B run that this job continues: only where `run.wandb.resume: auto` asks for it."""
+        section = config.run.get("wandb")
+        chosen = section.get("resume") if isinstance(section, dict) else None
+        if chosen in (None, False):
+            return None
+        if chosen != "auto":
+            raise LaunchError(f"run.wandb.resume of {config.files[0]}", f"{chosen!r}", "Write auto, or leave it out")
+        return {"id": self.pins(self.here(config.save_directory)).run_identity()}
+
     def pins(self, save_directory: str | None) -> Pins:
         """What earlier jobs have pinned for this one."""
         from nemotron_exec.pin import Pins
@@ -301,7 +311,7 @@ class _Question:
             },
             backend=backend,
             store=store,
-            wandb={"project": None, "entity": None, **_wandb(config), "resume": None},
+            wandb={"project": None, "entity": None, **_wandb(config), "resume": self.resume(config)},
             artifacts=artifacts,
             publish=_text_or_none(config.run.get("publish")),
             checkpoints=_checkpoints(config),
