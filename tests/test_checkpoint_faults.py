@@ -94,6 +94,21 @@ def test_a_commit_is_waited_for_at_exit_and_leaves_nothing_behind(job):
     assert [line for line in trainer.ours() if "warning" in line] == []
 
 
+def test_what_wandb_has_of_a_checkpoint(job):
+    trainer = job.trainer()
+    trainer.do("save 10")
+    trainer.say("exit 0")
+    assert trainer.end() == 0
+    (version,) = job.backend.model.entities["team"]["nemotron"].collections["pretrain"].versions
+    assert version.type == "model"
+    contents = version.manifest["contents"]
+    assert contents["common.pt"]["ref"] == f"file://{job.save_dir}/iter_0000010/common.pt"
+    assert "ref" not in contents["metadata.json"]
+    assert version.metadata["absolute_path"] == str(job.save_dir)
+    assert version.metadata["checkpoint_path"] == f"{job.save_dir}/iter_0000010"
+    assert {"iter_0000010", "latest"} <= set(version.aliases_wanted)
+
+
 def test_the_training_thread_does_not_wait_for_the_commit(job):
     job.backend.commit_delay = 3
     trainer = job.trainer()

@@ -19,6 +19,7 @@ METADATA_FILES = ("metadata.json", "nemotron-exec/metadata.json")
 Megatron has a `metadata.json` of its own, and the framework's reference puts its files at the artifact's top."""
 
 _RESEND_AFTER = (5.0, 15.0, 60.0)  # seconds until W&B is tried anew after it failed, the last one repeated
+_REGISTER_AFTER = (1.0, 2.0, 5.0, 15.0)  # the same for the manifest store
 
 
 class Delivery:
@@ -61,12 +62,19 @@ class Delivery:
         Raises:
             GivenUpError: W&B will not take it from this process.
         """
+        if time.monotonic() < self._not_before:
+            return False
         if self.register is not None:
-            self.register(self.entry)
+            try:
+                self.register(self.entry)
+            except Exception:
+                self._rest(_REGISTER_AFTER)
+                raise
             self.register = None
+            self._failures = 0
         if not self.for_wandb:
             return self._finish()
-        if not turn or time.monotonic() < self._not_before:
+        if not turn:
             return False
         if self._waiter is None:
             self._waiter = _Waiter(self)
@@ -125,9 +133,11 @@ class Delivery:
         self.handle = None
         if self.send is None:
             raise GivenUpError(self._why + self._kept()) from None
-        rest = _RESEND_AFTER[min(self._failures, len(_RESEND_AFTER) - 1)]
+        self._rest(_RESEND_AFTER)
+
+    def _rest(self, pauses):
+        self._not_before = time.monotonic() + pauses[min(self._failures, len(pauses) - 1)]
         self._failures += 1
-        self._not_before = time.monotonic() + rest
 
     def _kept(self):
         if self.path is None:
