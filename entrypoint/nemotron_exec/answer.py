@@ -6,17 +6,17 @@ A launcher that arrives later takes the first answer that concerns it; the next 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 from nemotron_exec import private
 from nemotron_exec.errors import LaunchError
+from nemotron_exec.frozen import asdict, dataclass, field
 
+TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 __all__ = ["SCHEMA", "Answer", "Failure", "path_of", "read"]
 
@@ -72,7 +72,7 @@ class Answer:
 
     def to_bytes(self) -> bytes:
         """The file's content."""
-        body = {"schema": SCHEMA, **dataclasses.asdict(self)}
+        body = {"schema": SCHEMA, **asdict(self)}
         return (json.dumps(body, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "surrogatepass")
 
     @classmethod

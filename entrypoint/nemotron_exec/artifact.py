@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING, Any
-
+from nemotron_exec import frozen
 from nemotron_exec.sitecustomize.payload import field as field_table
 
+TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 __all__ = ["Artifact", "UnknownFieldError"]
 
@@ -17,7 +17,7 @@ class UnknownFieldError(KeyError):
     """`${art:NAME,FIELD}` asks for a field that the artifact does not have. `args[0]` lists those that it has."""
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen.dataclass(frozen=True)
 class Artifact:
     """One version of one artifact, pinned.
 
@@ -47,8 +47,8 @@ class Artifact:
     qualified_name: str
     iteration: int | None = None
     digest: str | None = None
-    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    fields: Mapping[str, Any] = frozen.field(default_factory=dict)
+    metadata: Mapping[str, Any] = frozen.field(default_factory=dict)
     source: str | None = None
 
     def field(self, name: str) -> Any:
@@ -71,10 +71,10 @@ class Artifact:
 
     def to_json(self) -> dict[str, Any]:
         """As the hand-off, the pin and `--resolve-only` carry it."""
-        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        return {item.name: getattr(self, item.name) for item in frozen.fields(self)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Artifact:
         """The inverse of `to_json`; unknown keys, of a later version, are left out."""
-        known = {item.name for item in dataclasses.fields(cls)}
+        known = {item.name for item in frozen.fields(cls)}
         return cls(**{name: value for name, value in data.items() if name in known})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime
 import json
-from typing import TYPE_CHECKING, Any
 
 from nemotron_exec import __version__
 
+TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from nemotron_exec.artifact import Artifact
     from nemotron_exec.resolution import ResolvedConfig

@@ -8,14 +8,16 @@ directory that holds something of ours is rewritten into a directory that has ev
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from nemotron_exec.command_scan import is_yaml_name, may_hold_something_of_ours
 from nemotron_exec.document import Document, load
 from nemotron_exec.errors import LaunchError
 from nemotron_exec.override import Reach
 
+TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
+    from typing import Any
+
     from nemotron_exec.command import ConfigArgument
     from nemotron_exec.evaluate import Path
 

@@ -7,15 +7,16 @@ over the one before, the child last. Hydra's defaults lists, which name groups, 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from nemotron_exec.document import Document, Scalar, Tree, load
 from nemotron_exec.errors import LaunchError
 from nemotron_exec.evaluate import Evaluator, Kept, Path, Reached, Value
+from nemotron_exec.frozen import dataclass
 
+TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 __all__ = ["Layer", "Merged", "load_layers", "merge_layers"]
 

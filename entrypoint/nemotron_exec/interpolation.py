@@ -8,8 +8,12 @@ the launcher does. All other forms go through OmegaConf's own parser, and both g
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any
+
+from nemotron_exec.frozen import dataclass
+
+TYPE_CHECKING = False  # typing costs 8 ms
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "Call",

@@ -6,17 +6,17 @@ launchers with that process (or that parent) have in common.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
 import re
-import socket
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
+from nemotron_exec.frozen import dataclass, field, replace
+
+TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from nemotron_exec.command import Command
     from nemotron_exec.rank import Place
@@ -72,7 +72,7 @@ class JobIdentity:
     shared: bool
     lasting: bool = True
     started: str | None = None
-    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def directory(self) -> str:
@@ -102,7 +102,7 @@ def identify(
     """
     found = _scheduled(environ, command, explicit, nemo_run) or _launched(environ, command, place, process)
     present = {name: environ[name] for name in ENVIRONMENT if environ.get(name)}
-    return dataclasses.replace(found, environment=present)
+    return replace(found, environment=present)
 
 
 def _scheduled(
@@ -196,7 +196,7 @@ def _machine() -> str:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             boot = file.read().strip().replace("-", "")[:16]
     except OSError:
-        boot = re.sub(r"[^A-Za-z0-9.-]", "_", socket.gethostname())
+        boot = re.sub(r"[^A-Za-z0-9.-]", "_", os.uname().nodename)
     try:
         namespace = re.sub(r"\D", "", os.readlink("/proc/self/ns/pid"))
     except OSError:

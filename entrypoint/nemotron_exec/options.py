@@ -7,13 +7,14 @@ alone (a Docker ENTRYPOINT) need none of it.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from nemotron_exec.errors import UsageError
+from nemotron_exec.frozen import dataclass
 
+TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     import click
 

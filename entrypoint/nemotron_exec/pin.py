@@ -7,7 +7,6 @@ pin belongs to the job itself, for a restart whose config has changed in somethi
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import hashlib
 import json
@@ -15,14 +14,15 @@ import os
 import re
 import secrets
 import stat
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from nemotron_exec import private
 from nemotron_exec.artifact import Artifact
+from nemotron_exec.frozen import dataclass, replace
 
+TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from typing import Any
 
     from nemotron_exec.job import JobIdentity
     from nemotron_exec.message import Messages
@@ -97,12 +97,12 @@ class Pins:
             # The output's own pin is the stronger one: it holds what its checkpoints were made from.
             pinned |= self._of_output(references)
         here = [
-            dataclasses.replace(pinned[item.text], key=item.key, reference=item.text)
+            replace(pinned[item.text], key=item.key, reference=item.text)
             for item in references
             if item.text in pinned and _present(pinned[item.text])
         ]
         there = [
-            dataclasses.replace(item, alias=pinned[item.text].version) if item.text in pinned else item
+            replace(item, alias=pinned[item.text].version) if item.text in pinned else item
             for item in references
             if item.text not in pinned or not _present(pinned[item.text])
         ]

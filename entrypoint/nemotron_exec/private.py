@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 
 from nemotron_exec.errors import LaunchError
@@ -167,14 +166,15 @@ def make_directory(path: str, *, wanted: str, remedy: str) -> int:
         LaunchError: Something else is there, or somebody else's, or others may write to it, or it cannot be made.
     """
     try:
-        try:
-            found = os.lstat(path)
-        except FileNotFoundError:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(path, 0o700)
-            found = os.lstat(path)
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
     except OSError as error:
         raise LaunchError(wanted, f"{path} cannot be made ({os.strerror(error.errno or 0).lower()})", remedy) from None
+    try:
+        found = os.lstat(path)
+    except OSError as error:
+        raise LaunchError(wanted, f"{path} cannot be read ({os.strerror(error.errno or 0).lower()})", remedy) from None
     if not stat.S_ISDIR(found.st_mode):
         kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not a directory"
         raise LaunchError(wanted, f"{path} is {kind}", remedy)
@@ -190,7 +190,7 @@ def make_directory(path: str, *, wanted: str, remedy: str) -> int:
 
 def _owner_given_in(path: str) -> int | None:
     # Where the server maps us to another user (root to nobody on NFS), ours is what it calls ours.
-    probe = os.path.join(path, f"owner.{secrets.token_hex(8)}{TEMPORARY}")
+    probe = os.path.join(path, f"owner.{os.urandom(8).hex()}{TEMPORARY}")
     try:
         descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError:
@@ -205,7 +205,7 @@ def _owner_given_in(path: str) -> int | None:
 
 
 def _write_temporary(path: str, data: bytes, *, durable: bool) -> str:
-    temporary = f"{path}.{os.getpid()}.{secrets.token_hex(8)}{TEMPORARY}"
+    temporary = f"{path}.{os.getpid()}.{os.urandom(8).hex()}{TEMPORARY}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from nemotron_exec.errors import LaunchError
+from nemotron_exec.frozen import dataclass
 from nemotron_exec.sitecustomize.payload.reference import looks_like_reference
 
 __all__ = ["Origin", "Reference", "looks_like_reference", "parse_reference"]

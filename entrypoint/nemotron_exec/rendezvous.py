@@ -16,28 +16,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import re
-import secrets
-import shutil
 import signal
-import socket
 import sys
-import threading
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from nemotron_exec import answer as answers
 from nemotron_exec import polling, private, retention
 from nemotron_exec.answer import Answer, Failure
 from nemotron_exec.errors import LaunchError, TemporaryError
+from nemotron_exec.frozen import dataclass
 from nemotron_exec.relay import Relay
 from nemotron_exec.timing import Timing
 
+TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
+    from typing import Any
 
     from nemotron_exec.job import JobIdentity
     from nemotron_exec.lease import Holder, Lease
@@ -177,11 +173,11 @@ class _Meeting:
         private.make_directory(
             self.nodes, wanted=wanted, remedy="Remove it, or give another directory with --state-dir DIR"
         )
-        self.machine = re.sub(r"[^A-Za-z0-9_-]", "_", socket.gethostname())[:60]
+        self.machine = re.sub(r"[^A-Za-z0-9_-]", "_", os.uname().nodename)[:60]
         self.name = (
-            f"launcher {'?' if place.index is None else place.index} on {socket.gethostname()} (pid {os.getpid()})"
+            f"launcher {'?' if place.index is None else place.index} on {os.uname().nodename} (pid {os.getpid()})"
         )
-        self.nonce = secrets.token_hex(8)
+        self.nonce = os.urandom(8).hex()
         self.began = time.monotonic()
         self._offset = 0.0
         self.relay: Relay | None = None
@@ -229,6 +225,8 @@ class _Meeting:
     def _lead_or_wait(
         self, produce: Callable[[Lead], Mapping[str, object]], lease: Lease, timeout: float, stall: float
     ) -> Agreement:
+        import random
+
         waiting = _Waiting(self, lease)
         deadline = self.began + timeout + (0.0 if self.may_lead_at_once else self.timing.lease + self.timing.retry)
         next_attempt = self.began + (0.0 if self.may_lead_at_once else self.timing.head_start)
@@ -240,10 +238,9 @@ class _Meeting:
                 return self.adopt(answer, late=False)
             now = time.monotonic()
             if now >= next_attempt:
-                pause = polling.attempt_interval(self.timing.retry, self.place.count, random.random())  # noqa: S311
-                next_attempt = now + pause * (2 if listens else 1)
+                next_attempt = now + self.timing.retry * random.uniform(0.6, 1.0) * (2 if listens else 1)  # noqa: S311
                 self.refresh_view()
-                seen_another = seen_another or self.sees_another_node(lease)
+                seen_another = seen_another or self.sees_another_node()
                 if (answer := self.look()) is not None:
                     return self.adopt(answer, late=False)
                 if seen_another and lease.acquire():
@@ -252,7 +249,7 @@ class _Meeting:
                             return agreement
                     next_attempt = time.monotonic() + self.timing.retry
             if not seen_another and now - self.began >= min(self.timing.unshared, timeout):
-                raise self.not_shared(min(self.timing.unshared, timeout))
+                raise self.not_shared()
             if now >= deadline:
                 raise TemporaryError(
                     f"the answer of this job's leader within {timeout:g} s (--timeout)",
@@ -276,11 +273,12 @@ class _Meeting:
         """Launcher 0 leads; where nobody knows who that is, the first to take the lease."""
         return self.place.index in (0, None)
 
-    def not_shared(self, waited: float) -> LaunchError:
+    def not_shared(self) -> LaunchError:
         """What a launcher says that has seen no other node's file."""
         return TemporaryError(
             f"to find the other nodes of this job in {self.path}",
-            f"no file of another node after {waited:g} s: the directory is not shared, or no other node has started",
+            f"no file of another node after {time.monotonic() - self.began:.0f} s: the directory is not shared, or no "
+            "other node has started",
             _REMEDY,
         )
 
@@ -295,11 +293,12 @@ class _Meeting:
         Returns:
             The round's answer if it has one.
         """
+        before = list(self.entries())
         self._measure_clock()
         self.round = 1
         kept: Answer | None = None
         while (found := self.look()) is not None:
-            if self.concerns(found):
+            if self.concerns(found, before):
                 if found.attempt >= self.place.attempt:
                     break
                 # Of an earlier attempt: the last one counts, and one of this attempt would count more.
@@ -310,20 +309,17 @@ class _Meeting:
         self._sign_in(link=link)
         return found
 
-    def concerns(self, found: Answer) -> bool:
+    def concerns(self, found: Answer, before: list[_Entry]) -> bool:
         """Whether a published answer is for this launcher, or for an earlier life of its job."""
         if self._other_life(found):
             return False
-        if found.failure is None and self.job.lasting and not self.refresh:
-            return True
-        earlier = found.attempt < self.place.attempt or any(
-            self._is_earlier_self(entry) for entry in self.entries() if entry.round == found.round
-        )
+        been_here = any(self._is_earlier_self(entry) for entry in before if entry.round == found.round)
+        earlier = found.attempt < self.place.attempt or been_here
         if found.failure is not None:
             # Where ranks are unknown, a launcher of this host that has ended is as likely a sibling as an earlier self.
             restarted = earlier and (self.place.index is not None or found.attempt < self.place.attempt)
             return not restarted and self.age(found) < self.timing.error_life
-        return not earlier
+        return not (earlier and (self.refresh or not self.job.lasting))
 
     def _other_life(self, found: Answer) -> bool:
         # A job id that is given out again has another start. So has a requeued job, which counts its attempts.
@@ -426,12 +422,8 @@ class _Meeting:
                 number, node, index, machine, pid, nonce = match.groups()
                 yield _Entry(int(number), node, index, machine, int(pid), nonce)
 
-    def sees_another_node(self, lease: Lease) -> bool:
-        """Whether somebody on another node has signed in to our round, or leads: the directory is shared."""
-        holder = lease.holder()
-        if holder is not None and holder.host != socket.gethostname():
-            # Cheaper than a list of ten thousand names.
-            return True
+    def sees_another_node(self) -> bool:
+        """Whether somebody on another node has signed in to our round: the directory is shared."""
         for entry in self.entries():
             if entry.round != self.round or entry.nonce == self.nonce:
                 continue
@@ -472,7 +464,7 @@ class _Meeting:
 
     def lead_of_round(self, report: Callable[[str, int, int | None], None]) -> Lead:
         """What `produce` is given in this round."""
-        return Lead(os.path.join(self.path, f"files.{self.round}.{secrets.token_hex(8)}"), report)
+        return Lead(os.path.join(self.path, f"files.{self.round}.{os.urandom(8).hex()}"), report)
 
     def success(self, content: Mapping[str, object], lead: Lead) -> Answer:
         """An answer that says what was resolved."""
@@ -543,6 +535,8 @@ class _Meeting:
             found = answers.read(self.path, self.round, job=self.job.id, key=self.key, owner=self.owner)
             if found is not None and found.files == os.path.basename(lead.directory):
                 return
+        import shutil
+
         shutil.rmtree(lead.directory, ignore_errors=True)
 
     def sweep(self, keep: str | None) -> None:
@@ -560,6 +554,8 @@ class _Meeting:
                     with contextlib.suppress(OSError):
                         os.unlink(path)
                 elif name.startswith(f"files.{self.round}.") and name != keep:
+                    import shutil
+
                     shutil.rmtree(path, ignore_errors=True)
                 elif name.startswith("lease.break."):
                     with contextlib.suppress(OSError):
@@ -583,6 +579,8 @@ class _Leading:
     """
 
     def __init__(self, meeting: _Meeting, lease: Lease, budget: float, stall: float) -> None:
+        import threading
+
         self._meeting, self._lease = meeting, lease
         self._budget, self._stall = budget, stall
         self._done = threading.Event()
@@ -737,6 +735,8 @@ class _Leading:
 
     def _interrupt(self) -> None:
         if self._main:
+            import threading
+
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
         if not self._done.wait(self._meeting.timing.abandon) and self._abandoned is not None:
             # Stuck where no signal reaches it (a dead NFS server): the job has its answer, this process must end.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
 from nemotron_exec.artifact import Artifact
+from nemotron_exec.frozen import dataclass, field
 
+TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
     from nemotron_exec.command import Command
 

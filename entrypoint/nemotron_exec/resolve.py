@@ -5,19 +5,19 @@ One launcher runs `_Question.answer`; rendezvous.py decides which, and carries i
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from nemotron_exec.environment import default_cache, default_store
 from nemotron_exec.errors import LaunchError
+from nemotron_exec.frozen import dataclass, replace
 from nemotron_exec.resolution import Resolution, ResolvedConfig
 
+TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     from nemotron_exec.artifact import Artifact
     from nemotron_exec.command import Command
@@ -205,6 +205,8 @@ class _Question:
         """Send what earlier starts of the job have left in the outbox of the save directory, or in the store for it."""
         if save_directory is None or self.chosen.dry_run:
             return
+        if not any(_may_have_outbox(root) for root in (save_directory, store)):
+            return
         from nemotron_exec import flush
 
         flush.before_start(save_directory, store, messages=self.messages, environ=self.environ)
@@ -239,7 +241,7 @@ class _Question:
 
         if versions:
             found: list[Artifact] = []
-            missing = [dataclasses.replace(item, alias=versions.get(item.key, item.alias)) for item in references]
+            missing = [replace(item, alias=versions.get(item.key, item.alias)) for item in references]
         else:
             pinned = self.pins(save_directory).apply(references)
             found, missing = list(pinned.artifacts), list(pinned.open)
@@ -427,6 +429,18 @@ def _wandb(config: Config) -> dict[str, str]:
 
 def _wandb_variables(wandb: Mapping[str, str]) -> dict[str, str]:
     return {f"WANDB_{name.upper()}": value for name, value in wandb.items()}
+
+
+def _may_have_outbox(root: str | None) -> bool:
+    """Whether `flush` has something to look at; importing it costs more than most starts have to do."""
+    from nemotron_exec.sitecustomize.payload import outbox
+
+    try:
+        return root is not None and bool(os.listdir(outbox.directory_of(root)))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
 
 
 def _now() -> str:

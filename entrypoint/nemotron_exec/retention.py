@@ -9,12 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
-import shutil
-import socket
 import time
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from nemotron_exec.state import StateDirectory
 
@@ -56,12 +53,16 @@ def clean(state: StateDirectory, *, keep: str, now: float, age: float = AGE) -> 
             break
         path = os.path.join(jobs, name)
         if name.startswith(_DYING):
+            import shutil
+
             shutil.rmtree(path, ignore_errors=True)
         elif not name.startswith(".") and name != keep and not _lives(path, now - age):
             # Out of the way first: nobody sees half a job.
-            dying = os.path.join(jobs, f"{_DYING}{secrets.token_hex(8)}")
+            dying = os.path.join(jobs, f"{_DYING}{os.urandom(8).hex()}")
             with contextlib.suppress(OSError):
                 os.rename(path, dying)
+                import shutil
+
                 shutil.rmtree(dying, ignore_errors=True)
                 removed.append(name)
     return removed
@@ -75,7 +76,7 @@ def _names(path: str) -> list[str]:
 
 
 def _lives(path: str, oldest: float) -> bool:
-    machine = re.sub(r"[^A-Za-z0-9_-]", "_", socket.gethostname())[:60]
+    machine = re.sub(r"[^A-Za-z0-9_-]", "_", os.uname().nodename)[:60]
     for directory, names, files in os.walk(path):
         for name in [".", *names, *files]:
             try:

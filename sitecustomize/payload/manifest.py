@@ -28,15 +28,12 @@ from __future__ import annotations
 import collections
 import contextlib
 import datetime
-import difflib
 import errno
 import json
 import os
-import random
 import re
 import stat
 import time
-import uuid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -333,7 +330,7 @@ class LocalFiles:
 
     def break_lock(self, path, content):
         """Remove a dead writer's lock, if it still holds `content`."""
-        aside = "{}.{}".format(path, uuid.uuid4().hex)
+        aside = "{}.{}".format(path, os.urandom(16).hex())
         try:
             # Renaming has one winner; whoever renames a lock that is no longer the dead one gives it back.
             os.rename(path, aside)
@@ -350,7 +347,7 @@ class LocalFiles:
             _forget(aside)
 
     def _temporary(self, path, data):
-        temporary = os.path.join(os.path.dirname(path), ".{}.{}".format(os.path.basename(path), uuid.uuid4().hex))
+        temporary = os.path.join(os.path.dirname(path), ".{}.{}".format(os.path.basename(path), os.urandom(16).hex()))
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
@@ -615,7 +612,7 @@ def _check_alias(alias):
 @contextlib.contextmanager
 def _lock(files, path):
     """Hold a lock file; yields a function that says whether it is still ours."""
-    mine = json.dumps({"pid": os.getpid(), "host": os.uname().nodename, "nonce": uuid.uuid4().hex}).encode()
+    mine = json.dumps({"pid": os.getpid(), "host": os.uname().nodename, "nonce": os.urandom(16).hex()}).encode()
     deadline = time.monotonic() + LOCK_WAIT
     seen = None
     since = time.monotonic()
@@ -636,6 +633,8 @@ def _lock(files, path):
                 "Remove the file if no job writes to this store",
                 temporary=True,
             )
+        import random
+
         time.sleep(random.uniform(0.005, 0.05))  # noqa: S311
     try:
         yield lambda: files.read(path) == mine
@@ -914,6 +913,8 @@ def _unknown_name(files, name, wanted):
 
 
 def _nearest(name, have):
+    import difflib
+
     close = difflib.get_close_matches(name, have, 3, 0.5)
     tail = name.rsplit("/", 1)[-1]
     close += [other for other in have if other.rsplit("/", 1)[-1] == tail and other not in close][:3]

@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import uuid
 
 SCHEMA = 1
 DIRECTORY = os.path.join(".nemotron-exec", "outbox")
@@ -32,8 +31,8 @@ def directory_of(save_dir):
 
 def new_event():
     """A name for one completed checkpoint that no other has, in any process: 32 hexadecimal digits."""
-    # uuid4 reads the system's randomness, so that a job which seeds `random` alike on all ranks does no harm.
-    return uuid.uuid4().hex
+    # The system's randomness, so that a job which seeds `random` alike on all ranks does no harm.
+    return os.urandom(16).hex()
 
 
 def write(directory, entry):
@@ -131,7 +130,7 @@ def write_durably(path, text):
     Raises:
         OSError: With the file system's own reason; the temporary file is gone.
     """
-    temporary = "%s.%d.%s.tmp" % (path, os.getpid(), uuid.uuid4().hex[:8])
+    temporary = "%s.%d.%s.tmp" % (path, os.getpid(), os.urandom(4).hex())
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o644)
     try:
         try:

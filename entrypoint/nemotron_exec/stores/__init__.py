@@ -5,16 +5,18 @@ Adding a third is one file beside these and one line in `open_store`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
-
 from nemotron_exec.errors import UsageError
 
+TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, Protocol
 
     from nemotron_exec.artifact import Artifact
     from nemotron_exec.message import Messages
     from nemotron_exec.reference import Reference
+else:
+    Protocol = object
 
 __all__ = ["ArtifactStore", "Progress", "open_store"]
 
@@ -41,7 +43,6 @@ class ArtifactStore(Protocol):
             LaunchError: A reference can never be resolved (unknown name, bad key).
             TemporaryError: It may be later (server down, disk full, time-out).
         """
-        ...
 
 
 def open_store(

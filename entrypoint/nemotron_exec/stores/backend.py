@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import configparser
-import netrc
 import os
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from nemotron_exec.errors import LaunchError
+from nemotron_exec.frozen import dataclass, field
 
+TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -80,6 +77,11 @@ def find_credentials(environ: Mapping[str, str]) -> Credentials | None:
         return Credentials("WANDB_IDENTITY_TOKEN_FILE")
     base_url = wandb_base_url(environ)
     for path in _netrc_files(environ):
+        if not os.path.exists(path):
+            continue
+        import netrc
+        from urllib.parse import urlsplit
+
         try:
             entries = netrc.netrc(path)
         except (OSError, netrc.NetrcParseError):
@@ -110,6 +112,10 @@ def _setting(environ: Mapping[str, str], name: str) -> str | None:
     config = environ.get("WANDB_CONFIG_DIR") or os.path.join(_home(environ), ".config", "wandb")
     workspace = os.path.join(environ.get("WANDB_DIR") or os.getcwd(), "wandb")
     for directory in (workspace, config):
+        if not os.path.exists(os.path.join(directory, "settings")):
+            continue
+        import configparser
+
         parser = configparser.ConfigParser(interpolation=None)
         try:
             parser.read(os.path.join(directory, "settings"))

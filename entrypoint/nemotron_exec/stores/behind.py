@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
 
 from nemotron_exec.errors import TemporaryError
 from nemotron_exec.sitecustomize.payload import manifest, outbox
 
+TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     from nemotron_exec.message import Messages
     from nemotron_exec.reference import Reference
