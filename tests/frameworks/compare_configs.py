@@ -119,11 +119,11 @@ def seed(path: Path, directory: Path) -> Path | None:
     """The file, or where it inherits a child of it, with an artifact of ours in it."""
     text = path.read_text()
     content = yaml.safe_load(text)
-    if not isinstance(content, dict) or "run" in content or "_self_" in text:
+    if not isinstance(content, dict) or "run" in content:
         return None
     ours = "run:\n  data: SeedArtifact:v1\nseeded_by_test: ${art:data,path}/x\n"
     seeded = directory / path.name
-    if "defaults" in content:
+    if parents_named(load_document(str(path)), ENVIRONMENT) is not None:
         seeded.write_text(f"defaults: {path.resolve()}\n{ours}")
     else:
         seeded.write_text(text + ("" if text.endswith("\n") else "\n") + ours)
