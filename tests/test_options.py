@@ -103,3 +103,23 @@ def test_version_and_help_go_to_stdout(nemotron_exec):
     assert nemotron_exec("--version").stdout == f"nemotron-exec {__version__}\n"
     shown = nemotron_exec("--help").stdout
     assert all(option.flags[-1] in shown for option in OPTIONS)
+
+
+def test_version_and_help_succeed(nemotron_exec):
+    for option in ("--version", "--help"):
+        done = nemotron_exec(option)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_gets_its_completion_script(nemotron_exec, shell):
+    done = nemotron_exec(env={"_NEMOTRON_EXEC_COMPLETE": f"{shell}_source"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "_NEMOTRON_EXEC_COMPLETE" in done.stdout
+
+
+def test_a_shell_gets_the_options_that_begin_so(nemotron_exec):
+    asked = {"_NEMOTRON_EXEC_COMPLETE": "bash_complete", "COMP_WORDS": "nemotron-exec --re", "COMP_CWORD": "1"}
+    done = nemotron_exec(env=asked)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["plain,--resolve", "plain,--refresh", "plain,--rendezvous", "plain,--resolve-only"]

@@ -199,12 +199,12 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> tuple[Options, tu
 
     Raises:
         UsageError: An option or value that does not exist, or no command.
-        SystemExit: After `--help` and `--version`, code 0.
+        SystemExit: After `--help`, `--version` and what a shell asked for completion, code 0.
     """
     values = _from_environment(environ)
-    completing = "_NEMOTRON_EXEC_COMPLETE" in environ
+    completing = bool(environ.get("_NEMOTRON_EXEC_COMPLETE"))
     if completing or not words or (words[0].startswith("-") and words[0] != "--"):
-        given, command = _with_click(words)
+        given, command = _with_click(words, environ)
         values.update(given)
     else:
         command = tuple(words[1:] if words[0] == "--" else words)
@@ -237,12 +237,18 @@ def _convert(option: Option, text: str, written: str) -> Any:
     raise UsageError(f"read {written}", f"{text!r}", f"It takes {expected or '1 or 0'}")
 
 
-def _with_click(words: Sequence[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _with_click(words: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
     import click
 
     command = click_command()
+    if instruction := environ.get("_NEMOTRON_EXEC_COMPLETE"):
+        from click.shell_completion import shell_complete
+
+        raise SystemExit(shell_complete(command, {}, "nemotron-exec", "_NEMOTRON_EXEC_COMPLETE", instruction))
     try:
         context = command.make_context("nemotron-exec", list(words))
+    except click.exceptions.Exit as done:  # --help and --version
+        raise SystemExit(done.exit_code) from None
     except click.UsageError as error:
         raise UsageError(
             "read the command line", error.format_message().rstrip("."), "See nemotron-exec --help"
