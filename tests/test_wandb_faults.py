@@ -292,6 +292,13 @@ def test_a_stalled_download_ends_with_the_time_and_is_resumed_by_the_next_job(
     assert wandb_backend.find("GET data/a")[-1].variables["range"].startswith("bytes=")
 
 
+def test_a_process_that_cannot_be_started_is_an_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/nonexistent/python")
+    error = store.error("data")
+    assert error.exit_code == 75
+    assert "no such file or directory (/nonexistent/python)" in error.found
+
+
 def test_no_message_holds_a_signed_url() -> None:
     from nemotron_exec.stores.wandb_child import _first_line
 

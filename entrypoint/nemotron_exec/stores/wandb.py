@@ -184,10 +184,24 @@ class _Child:
         self._known: dict[int, float] = {}
 
     def __enter__(self) -> _Child:
+        try:
+            self._start()
+        except OSError as error:
+            if hasattr(self, "_scratch"):
+                self._scratch.cleanup()
+            where = f" ({error.filename})" if error.filename else ""
+            raise TemporaryError(
+                "to start the process that talks to W&B",
+                f"{(error.strerror or str(error)).lower()}{where}",
+                "Look at memory, processes and the space in TMPDIR on this node",
+            ) from None
+        return self
+
+    def _start(self) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="nemotron-exec-wandb-", ignore_cleanup_errors=True)
         for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
             self._environ[name] = self._scratch.name  # nothing of the client's is kept, and home may be read-only
-        self._stderr: IO[bytes] = tempfile.TemporaryFile()
+        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed in __exit__)
         path = [os.path.abspath(entry) for entry in sys.path if entry]
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-c", _START.format(path=path)],
@@ -201,7 +215,6 @@ class _Child:
         os.set_blocking(self._process.stdout.fileno(), False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._process.stdout, selectors.EVENT_READ)
-        return self
 
     def __exit__(self, *_: object) -> None:
         try:
