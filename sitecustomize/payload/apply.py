@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 
 from . import notice
-from .status import STOOD_DOWN, Status
+from .status import INSTALLED, STOOD_DOWN, WAITING, Status
 
 STATUS: dict[str, Status] = {}
 """What has become of each patch in this process, by its name."""
@@ -17,5 +17,17 @@ def apply(name, module):
     STATUS[name] = status = patch.apply(module)
     if status.state == STOOD_DOWN:
         notice.warning("patch %s stands down: %s" % (name, status.reason))
-    elif status.reason:
+    elif status.state == INSTALLED and status.reason:
         notice.info("patch %s: %s" % (name, status.reason))
+
+
+def report(patches):
+    """What has become of each patch in this process, for `--doctor`.
+
+    Args:
+        patches: `{module: name of the patch}`, as sitecustomize.py hooks them.
+
+    Returns:
+        A `Status` for each, in that order; "waiting" where the job has not imported the module.
+    """
+    return [STATUS.get(name) or Status(name, WAITING, "for %s" % module) for module, name in patches.items()]

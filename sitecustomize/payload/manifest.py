@@ -269,11 +269,11 @@ class LocalFiles:
 
     def create(self, path, data):
         """Make a file unless there is one: False then."""
-        # A link appears with its content, where an exclusive open would show an empty file first.
-        temporary = self._temporary(path, data)
+        # A link appears with its content, where an exclusive open would show an empty file first. Locks are made with
+        # this: they are of no use after the machine has died, so the disk is not waited for.
+        temporary = self._temporary(path, data, durable=False)
         try:
             os.link(temporary, path)
-            self._sync(os.path.dirname(path))
         except FileExistsError:
             return False
         except OSError as e:
@@ -346,7 +346,7 @@ class LocalFiles:
         finally:
             _forget(aside)
 
-    def _temporary(self, path, data):
+    def _temporary(self, path, data, durable=True):
         temporary = os.path.join(os.path.dirname(path), ".{}.{}".format(os.path.basename(path), os.urandom(16).hex()))
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -354,7 +354,8 @@ class LocalFiles:
             with os.fdopen(fd, "wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
         except OSError as e:
             _forget(temporary)
             raise _failed("to write {}".format(path), e) from e

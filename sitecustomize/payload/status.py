@@ -7,6 +7,7 @@ import collections
 INSTALLED = "installed"
 WAITING = "waiting"
 STOOD_DOWN = "stood down"
+UNNEEDED = "not needed"
 
 Status = collections.namedtuple("Status", ["patch", "state", "reason"])
-"""`patch`: its name, as in NEMOTRON_EXEC_DISABLED_PATCHES; `state`: one of the three; `reason`: "" if installed."""
+"""`patch`: its name, as in NEMOTRON_EXEC_DISABLED_PATCHES; `state`: one of the four; `reason`: "" if installed."""

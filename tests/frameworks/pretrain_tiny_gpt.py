@@ -8,14 +8,15 @@ from __future__ import annotations
 import argparse
 import os
 
+import cuda_is_cpu
+
 os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
+# Here and not in main(): Megatron-Core's checkpoint writers are spawned, import this file again, and want a GPU too.
+cuda_is_cpu.install()
 
 
 def main(arguments):
-    import cuda_is_cpu
-
-    cuda_is_cpu.install()
     import megatron.core.datasets.utils
 
     megatron.core.datasets.utils.compile_helpers = lambda: None
@@ -120,7 +121,6 @@ def main(arguments):
     pretrain(config=config, forward_step_func=forward_step)
 
 
-# Megatron-Core's checkpoint writers are spawned, and import this file again.
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("save_dir")

@@ -9,7 +9,7 @@ Known: OmegaConf 2.1 to 2.4. Stands down where there is no hand-off with artifac
 from __future__ import annotations
 
 from .. import handoff
-from ..status import INSTALLED, STOOD_DOWN, Status
+from ..status import INSTALLED, STOOD_DOWN, UNNEEDED, Status
 
 NAME = "resolvers"
 MODULE = "omegaconf"
@@ -18,7 +18,7 @@ MODULE = "omegaconf"
 def apply(module):
     """Register the resolvers. Returns a `Status`."""
     if not handoff.read().get("artifacts"):
-        return Status(NAME, STOOD_DOWN, "the launcher has resolved no artifact")
+        return Status(NAME, UNNEEDED, "the launcher has resolved no artifact")
     if not hasattr(getattr(module, "OmegaConf", None), "register_new_resolver"):
         return Status(NAME, STOOD_DOWN, "this OmegaConf has no register_new_resolver")
     from .. import resolvers
