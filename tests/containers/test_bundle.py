@@ -47,7 +47,7 @@ def test_the_launchers_own_python_finds_the_launchers_packages(engine, base, bun
 
 
 def test_the_job_finds_none_of_the_launchers_packages(engine, base, bundle):
-    code = "import importlib.util as u; print([u.find_spec(n) for n in ('nemotron_exec', 'wandb', 'yaml', 'click')])"
+    code = "import importlib.util as u; print([u.find_spec(n) for n in ('wandb', 'yaml', 'click', 'filelock')])"
     done = engine.run(base("debian-python"), "python3", "-c", code, options=mounted(bundle))
     assert done.stdout == "[None, None, None, None]\n"
 

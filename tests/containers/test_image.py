@@ -25,9 +25,7 @@ def test_no_package_of_the_image_is_touched(engine, image, base):
 
 
 def test_the_images_python_finds_none_of_the_launchers_packages(engine, image):
-    code = (
-        "import importlib.util as u; print([u.find_spec(n) for n in ('nemotron_exec', 'wandb', 'omegaconf', 'click')])"
-    )
+    code = "import importlib.util as u; print([u.find_spec(n) for n in ('wandb', 'omegaconf', 'click', 'filelock')])"
     assert engine.run(image("debian-python"), "python3", "-c", code).stdout == "[None, None, None, None]\n"
 
 
