@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from expressions import AWKWARD
 from nemotron_exec.artifact import Artifact
 from nemotron_exec.command import ConfigArgument
 from nemotron_exec.config import Config, Header, Injected, Rendered, read
+from nemotron_exec.errors import LaunchError
 
 HEADER = Header("2026-03-11T10:00:00+00:00")
 
@@ -303,3 +306,48 @@ def test_the_directory_that_the_config_saves_to_is_found_overrides_honoured(writ
     assert open_config(path, "checkpoint.save=/c").save_directory == "/c"
     assert open_config(path, "checkpoint.save=${x}").save_directory is None
     assert open_config(write("checkpointing: {checkpoint_dir: 'r/x'}\n")).save_directory == "r/x"
+
+
+# --- artifacts in the overrides themselves
+
+
+@pytest.mark.parametrize("value", [*AWKWARD, 7, 1e-5, True, None, [1, "a b"], "a,b", "a=b", "/p q", "[x]", "x}"])
+def test_a_value_filled_into_an_override_is_read_as_itself(write, value):
+    path = write("run: {data: D:v1}\nx: 1\n")
+    config = open_config(path, "x=${art:data,v}")
+    word = config.render({"data": artifact("data", v=value)}, directory="/nowhere", header=HEADER).arguments[2]
+    (parsed,) = OverridesParser.create().parse_overrides([word])
+    read_back = OmegaConf.create({"x": parsed.value()}).x
+    assert repr(read_back) == repr(value)
+
+
+def test_a_secret_is_no_artifact_reference(write):
+    path = write("run: {data: '${oc.env:MY_TOKEN}'}\nx: ${art:data,path}\n")
+    with pytest.raises(LaunchError) as caught:
+        read(
+            [ConfigArgument(1, "", str(path))],
+            {},
+            environ={"MY_TOKEN": "s3cret:v1"},
+            run_wandb=Injected(),
+            resolve="all",
+        )
+    assert "MY_TOKEN" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("x=${art:data,path}/z", "x=/artifacts/data/z"),
+        ("+x=${art:data,path}", "+x=/artifacts/data"),
+        ("x=${art:data,odd}/z", 'x="a b,c/z"'),
+        ("x='${art:data,odd}/z'", "x='a b,c/z'"),
+        ("x=[${art:data,path},1]", "x=[/artifacts/data,1]"),
+        ("x=${art:data,pack_size}0", 'x="40960"'),
+        ("x=${oc.env:A}/${art:data,version}", "x=${oc.env:A}/v3"),
+    ],
+)
+def test_artifacts_in_overrides_are_filled_in(write, before, after):
+    config = open_config(write("run: {data: D:v1}\nx: 1\n"), before)
+    rendered = config.render({"data": artifact("data", odd="a b,c")}, directory="/nowhere", header=HEADER)
+    assert rendered.arguments[2] == after

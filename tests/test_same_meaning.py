@@ -290,6 +290,10 @@ def cases(draw: st.DrawFn) -> Case:
 @settings(QUICK, max_examples=50)  # ANTLR, on the original's side, takes its time
 @given(cases())
 @example(Case("run: {data: D:v1}\na: ${art:data,path}\n", ["a=1"]))
+# Found by hypothesis.
+@example(Case("run: {data: D:v1, n: 0}\na: ${run.n}\n", ["run.n='a b'", "~run.n"]))
+@example(Case("run: {data: D:v1, n: 0}\na: ${run.n}\n", ["~run.n", "+run.n=4"]))
+@example(Case("run: {data: D:v1}\na: ${art:data,splits}\nb: 'x${a}'\n"))
 def test_the_resolved_config_means_what_the_original_means(case: Case) -> None:
     means_the_same(case)
 

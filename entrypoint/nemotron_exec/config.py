@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 
 from nemotron_exec import __version__, hydra
 from nemotron_exec.document import Document, Scalar, load, tag_of, tree_of
@@ -16,7 +17,7 @@ from nemotron_exec.errors import LaunchError
 from nemotron_exec.evaluate import Evaluator, Kept, Path, Value, select_plain
 from nemotron_exec.frozen import dataclass, field
 from nemotron_exec.inherit import Layer, load_layers, merge_layers
-from nemotron_exec.literal import yaml_double_quoted, yaml_literal
+from nemotron_exec.literal import grammar_literal, yaml_double_quoted, yaml_literal
 from nemotron_exec.override import Override, Reach, parse_override
 from nemotron_exec.reference import Reference, looks_like_reference, parse_reference
 from nemotron_exec.rewrite import Retext, Whole, rewrite
@@ -34,6 +35,7 @@ __all__ = ["Config", "Header", "Injected", "Rendered", "RenderedFile", "read"]
 
 _STR = "tag:yaml.org,2002:str"
 _NO_REFERENCES = ("env", "wandb")
+_PLAIN_OVERRIDE = re.compile(r"[A-Za-z_/][A-Za-z0-9_/.+\-]*\Z")
 _SAVE_KEYS = (("checkpoint", "save"), ("checkpointing", "checkpoint_dir"))
 
 
@@ -551,9 +553,8 @@ def _add(document: Document, changes: Changes, node: Any, values: dict[str, Any]
 def _apply_run_overrides(root: _Root, overrides: Sequence[Override], changes: Changes) -> None:
     """Write the `run.*` overrides into the text of the named file, which wins over those that it inherits from."""
     document = root.layer.document
-    for override in overrides:
-        if not override.is_ours:
-            continue
+    # Of several about the same key the last one counts.
+    for override in {override.path: override for override in overrides if override.is_ours}.values():
         node: Any = document.root
         pair = None
         for name in override.path:
@@ -666,14 +667,18 @@ def _filled(override: Override, evaluator: Evaluator) -> dict[int, str]:
         return {}
     edit = edits[0]
     key = override.word[: len(override.word) - len(override.text or "") - 1]
-    text = _override_literal(edit.value) if isinstance(edit, Whole) else edit.text
+    if isinstance(edit, Whole):
+        text = _override_literal(edit.value)
+    elif "${" in edit.text or edit.text.startswith(("'", '"', "[", "{")):
+        text = edit.text
+    else:
+        text = _override_literal(edit.text)
     return {override.index: f"{key}={text}"}
 
 
 def _override_literal(value: Any) -> str:
-    from nemotron_exec.literal import grammar_literal
-
-    if isinstance(value, str) and value and all(c.isalnum() or c in "_/.-+" for c in value) and not value[0].isdigit():
+    """A value as Hydra's override grammar and YAML both read it; quoted unless it is a plain path or word."""
+    if isinstance(value, str) and _PLAIN_OVERRIDE.match(value) and yaml_literal(value) == value:
         return value
     return grammar_literal(value)
 

@@ -37,6 +37,7 @@ ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
 """As nemo_rl/utils/config.py `register_omegaconf_resolvers` defines them."""
 
 _PLAIN_TYPES = (str, int, float, bool, type(None), list, dict)
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL", re.IGNORECASE)
 _MAX_RESULT = 1_000_000  # `${mul:x,1000000000}` repeats a string
 
 
@@ -395,6 +396,8 @@ class Evaluator:
         if not 1 <= len(arguments) <= 2:
             return Kept("oc.env takes a name and a default", broken=True)
         name = str(arguments[0])
+        if _SECRET.search(name):
+            return Kept(f"the variable {name} looks like a secret, and would be written down", broken=True)
         if name in self._environ:
             return Value(self._environ[name], ours=False)
         if len(arguments) == 2:
