@@ -121,4 +121,11 @@ class Lease:
                 str(error),
                 "Remove that file if no job uses it, or give another directory with --state-dir DIR",
             ) from None
+        except BaseException as error:
+            # A signal that arrives here comes out of filelock in a group, with what its own clean-up met.
+            members = getattr(error, "exceptions", ())
+            signalled = next((member for member in members if not isinstance(member, Exception)), None)
+            if signalled is None:
+                raise
+            raise signalled from None
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["interval"]
+__all__ = ["attempt_interval", "interval"]
 
 _FAST = 0.05
 _SLOW = 2.0
@@ -24,3 +24,21 @@ def interval(waited: float, waiters: int | None, chance: float) -> float:
     floor = max(_FAST, (waiters or 1) / _BUDGET)
     longest = max(floor, min(_SLOW, waited * _SHARE))
     return longest * (0.5 + 0.5 * chance)
+
+
+_MANY = 256
+_SELDOM = 30.0
+
+
+def attempt_interval(retry: float, waiters: int | None, chance: float) -> float:
+    """Seconds until the next attempt to take the lease, which costs more than a look.
+
+    That somebody attempts it is enough: where there are many waiters, each does so less often.
+
+    Args:
+        retry: The interval where there are few (timing.Timing.retry).
+        waiters: How many processes attempt it; None if unknown.
+        chance: A random number in [0, 1).
+    """
+    longest = min(max(_SELDOM, retry), retry * max(1.0, (waiters or 1) / _MANY))
+    return longest * (0.6 + 0.4 * chance)

@@ -166,15 +166,14 @@ def make_directory(path: str, *, wanted: str, remedy: str) -> int:
         LaunchError: Something else is there, or somebody else's, or others may write to it, or it cannot be made.
     """
     try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        pass
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(path, 0o700)
+            found = os.lstat(path)
     except OSError as error:
         raise LaunchError(wanted, f"{path} cannot be made ({os.strerror(error.errno or 0).lower()})", remedy) from None
-    try:
-        found = os.lstat(path)
-    except OSError as error:
-        raise LaunchError(wanted, f"{path} cannot be read ({os.strerror(error.errno or 0).lower()})", remedy) from None
     if not stat.S_ISDIR(found.st_mode):
         kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not a directory"
         raise LaunchError(wanted, f"{path} is {kind}", remedy)

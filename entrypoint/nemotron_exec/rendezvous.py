@@ -238,9 +238,10 @@ class _Meeting:
                 return self.adopt(answer, late=False)
             now = time.monotonic()
             if now >= next_attempt:
-                next_attempt = now + self.timing.retry * random.uniform(0.6, 1.0) * (2 if listens else 1)  # noqa: S311
+                pause = polling.attempt_interval(self.timing.retry, self.place.count, random.random())  # noqa: S311
+                next_attempt = now + pause * (2 if listens else 1)
                 self.refresh_view()
-                seen_another = seen_another or self.sees_another_node()
+                seen_another = seen_another or self.sees_another_node(lease)
                 if (answer := self.look()) is not None:
                     return self.adopt(answer, late=False)
                 if seen_another and lease.acquire():
@@ -249,7 +250,7 @@ class _Meeting:
                             return agreement
                     next_attempt = time.monotonic() + self.timing.retry
             if not seen_another and now - self.began >= min(self.timing.unshared, timeout):
-                raise self.not_shared()
+                raise self.not_shared(min(self.timing.unshared, timeout))
             if now >= deadline:
                 raise TemporaryError(
                     f"the answer of this job's leader within {timeout:g} s (--timeout)",
@@ -273,12 +274,11 @@ class _Meeting:
         """Launcher 0 leads; where nobody knows who that is, the first to take the lease."""
         return self.place.index in (0, None)
 
-    def not_shared(self) -> LaunchError:
+    def not_shared(self, waited: float) -> LaunchError:
         """What a launcher says that has seen no other node's file."""
         return TemporaryError(
             f"to find the other nodes of this job in {self.path}",
-            f"no file of another node after {time.monotonic() - self.began:.0f} s: the directory is not shared, or no "
-            "other node has started",
+            f"no file of another node after {waited:g} s: the directory is not shared, or no other node has started",
             _REMEDY,
         )
 
@@ -293,12 +293,11 @@ class _Meeting:
         Returns:
             The round's answer if it has one.
         """
-        before = list(self.entries())
         self._measure_clock()
         self.round = 1
         kept: Answer | None = None
         while (found := self.look()) is not None:
-            if self.concerns(found, before):
+            if self.concerns(found):
                 if found.attempt >= self.place.attempt:
                     break
                 # Of an earlier attempt: the last one counts, and one of this attempt would count more.
@@ -309,17 +308,20 @@ class _Meeting:
         self._sign_in(link=link)
         return found
 
-    def concerns(self, found: Answer, before: list[_Entry]) -> bool:
+    def concerns(self, found: Answer) -> bool:
         """Whether a published answer is for this launcher, or for an earlier life of its job."""
         if self._other_life(found):
             return False
-        been_here = any(self._is_earlier_self(entry) for entry in before if entry.round == found.round)
-        earlier = found.attempt < self.place.attempt or been_here
+        if found.failure is None and self.job.lasting and not self.refresh:
+            return True
+        earlier = found.attempt < self.place.attempt or any(
+            self._is_earlier_self(entry) for entry in self.entries() if entry.round == found.round
+        )
         if found.failure is not None:
             # Where ranks are unknown, a launcher of this host that has ended is as likely a sibling as an earlier self.
             restarted = earlier and (self.place.index is not None or found.attempt < self.place.attempt)
             return not restarted and self.age(found) < self.timing.error_life
-        return not (earlier and (self.refresh or not self.job.lasting))
+        return not earlier
 
     def _other_life(self, found: Answer) -> bool:
         # A job id that is given out again has another start. So has a requeued job, which counts its attempts.
@@ -422,8 +424,12 @@ class _Meeting:
                 number, node, index, machine, pid, nonce = match.groups()
                 yield _Entry(int(number), node, index, machine, int(pid), nonce)
 
-    def sees_another_node(self) -> bool:
-        """Whether somebody on another node has signed in to our round: the directory is shared."""
+    def sees_another_node(self, lease: Lease) -> bool:
+        """Whether somebody on another node has signed in to our round, or leads: the directory is shared."""
+        holder = lease.holder()
+        if holder is not None and holder.host != socket.gethostname():
+            # Cheaper than a list of ten thousand names.
+            return True
         for entry in self.entries():
             if entry.round != self.round or entry.nonce == self.nonce:
                 continue

@@ -1,0 +1,302 @@
+"""Coordination: how soon waiters are released, what they ask of the file system, and 10,000 of them simulated.
+
+    python -m benchmarks.rendezvous
+
+The waiters are real processes that run `rendezvous.agree` on one directory; they are forks, so that 256 fit on a small
+machine. Beside them stands the rule of NVIDIA's Nemotron kit (nemo_runspec/config/resolvers.py: every rank looks once a
+second). The simulation uses the same functions (nemotron_exec/polling.py) as the launcher.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import os
+import random
+import shutil
+import statistics
+import struct
+import tempfile
+import time
+
+from benchmarks.row import Row, emit
+from nemotron_exec import lease, polling, rendezvous  # noqa: F401  loaded before the forks
+from nemotron_exec.job import JobIdentity
+from nemotron_exec.message import Messages
+from nemotron_exec.rank import Place
+from nemotron_exec.state import StateDirectory
+from nemotron_exec.timing import Timing
+
+WAITED = 2.0
+"""Seconds between the last arrival and the publication."""
+
+
+def main() -> None:
+    """Every row of this group."""
+    for waiters in (1, 8, 64, 256):
+        ours = release(waiters)
+        theirs = release_by_the_second(waiters)
+        median, late = statistics.median(ours), quantile(ours, 0.99)
+        emit(
+            Row(
+                f"{waiters} waiters released, median",
+                "ms",
+                1000 * median,
+                1000 * statistics.median(theirs),
+                against="a look a second",
+                bar="at most 100 ms" if waiters <= os.cpu_count() * 32 else "",
+                met=median <= 0.1 if waiters <= os.cpu_count() * 32 else None,
+                pairs=len(ours),
+                note=f"answer published {WAITED:g} s after the last arrival",
+            )
+        )
+        emit(
+            Row(
+                f"{waiters} waiters released, 99 %",
+                "ms",
+                1000 * late,
+                1000 * quantile(theirs, 0.99),
+                against="a look a second",
+                pairs=len(ours),
+                note="all of them wake on the same processors" if waiters > 32 else "",
+            )
+        )
+    young, old = operations(3.0), operations(12.0) - operations(6.0)
+    emit(
+        Row(
+            "file-system operations a waiter, first 3 s", "1/s", young / 3, 8.0, against="8 ranks, a look a second each"
+        )
+    )
+    emit(
+        Row("file-system operations a waiter, 6 to 12 s", "1/s", old / 6, 8.0, against="8 ranks, a look a second each")
+    )
+    for duration in (5.0, 30.0):
+        ours_, theirs_ = simulate(10_000, duration), simulate(10_000, duration, ranks=8)
+        emit(
+            Row(
+                f"10,000 nodes, {duration:g} s of resolving: released, 99 %",
+                "s",
+                ours_.late,
+                theirs_.late,
+                against="8 ranks a node, a look a second each",
+                bar="at most 3 s",
+                met=ours_.late <= 3,
+                note="simulated",
+            )
+        )
+        emit(
+            Row(
+                f"10,000 nodes, {duration:g} s of resolving: asked of the server",
+                "1/s",
+                ours_.load,
+                theirs_.load,
+                against="8 ranks a node, a look a second each",
+                bar="at most 20,000" if duration > 10 else "",
+                met=ours_.load <= 20_000 if duration > 10 else None,
+                note="simulated; the server answers 20,000 a second",
+            )
+        )
+
+
+def quantile(values: list[float], share: float) -> float:
+    """The value below which that share of them lies."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+# -- real processes -------------------------------------------------------------------------------------------------
+
+
+def release(waiters: int) -> list[float]:
+    """Seconds from the publication to each waiter's return."""
+    directory = tempfile.mkdtemp(prefix="rendezvous-")
+    try:
+        published, returned = _crowd(waiters, lambda index: _agree(directory, index, waiters + 1, WAITED))
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    return [at - published for at in returned]
+
+
+def release_by_the_second(waiters: int) -> list[float]:
+    """The same for processes that look once a second, as the Nemotron kit's ranks do."""
+    directory = tempfile.mkdtemp(prefix="rendezvous-")
+    marker = os.path.join(directory, "marker")
+
+    def one(index: int) -> float:
+        if index == 0:
+            time.sleep(WAITED + random.random())
+            with open(marker + ".part", "w") as file:
+                file.write("{}")
+            os.rename(marker + ".part", marker)
+            return time.monotonic()
+        time.sleep(random.random())
+        while not os.path.exists(marker):
+            time.sleep(1.0)
+        return time.monotonic()
+
+    try:
+        published, returned = _crowd(waiters, one)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    return [at - published for at in returned]
+
+
+def _crowd(waiters: int, one) -> tuple[float, list[float]]:
+    """Fork the waiters, then the leader; the time that each of them reports."""
+    reading, writing = os.pipe()
+    children = []
+    for index in [*range(1, waiters + 1), 0]:
+        if index == 0:
+            # All are there and wait before the answer is begun.
+            time.sleep(0.5 + waiters / 200)
+        if not (pid := os.fork()):
+            code = 1
+            try:
+                at = one(index)
+                os.write(writing, struct.pack("id", index, at))
+                code = 0
+            finally:
+                os._exit(code)
+        children.append(pid)
+    failed = sum(os.waitpid(pid, 0)[1] != 0 for pid in children)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as reports:
+        times = dict(struct.iter_unpack("id", reports.read()))
+    if failed or len(times) != waiters + 1:
+        raise RuntimeError(f"{failed} of {waiters + 1} launchers have failed")
+    return times.pop(0), list(times.values())
+
+
+def _agree(directory: str, index: int, count: int, work: float) -> float:
+    state = os.path.join(directory, "state")
+    os.makedirs(state, 0o700, exist_ok=True)
+    told = []
+
+    def produce(_lead: rendezvous.Lead) -> dict[str, object]:
+        time.sleep(work)
+        told.append(time.monotonic())
+        return {}
+
+    rendezvous.agree(
+        Place(index, count, index, count, 0, 1, 0, "benchmark"),
+        JobIdentity("benchmark", "--job-id", shared=True),
+        StateDirectory(state, "--state-dir", "", os.geteuid(), shared=True),
+        key="k",
+        produce=produce,
+        timeout=120,
+        stall=120,
+        refresh=False,
+        messages=Messages("error"),
+        timing=dataclasses.replace(Timing(), head_start=60.0),
+    )
+    # For the leader the moment before it publishes: what link(2) and fsync cost counts as the waiters' time.
+    return told[0] if told else time.monotonic()
+
+
+def operations(seconds: float) -> float:
+    """File-system operations of one waiter in so many seconds of waiting, counted in the process itself."""
+    directory = tempfile.mkdtemp(prefix="rendezvous-")
+    count = [0]
+    reading, writing = os.pipe()
+    if not (pid := os.fork()):
+        for name in ("open", "lstat", "stat", "listdir", "link", "unlink", "mkdir", "rename"):
+            _count_calls(name, directory, count)
+        try:
+            _wait_only(directory, seconds)
+        finally:
+            os.write(writing, struct.pack("i", count[0]))
+            os._exit(0)
+    os.waitpid(pid, 0)
+    shutil.rmtree(directory, ignore_errors=True)
+    return struct.unpack("i", os.read(reading, 4))[0]
+
+
+def _count_calls(name: str, inside: str, count: list[int]) -> None:
+    call = getattr(os, name)
+
+    def counted(path, *rest, **more):
+        count[0] += os.fspath(path).startswith(inside)
+        return call(path, *rest, **more)
+
+    setattr(os, name, counted)
+
+
+def _wait_only(directory: str, seconds: float) -> None:
+    state = os.path.join(directory, "state")
+    os.makedirs(state, 0o700)
+    rendezvous.agree(
+        Place(1, 2, 1, 2, 0, 1, 0, "benchmark"),
+        JobIdentity("benchmark", "--job-id", shared=True),
+        StateDirectory(state, "--state-dir", "", os.geteuid(), shared=True),
+        key="k",
+        produce=lambda _lead: {},
+        timeout=seconds,
+        stall=120,
+        refresh=False,
+        messages=Messages("error"),
+        timing=dataclasses.replace(Timing(), lease=0.05, heartbeat=0.01),
+    )
+
+
+# -- simulation -----------------------------------------------------------------------------------------------------
+
+SERVER = 20_000.0
+"""Metadata operations a second."""
+ARRIVAL = 11
+"""Operations of one launcher's arrival, counted: four directories, the clock, the answer, signing in, the link."""
+ATTEMPT = 5
+"""Operations of one attempt at the lease: refresh the view, look at the marker, look again."""
+SKEW = 3.0
+"""Seconds over which srun starts the launchers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Simulated:
+    """What the simulation says: `late` is the 99 % quantile of release, seconds; `load` operations asked a second."""
+
+    median: float
+    late: float
+    load: float
+
+
+def simulate(nodes: int, duration: float, *, ranks: int | None = None, seed: int = 1) -> Simulated:
+    """Nodes that wait for an answer, in front of one server that serves first come, first served.
+
+    Args:
+        nodes: How many.
+        duration: Seconds from the first arrival to the publication.
+        ranks: None for our rule; else so many processes a node that each look once a second.
+        seed: Of the random numbers.
+    """
+    chance = random.Random(seed)
+    waiters = nodes * (ranks or 1)
+    retry = Timing().retry
+    # (time of asking, waiter, operations, whether the answer is looked for)
+    began = [chance.uniform(0.0, SKEW) for _ in range(waiters)]
+    attempts = [at + 2.0 + retry * chance.random() for at in began]
+    events = [(at, index, ARRIVAL if ranks is None else 1) for index, at in enumerate(began)]
+    heapq.heapify(events)
+    free = asked = 0.0
+    released = []
+    while events:
+        at, index, cost = heapq.heappop(events)
+        # The client waits for its reply before it asks again, so a slow server slows its askers down.
+        free = max(free, at) + cost / SERVER
+        if at < duration:
+            asked += cost
+        if free >= duration and cost != ATTEMPT:
+            released.append(free - duration)
+            continue
+        if ranks is not None:
+            following, cost = free + 1.0, 1
+        else:
+            following, cost = free + polling.interval(free - began[index], nodes, chance.random()), 1
+            if attempts[index] <= following:
+                following, cost = max(free, attempts[index]), ATTEMPT
+                attempts[index] = following + polling.attempt_interval(retry, nodes, chance.random())
+        heapq.heappush(events, (following, index, cost))
+    return Simulated(statistics.median(released), quantile(released, 0.99), asked / duration)
+
+
+if __name__ == "__main__":
+    main()
