@@ -88,7 +88,8 @@ def count_opens(inside: str) -> list[int]:
     open_, count = os.open, [0]
 
     def counting(path, *rest, **more):
-        count[0] += os.fspath(path).startswith(inside)
+        path = os.fspath(path)
+        count[0] += path.startswith(inside) and "answer." in path
         return open_(path, *rest, **more)
 
     os.open = counting
@@ -174,7 +175,7 @@ def main() -> int:
                 "reused": agreement.reused,
                 "threads": len(os.listdir("/proc/self/task")),
                 "filelock": "filelock" in sys.modules,
-                "opens": opens[0],
+                "looks": opens[0],
                 "at": time.monotonic(),
             }
         )

@@ -48,13 +48,13 @@ def test_workers_of_one_node_hand_the_answer_on_among_themselves(launchers, tmp_
         local = tmp_path / f"node{index // 4}"
         local.mkdir(exist_ok=True)
         processes.append(
-            launchers.start(index, 8, worker(index, 2, 4), job="j", local=str(local), work=2.0, timing={"retry": 5.0})
+            launchers.start(index, 8, worker(index, 2, 4), job="j", local=str(local), work=2.0, timing={"retry": 600.0})
         )
     results = [launchers.result(process) for process in processes]
 
     assert launchers.resolvers == [agreed(results)["made_by"]]
-    delegate, siblings = results[4], results[5:]
-    assert max(sibling["opens"] for sibling in siblings) < delegate["opens"]
+    # On arrival, and when the head start of launcher 0 is over; else only the copy on their node is looked at.
+    assert all(sibling["looks"] <= 3 for sibling in results[5:])
 
 
 def test_launchers_of_unknown_rank_let_the_first_lead(launchers):
