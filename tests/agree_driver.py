@@ -44,7 +44,10 @@ QUICK = Timing(
 
 def be_on_another_host(name: str) -> None:
     """Launchers of one host see each other's processes; those of two hosts have only the directory in common."""
+    kernel = os.uname()
+    # filelock asks the one, we the other.
     socket.gethostname = lambda: name
+    os.uname = lambda: os.uname_result((kernel.sysname, name, *kernel[2:]))
 
 
 def see_late(seconds: float, inside: str) -> None:

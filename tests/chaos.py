@@ -202,7 +202,10 @@ def _fork(plan: Plan, index: int, directory: str, attempt: int) -> int:
 
 def _launcher(plan: Plan, index: int, directory: str, attempt: int) -> int:
     if not plan.one_host:
-        socket.gethostname = lambda: f"host{index // plan.per_node}"
+        name, kernel = f"host{index // plan.per_node}", os.uname()
+        # filelock asks the one, we the other.
+        socket.gethostname = lambda: name
+        os.uname = lambda: os.uname_result((kernel.sysname, name, *kernel[2:]))
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(number))
     chance = random.Random(plan.seed * 1000 + index)
     nodes = (plan.count + plan.per_node - 1) // plan.per_node

@@ -427,7 +427,7 @@ class _Meeting:
     def sees_another_node(self, lease: Lease) -> bool:
         """Whether somebody on another node has signed in to our round, or leads: the directory is shared."""
         holder = lease.holder()
-        if holder is not None and holder.host != socket.gethostname():
+        if holder is not None and holder.host != os.uname().nodename:
             # Cheaper than a list of ten thousand names.
             return True
         for entry in self.entries():
