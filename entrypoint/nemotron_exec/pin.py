@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import stat
 
 from nemotron_exec import private
@@ -158,7 +157,7 @@ class Pins:
                 found = _read_run(beside)
             if found is None and self._attempt > 0:
                 found = _read_run(kept)
-        identity = found or secrets.token_hex(8)
+        identity = found or os.urandom(8).hex()
         for path in filter(None, (kept, beside)):
             try:
                 os.makedirs(os.path.dirname(path), 0o700 if path == kept else 0o777, exist_ok=True)
