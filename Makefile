@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # People get the newest versions that pyproject.toml admits; CI gets exactly those of the lock.
 PIP := $(BIN)/pip install --quiet $(if $(CI),--constraint requirements/ci.lock)
 
-.PHONY: help demo test test-ci test-wandb chaos lint format bench dist lock clean
+.PHONY: help demo test test-ci test-wandb chaos lint format bench docs reference screenshots dist lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -34,7 +34,11 @@ $(VENV)/.test: $(VENV)/.demo
 	@touch $@
 
 $(VENV)/.ci: $(VENV)/.test
-	$(PIP) --group ci
+	$(PIP) --group ci --group docs --group dist
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.made pyproject.toml
+	$(PIP) --group docs --editable .
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.made pyproject.toml
@@ -61,13 +65,23 @@ lint: $(VENV)/.lint ## format, lint and type-check
 	$(BIN)/ruff check $(if $(CI),,--fix) .
 	$(BIN)/mypy
 
+docs: $(VENV)/.docs ## the pages as a site in site/; a warning is an error
+	$(BIN)/mkdocs build --quiet --strict
+
+reference: $(VENV)/.docs ## write the pages that come from the code: docs/reference.md, docs/errors.md
+	$(BIN)/python docs/tools/reference.py
+	$(BIN)/python docs/tools/catalogue.py
+
+screenshots: $(VENV)/.docs ## draw docs/assets/*.svg from what --dry-run and --doctor print
+	$(BIN)/python docs/tools/screenshots.py
+
 dist: $(VENV)/.made ## wheel and sdist in dist/
-	$(PIP) build
+	$(PIP) --group dist
 	$(BIN)/python -m build --outdir dist .
 
 lock: ## pin what CI installs: requirements/ci.lock
 	rm -rf build/lock && $(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet --upgrade 'pip>=25.1'
-	build/lock/bin/pip install --quiet '$(TORCH)' numpy packaging --group test --group ci --group lint .
+	build/lock/bin/pip install --quiet '$(TORCH)' numpy packaging --group test --group ci --group docs --group dist --group lint .
 	build/lock/bin/pip freeze --exclude nemotron-exec | sed 's/+cpu$$//' > requirements/ci.lock
 
 include docker/docker.mk

@@ -26,7 +26,6 @@ _HARMLESS = frozenset(
         "NEMOTRON_EXEC_HANDOFF",
         "NEMOTRON_EXEC_LINEAGE_TIMEOUT",
         "NEMOTRON_EXEC_PYTHON",
-        "NEMOTRON_EXEC_REPORT",
         "NEMOTRON_EXEC_STORE",
     }
 )

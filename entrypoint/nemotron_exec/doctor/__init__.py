@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 from nemotron_exec.doctor.finding import Finding, Level, Patient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import TextIO
 
     from nemotron_exec.options import Options
 
 __all__ = ["EXIT_FAULT", "Finding", "Level", "Patient", "examine"]
+
+_STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAULT: "bold red"}
 
 EXIT_FAULT = 1
 """Exit code where at least one fault was found: as `grep` and `test` say no."""
@@ -37,14 +39,18 @@ def examine(chosen: Options, words: Sequence[str], environ: Mapping[str, str], s
         0 if the job would work, else EXIT_FAULT.
     """
     out = stream or sys.stdout
+    say = _printer(out)
     patient = Patient(chosen, tuple(words), environ)
     faults = 0
     for finding in findings(patient):
         faults += finding.level is Level.FAULT
-        print(_as_json(finding) if chosen.log_format == "json" else finding, file=out, flush=True)
+        if chosen.log_format == "json":
+            print(_as_json(finding), file=out, flush=True)
+        else:
+            say(str(finding), _STYLES[finding.level])
     if chosen.log_format != "json":
         verdict = "the job would work" if not faults else f"{faults} fault{'s' * (faults > 1)}: the job would not work"
-        print(f"\n{verdict}", file=out, flush=True)
+        say(f"\n{verdict}", "bold red" if faults else "bold green")
     return EXIT_FAULT if faults else 0
 
 
@@ -58,6 +64,23 @@ def findings(patient: Patient) -> Iterator[Finding]:
         except Exception as error:  # noqa: BLE001  # the other checks are still worth having
             name = check.__module__.rpartition(".")[2].replace("_", " ")
             yield Finding(Level.FAULT, name, f"the check itself failed: {type(error).__name__}: {error}", "Report it")
+
+
+def _printer(out: TextIO) -> Callable[[str, str], None]:
+    """Prints a text in a style where the stream is a terminal, and as it is elsewhere."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=out, highlight=False, soft_wrap=True)
+
+    def say(text: str, style: str) -> None:
+        line = Text(text)
+        # The first word says how bad it is, and the verdict is all of it.
+        line.stylize(style, 0, None if text.startswith("\n") else text.index(" "))
+        console.print(line)
+        out.flush()
+
+    return say
 
 
 def _as_json(finding: Finding) -> str:
