@@ -92,8 +92,9 @@ def _hides_one(here, exists):
             continue
         if entry[:1] != "/":
             return True
-        if entry[-4:] == ".zip":
-            if exists(entry, 0):
+        if not exists(entry + "/.", 0):
+            # No directory: an archive, a part of one, or nothing at all, as the standard library's.
+            if exists(entry, 0) or not exists(entry.rpartition("/")[0] + "/.", 0):
                 return True
             continue
         for name in names:

@@ -230,6 +230,35 @@ def test_the_hidden_sitecustomize_runs_once_and_is_the_one_in_sys_modules(run, f
     assert run(code, path=[hidden], active=active).stdout == "1 True 1\n"
 
 
+@pytest.mark.parametrize("inside", ["lib.zip", "lib.egg", "lib.egg/part"])
+def test_one_in_an_archive_is_run(run, inside):
+    archive, _, part = inside.partition("/")
+    with zipfile.ZipFile(run.directory / archive, "w") as zipped:
+        zipped.writestr(os.path.join(part, "sitecustomize.py"), "mine = True\n")
+    code = "import sitecustomize; print(sitecustomize.mine)"
+    assert run(code, path=[run.directory / inside]).stdout == "True\n"
+
+
+def test_one_that_only_the_finder_of_a_pth_file_finds_is_run(run, tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    (site_packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    elsewhere = _hidden(run.directory / "elsewhere", "module", "mine = True\n")
+    (site_packages / "editable_finder.py").write_text(
+        textwrap.dedent(f"""
+            import importlib.util, sys
+            class Finder:
+                @staticmethod
+                def find_spec(name, path=None, target=None):
+                    if name == "sitecustomize":
+                        return importlib.util.spec_from_file_location(name, {str(elsewhere / "sitecustomize.py")!r})
+            sys.meta_path.append(Finder)
+        """)
+    )
+    (site_packages / "editable.pth").write_text("import editable_finder\n")
+    code = "import sitecustomize; print(sitecustomize.mine)"
+    assert run(code, python=str(tmp_path / "venv" / "bin" / "python")).stdout == "True\n"
+
+
 def test_a_package_may_import_its_parts_later(run):
     hidden = _hidden(
         run.directory / "hidden", "package", "def later():\n    from . import part\n    return part.value\n"
