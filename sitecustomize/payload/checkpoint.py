@@ -1,8 +1,9 @@
 """A completed checkpoint becomes an artifact: named, described, durable before the framework goes on.
 
 The patches call `record` at the moment when the framework has completed a checkpoint, and `deliver` when its own
-callback has run. `record` writes the outbox entry and the manifest, with fsync, on the calling thread: after it,
-nothing can make the checkpoint forgotten. All else is the commit thread's (commit.py).
+callback has run. `record` writes the outbox entry, with fsync, and the manifest on the calling thread: after it,
+nothing can make the checkpoint forgotten. All else is the commit thread's (commit.py), waiting for the disk to have the
+manifest included: the entry stays until then.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Completed = collections.namedtuple(
     ],
 )
 
-Recorded = collections.namedtuple("Recorded", ["entry", "path", "registered"])
+Recorded = collections.namedtuple("Recorded", ["entry", "path", "settle"])
 
 
 class Settings:
@@ -152,17 +153,20 @@ def record(completed, to_wandb=True):
             "checkpoint %s has no outbox entry (%s): if this job dies before W&B has it, nothing will send it again"
             % (entry["checkpoint_path"], problem or "there is no place for one")
         )
-    registered = False
+    settle = None
     if manifest.is_local(config.store):
         try:
-            register_new(entry, config.store)
-            registered = True
+            # The entry in the outbox is on the disk, and stays until the manifest is: training need not wait for that.
+            files = manifest.LocalFiles(config.store)
+            files.deferred = set() if path is not None else None
+            register_new(entry, files)
+            settle = files.settle
         except Exception as error:
             notice.warning(
                 "checkpoint %s is not in the manifest store %s yet (%s): it is tried again in the background"
                 % (entry["checkpoint_path"], config.store, error)
             )
-    return Recorded(entry, path, registered)
+    return Recorded(entry, path, settle)
 
 
 def describe(completed, config):
@@ -300,8 +304,9 @@ def deliver(recorded, handle=None):
     if run is not None and (entry["wandb"] is not None or handle is not None):
         send = _sender(run) if entry["wandb"] is not None else None
         _settle_before_finish(run)
-    registering = None
-    if not recorded.registered:
+    if recorded.settle is not None:
+        registering = lambda _entry: recorded.settle()  # noqa: E731
+    else:
         registering = register if manifest.is_local(entry["store"]) else _registering_elsewhere(recorded.path)
     one = delivery.Delivery(entry, recorded.path, register=registering, send=send, handle=handle)
     committer = commit.COMMITTER

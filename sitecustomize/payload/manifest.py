@@ -212,9 +212,16 @@ def safe_name(text):
 
 
 class LocalFiles:
-    """A store on a path of this machine: every step is atomic and on disk before the next begins."""
+    """A store on a path of this machine: every step is atomic and on disk before the next begins.
+
+    Attributes:
+        root: Absolute path.
+        deferred: While this is a set, nothing waits for the disk; `settle` does so later, for all of it. For a writer
+            whose caller is in a hurry, and who can register again what a power cut has taken.
+    """
 
     def __init__(self, root):
+        self.deferred = None
         root = os.fspath(root)
         if root.startswith("file:"):
             root = "/" + root[len("file:") :].lstrip("/")
@@ -258,9 +265,11 @@ class LocalFiles:
 
     def write(self, path, data):
         """Replace a file, by rename."""
-        temporary = self._temporary(path, data)
+        temporary = self._temporary(path, data, durable=self.deferred is None)
         try:
             os.replace(temporary, path)
+            if self.deferred is not None:
+                self.deferred.add(path)
             self._sync(os.path.dirname(path))
         except OSError as e:
             raise _failed("to write {}".format(path), e) from e
@@ -374,7 +383,31 @@ class LocalFiles:
             raise _failed("to create {}".format(path), e) from e
         return True
 
+    def settle(self):
+        """Wait for the disk to have what was written while `deferred` was a set.
+
+        Raises:
+            OSError: It does not have all of it; what it lacks is tried again by the next call.
+        """
+        waiting, self.deferred = self.deferred or set(), None
+        try:
+            for path in sorted(waiting):
+                if os.path.isdir(path):
+                    self._sync(path)
+                elif os.path.lexists(path):
+                    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                    try:
+                        os.fsync(fd)
+                    finally:
+                        os.close(fd)
+        except OSError:
+            self.deferred = waiting
+            raise
+
     def _sync(self, directory):
+        if self.deferred is not None:
+            self.deferred.add(directory)
+            return
         try:
             fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except PermissionError:
