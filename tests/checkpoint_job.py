@@ -86,7 +86,7 @@ def job(tmp_path, monkeypatch):
 
 
 class Artifact:
-    """As much of wandb.Artifact as the framework's function and ours use; test_checkpoint_faults.py has the real one."""
+    """As much of wandb.Artifact as the framework's function and ours use; the faults' tests have the real one."""
 
     def __init__(self, name, type, metadata=None):  # noqa: A002
         self.name, self.type, self.metadata = name, type, metadata or {}

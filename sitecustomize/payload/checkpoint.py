@@ -169,6 +169,10 @@ def record(completed, to_wandb=True):
     return Recorded(entry, path, settle)
 
 
+def nothing_to_settle():
+    """`Recorded.settle` of a checkpoint that the manifest store has for good."""
+
+
 def describe(completed, config):
     """The outbox entry of a checkpoint: everything that any store will be told of it."""
     uri = is_uri(completed.save_dir)
@@ -311,6 +315,7 @@ def deliver(recorded, handle=None):
     one = delivery.Delivery(entry, recorded.path, register=registering, send=send, handle=handle)
     committer = commit.COMMITTER
     committer.job(lambda: run_record.write_once(settings(), entry))
+    committer.job(_touch_handoff)
     pruning.look_soon(entry["save_dir"])
     if os.environ.get(WAIT_VARIABLE) == "block":
         one.block()
@@ -318,6 +323,14 @@ def deliver(recorded, handle=None):
         committer.hold(one)
     else:
         committer.deliver(one)
+
+
+def _touch_handoff():
+    """Old jobs' state is removed by age: a job that still saves is not old (retention.py)."""
+    try:
+        os.utime(os.environ.get("NEMOTRON_EXEC_HANDOFF", ""))
+    except OSError:
+        return
 
 
 def _settle_before_finish(run):

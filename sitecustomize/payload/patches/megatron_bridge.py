@@ -101,7 +101,7 @@ def _record(arguments, frame):
     if last is not None and last[:2] == (checkpoint_path, number):
         # pretrain() saves the last iteration once more at its end. No step lies in between: it is the same checkpoint,
         # and under its first event W&B takes it for what it has.
-        return last[2] and last[2]._replace(path=None, registered=True)
+        return last[2] and last[2]._replace(path=None, settle=checkpoint.nothing_to_settle)
     recorded = checkpoint.record(
         checkpoint.Completed(
             framework="megatron-bridge",
