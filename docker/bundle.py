@@ -13,6 +13,7 @@ every program and library in it are checked against the architecture.
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import os
 import shutil
@@ -81,9 +82,11 @@ def compile_for(interpreter: str, directories: list[str]) -> None:
 def interpreters(pythons: list[str]) -> dict[str, str]:
     """Those of the bundle's Pythons that this machine has: {"3.12": path}."""
     found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
+    # pyenv's commands on PATH only run the versions that are chosen; the others lie side by side.
+    pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
+    folders = os.environ.get("PATH", "").split(":") + sorted(glob.glob(f"{pyenv}/versions/*/bin"))
     for python in pythons:
-        candidates = [os.path.join(folder, "python" + python) for folder in os.environ.get("PATH", "").split(":")]
-        for path in candidates:
+        for path in (os.path.join(folder, "python" + python) for folder in folders):
             code = "import sys; print('%d.%d' % sys.version_info[:2])"
             if not os.access(path, os.X_OK):
                 continue

@@ -125,6 +125,19 @@ def build_our_wheel(directory: str) -> str:
     return name
 
 
+def digest_of_sources() -> str:
+    """Digest of everything that our wheel is built from."""
+    digest = hashlib.sha256(epoch().encode())
+    for top in ("entrypoint", "sitecustomize", "pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
+        path = os.path.join(ROOT, top)
+        found = [path] if os.path.isfile(path) else [os.path.join(d, n) for d, _, names in os.walk(path) for n in names]
+        for name in sorted(name for name in found if not name.endswith(".pyc") and os.path.isfile(name)):
+            digest.update(os.path.relpath(name, ROOT).encode() + b"\0")
+            with open(name, "rb") as file:
+                digest.update(file.read())
+    return digest.hexdigest()
+
+
 def epoch() -> str:
     """SOURCE_DATE_EPOCH, else the time of the last commit, else 0: what all files of the result are dated."""
     if "SOURCE_DATE_EPOCH" in os.environ:
@@ -189,10 +202,13 @@ def main() -> None:
         os.makedirs(wheels)
         kept = {"stamp": stamp, "arch": options.arch}
         kept["pythons"] = {python: fetch_wheels(options.arch, python, wheels, options.extra) for python in PYTHONS}
-    for name in os.listdir(wheels):
-        if name.startswith("nemotron_exec-"):
-            os.remove(os.path.join(wheels, name))
-    kept["ours"] = build_our_wheel(wheels)
+    sources = digest_of_sources()
+    if kept.get("sources") != sources:
+        for name in os.listdir(wheels):
+            if name.startswith("nemotron_exec-"):
+                os.remove(os.path.join(wheels, name))
+        kept["ours"] = build_our_wheel(wheels)
+        kept["sources"] = sources
     kept["epoch"] = int(epoch())
     fetch_tini(options.arch, options.tini, os.path.join(options.out, "tini"))
     for name in ("install.py", "Dockerfile"):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import http.server
 import json
 import os
 import shutil
-import subprocess
 import sys
 import threading
 
@@ -14,6 +14,9 @@ import pytest
 
 from nemotron_exec.doctor import Level, directories
 from nemotron_exec.doctor.command_line import _obstacles
+
+# Before a test has a home of its own.
+PYENV = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
 
 
 @pytest.fixture
@@ -125,10 +128,7 @@ def test_a_python_that_the_injector_does_not_reach_is_a_fault(doctor):
 
 
 def test_every_python_on_path_is_asked(doctor, tmp_path):
-    pyenv = shutil.which("pyenv")
-    root = subprocess.run([pyenv, "root"], capture_output=True, text=True).stdout.strip() if pyenv else ""
-    old = [version for version in (os.listdir(os.path.join(root, "versions")) if root else []) if version[:3] == "3.8"]
-    folders = [os.path.join(root, "versions", version, "bin") for version in old]
+    folders = glob.glob(os.path.join(PYENV, "versions", "3.8*", "bin"))
     found, code = doctor(PATH=":".join([str(doctor.folder), *folders, "/usr/bin", "/bin"]))
     assert code == 0, faults(found)
     versions = [text for text in about(found, "python") if "the injector runs" in text]

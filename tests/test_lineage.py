@@ -46,6 +46,8 @@ def job(tmp_path, wandb_backend, wandb_environ):
                 "PYTHONPATH": injector_directory(),
                 "NEMOTRON_EXEC_ACTIVE": __version__,
                 "NEMOTRON_EXEC_HANDOFF": str(handoff),
+                # A machine that is busy with other tests is no slow server.
+                "NEMOTRON_EXEC_LINEAGE_TIMEOUT": "60",
                 **environ,
             },
             cwd=tmp_path,

@@ -116,7 +116,13 @@ def _choose(explicit: str | None, environ: Mapping[str, str], nemo_run: str) -> 
         return os.path.join(os.path.realpath(nemo_run), ".nemotron-exec"), "/nemo_run"
     if (root := environ.get("NEMO_RUN_DIR")) and _writable(root):
         return os.path.join(os.path.abspath(root), ".nemotron-exec"), "NEMO_RUN_DIR"
-    return _temporary(environ), "TMPDIR"
+    if temporary := _temporary(environ):
+        return temporary, "TMPDIR"
+    raise LaunchError(
+        "a directory to write the resolved config in",
+        "none of TMPDIR, /tmp, /var/tmp and the working directory can be written to",
+        "Mount one (docker run --tmpfs /tmp), or name one with --state-dir DIR or NEMOTRON_EXEC_STATE_DIR",
+    )
 
 
 def _temporary(environ: Mapping[str, str]) -> str:
@@ -126,7 +132,10 @@ def _temporary(environ: Mapping[str, str]) -> str:
         return "/tmp"  # noqa: S108  # as gettempdir() says, which costs 5 ms to ask
     import tempfile
 
-    return tempfile.gettempdir()
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:  # a read-only root file system
+        return ""
 
 
 def _writable(path: str) -> bool:

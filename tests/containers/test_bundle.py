@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
-import shutil
 import subprocess
 
 import pytest
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(600)]
+
+# Before a test has a home of its own.
+PYENV = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
 
 INJECTED = (
     "import os, sys; print(bool(os.environ.get('NEMOTRON_EXEC_ACTIVE')), any('sitecustomize' in p for p in sys.path))"
@@ -87,13 +90,7 @@ def test_every_python_of_this_machine_runs_it(bundle):
 def interpreters() -> dict[str, str]:
     """The Pythons of this machine that the launcher supports, on PATH or pyenv's."""
     found = {}
-    pyenv = shutil.which("pyenv")
-    roots = os.environ.get("PATH", "").split(":")
-    if pyenv:
-        versions = os.path.join(
-            subprocess.run([pyenv, "root"], capture_output=True, text=True).stdout.strip(), "versions"
-        )
-        roots += [os.path.join(versions, name, "bin") for name in sorted(os.listdir(versions))]
+    roots = os.environ.get("PATH", "").split(":") + sorted(glob.glob(os.path.join(PYENV, "versions", "*", "bin")))
     for version in ("3.10", "3.11", "3.12", "3.13", "3.14"):
         for folder in roots:
             path = os.path.join(folder, "python" + version)
