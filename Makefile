@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # The CPU build where the index has one under this number; any PyTorch will do for the demo.
 TORCH ?= torch==2.13.0
-WORKERS ?= 2
+# More than there are cores: most tests wait for processes that they have started.
+WORKERS ?= 4
 
 BIN := $(VENV)/bin
 # People get the newest versions that pyproject.toml admits; CI gets exactly those of the lock.
@@ -59,6 +60,9 @@ test-wandb: $(VENV)/.test ## lineage, checkpoints and resolution under wandb 0.2
 
 bench: $(VENV)/.test ## the cost beside that of the peers, with a verdict per bar (ten minutes)
 	$(BIN)/python -m benchmarks
+
+chaos: $(VENV)/.test ## thousands of launchers killed and stopped at random points
+	$(BIN)/python tests/chaos.py --seeds 0:5000 --jobs 24
 
 lint: $(VENV)/.lint ## format, lint and type-check
 	$(BIN)/ruff format $(if $(CI),--check) .
