@@ -1,4 +1,4 @@
-"""Every way in which the launcher refuses, read from the code: python docs/tools/catalogue.py [--check]
+"""Every way in which the launcher refuses, read from the code: python docs/tools/catalogue.py [--check|--incomplete]
 
 Writes docs/errors.md. A message is what its call site says, with `…` for what is only known when it happens.
 """
@@ -104,7 +104,12 @@ def _cell(words: str) -> str:
 
 
 def main() -> int:
-    """Write the page, or with `--check` compare it; returns the exit code."""
+    """Write the page, or with `--check` compare it, or list the messages without three parts; returns the exit code."""
+    if "--incomplete" in sys.argv[1:]:
+        incomplete = [message for message in messages() if len(message.parts) != 3 or not all(message.parts)]
+        for message in incomplete:
+            print(f"{message.file}:{message.line}: {message.parts}")
+        return int(bool(incomplete))
     if "--check" in sys.argv[1:]:
         return int(PAGE.read_text(encoding="utf-8") != text())
     PAGE.write_text(text(), encoding="utf-8")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -68,7 +69,11 @@ def _draw(work: Path, home: str) -> None:
         console.print(Text(f"$ {' '.join(words)}", style="bold"))
         console.print(Text.from_ansi(shown))
         ASSETS.mkdir(exist_ok=True)
-        console.save_svg(str(ASSETS / f"{name}.svg"), title="nemotron-exec", unique_id=name)
+        drawn = console.export_svg(title="nemotron-exec", unique_id=name)
+        # rich has the font fetched from a server; the reader's own will do.
+        drawn = re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL)
+        lines = (line.rstrip() for line in drawn.splitlines())
+        (ASSETS / f"{name}.svg").write_text("\n".join(line for line in lines if line) + "\n", encoding="utf-8")
 
 
 def _run(words: list[str], work: Path, environ: dict[str, str]) -> str:

@@ -1,0 +1,123 @@
+"""What the documents say is so: commands run, README's excerpt is real output, the site builds, messages are whole.
+
+A block of `sh`, `bash` or `console` is run, all blocks of a page one after the other in one shell. One whose fence
+says `title="needs …"` (a GPU, a cluster, an engine) is only read by bash. `make TARGET` is asked for what it would do:
+CI runs the targets themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+PAGES = sorted(
+    str(path.relative_to(ROOT))
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks/README.md"]
+)
+_BLOCK = re.compile(r"^```(sh|bash|console)\b([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d")
+
+
+def _blocks(page, *, needy):
+    """The shell blocks of a page, as scripts; transcripts, which show output too, are not among them."""
+    for language, info, text in _BLOCK.findall((ROOT / page).read_text(encoding="utf-8")):
+        if language == "console":
+            lines = text.splitlines()
+            if any(line and not line.startswith("$ ") for line in lines):
+                continue
+            text = "\n".join(line.removeprefix("$ ") for line in lines) + "\n"
+        if ("needs" in info) is needy:
+            yield text
+
+
+def _with(pages, *, needy):
+    return [page for page in pages if any(_blocks(page, needy=needy))]
+
+
+@pytest.mark.parametrize("page", _with(PAGES, needy=True))
+def test_commands_that_need_more_than_this_machine_are_valid_shell(page):
+    for script in _blocks(page, needy=True):
+        done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), script
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("page", _with(PAGES, needy=False))
+def test_the_commands_of_a_page_run(page, tmp_path):
+    head = f'set -eo pipefail\nmake() {{ command make -n -C "{ROOT}" "$@" > /dev/null; }}\n'
+    done = subprocess.run(
+        ["bash"],
+        input=head + "".join(_blocks(page, needy=False)),
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.ci
+@pytest.mark.torch
+@pytest.mark.timeout(900)
+def test_the_excerpt_of_readme_is_what_the_demo_prints(tmp_path):
+    work = tmp_path / "demo"
+    done = subprocess.run(
+        ["sh", "examples/demo.sh", str(BIN), str(work)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    printed = _TIME.sub("TIME", done.stdout.replace(str(work), "/tmp/demo")).splitlines()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    excerpt = next(text for _, _, text in _BLOCK.findall(text) if "\n$ nemotron-artifact graph" in text)
+    at, left_out = 0, True
+    for line in filter(None, _TIME.sub("TIME", excerpt).splitlines()):
+        if line == "…":
+            left_out = True
+            continue
+        found = printed.index(line, at)
+        assert left_out or line.startswith("$ ") or found == at, f"there is more output before {line!r}"
+        at, left_out = found + 1, False
+
+
+@pytest.mark.ci
+def test_the_site_builds_without_a_warning(tmp_path):
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site/index.html").exists()
+
+
+def test_links_between_the_documents_lead_somewhere():
+    # What benchmarks/README.md names, `make bench` writes.
+    for page in [page for page in PAGES if not page.startswith("benchmarks")]:
+        for target in re.findall(r"\]\(([^)#\s]+)", (ROOT / page).read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (ROOT / page).parent.joinpath(target).exists(), f"{page}: {target}"
+
+
+def _catalogue(*words):
+    page = [sys.executable, "docs/tools/catalogue.py", *words]
+    return subprocess.run(page, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_every_message_says_what_was_wanted_what_was_found_and_what_to_do():
+    done = _catalogue("--incomplete")
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+@pytest.mark.ci
+def test_the_list_of_messages_is_what_the_code_says():
+    assert _catalogue("--check").returncode == 0, "run `make reference`"
