@@ -17,7 +17,7 @@ from benchmarks.pairs import Case, Comparison, be_left_alone, compare, median_in
 from benchmarks.row import Row, emit
 
 PAIRS = 200
-PAIRS_PER_VERSION = 60
+PAIRS_PER_VERSION = 150
 ADDED = 0.25  # ms
 MISS = 100  # ns
 MEMORY = 0.3  # MB
