@@ -32,16 +32,25 @@ def find_spec(name, path=None, target=None):
     if name not in hooks:
         return None
     if name == "_nemotron_exec":
-        # The private package in which the patches lie; its modules are found on its own path.
-        payload = sys.modules["os"].path.abspath(__file__).rpartition("/")[0] + "/payload"
-        return sys.modules["_frozen_importlib_external"].spec_from_file_location(
-            name, payload + "/__init__.py", submodule_search_locations=[payload]
-        )
+        return _payload(name)
     try:
         return _hook().find_spec(_this, name, path, target)
     except BaseException as error:
         failed("hook the import of " + name, error)
         return None
+
+
+def _payload(name):
+    """The package in which the patches lie; its modules are found on its own path."""
+    payload = sys.modules["os"].path.abspath(__file__).rpartition("/")[0] + "/payload"
+    return sys.modules["_frozen_importlib_external"].spec_from_file_location(
+        name, payload + "/__init__.py", submodule_search_locations=[payload]
+    )
+
+
+def _find_in_our_directory(name, target=None):
+    """Nothing, but for a launcher inside the job: our directory is a package of its own package."""
+    return _payload(name) if name == "nemotron_exec.sitecustomize.payload" else None
 
 
 def failed(what, error):
@@ -138,9 +147,9 @@ def _start(os):
             _chain(here)
     finally:
         # The entry stays on sys.path, for those who hand that on to a child; but it offers no name once this file has
-        # been loaded, and costs no stat(2) for each import of each process, on what may be a shared file system. This
-        # finder has nothing on any path, and every interpreter has it loaded.
-        sys.path_importer_cache[here] = sys.modules["_frozen_importlib"].BuiltinImporter
+        # been loaded, and costs no stat(2) for each import of each process, on what may be a shared file system. The
+        # type is types.SimpleNamespace, which nothing has imported yet.
+        sys.path_importer_cache[here] = type(sys.implementation)(find_spec=_find_in_our_directory)
 
 
 _this = sys.modules[__name__]

@@ -227,3 +227,19 @@ def _free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def test_a_launcher_inside_a_launcher_keeps_what_the_first_has_pinned(job, store):
+    # An ENTRYPOINT and a prefix in the job script: between the two, `latest` moves on.
+    script = (
+        f"{sys.executable} -m nemotron_exec.artifact_cli add blend /moved >/dev/null 2>&1; "
+        f'exec {sys.executable} -m nemotron_exec {sys.executable} show.py "$1"'
+    )
+    (job / "show.py").write_text(
+        "import json, os, sys\n"
+        "handoff = json.load(open(os.environ['NEMOTRON_EXEC_HANDOFF']))\n"
+        "print(json.dumps({'config': sys.argv[1], 'versions': [one['version'] for one in handoff['artifacts']]}))\n"
+    )
+    (shown,) = _lines(_run("sh", "-c", script, "sh", "cfg.yaml", cwd=job))
+    assert shown["versions"] == ["v1"]
+    assert yaml.safe_load(Path(shown["config"]).read_text())["path"] == f"{store}/blend.json"

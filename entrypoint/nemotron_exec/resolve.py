@@ -9,6 +9,7 @@ import functools
 import hashlib
 import os
 
+from nemotron_exec.artifact import Artifact
 from nemotron_exec.environment import default_cache, default_store
 from nemotron_exec.errors import LaunchError
 from nemotron_exec.frozen import dataclass, replace
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from nemotron_exec.artifact import Artifact
     from nemotron_exec.command import Command
     from nemotron_exec.config import Config, Rendered
     from nemotron_exec.env_toml import EnvToml
@@ -55,6 +55,9 @@ def resolve(
         messages.warning(contradiction)
     if not command.configs:
         return _without_config(command, chosen, environ)
+    if (outer := _resolved_by_outer_launcher(command, environ)) is not None:
+        messages.debug(f"resolved by the launcher around this one: {environ['NEMOTRON_EXEC_HANDOFF']}")
+        return outer
     from nemotron_exec import rendezvous
     from nemotron_exec.state import state_directory
 
@@ -334,6 +337,27 @@ class _Question:
         record = {"command": list(self.command.argv), "cwd": os.getcwd()}
         private.replace(path, json.dumps(record, indent=1).encode(), durable=False)
         return path
+
+
+def _resolved_by_outer_launcher(command: Command, environ: Mapping[str, str]) -> Resolution | None:
+    """The outer launcher's answer, where every config of the command is a file that it has written.
+
+    An image's ENTRYPOINT and a prefix in the job script may both be there; what the first has pinned stays pinned.
+    """
+    if "NEMOTRON_EXEC_HANDOFF" not in environ:
+        return None
+    from nemotron_exec.sitecustomize.payload import handoff
+
+    known = handoff.read(environ)
+    written = {os.path.realpath(config["resolved"]) for config in known.get("config") or ()}
+    if not written.issuperset(os.path.realpath(config.path) for config in command.configs):
+        return None
+    return Resolution(
+        artifacts=tuple(Artifact.from_json(artifact) for artifact in known["artifacts"]),
+        handoff=environ["NEMOTRON_EXEC_HANDOFF"],
+        store=known["store"],
+        backend=known["backend"],
+    )
 
 
 def _without_config(command: Command, chosen: Options, environ: Mapping[str, str]) -> Resolution:
