@@ -149,7 +149,9 @@ def _start(os):
         # The entry stays on sys.path, for those who hand that on to a child; but it offers no name once this file has
         # been loaded, and costs no stat(2) for each import of each process, on what may be a shared file system. The
         # type is types.SimpleNamespace, which nothing has imported yet.
-        sys.path_importer_cache[here] = type(sys.implementation)(find_spec=_find_in_our_directory)
+        sys.path_importer_cache[here] = type(sys.implementation)(  # type: ignore[call-arg]
+            find_spec=_find_in_our_directory
+        )
 
 
 _this = sys.modules[__name__]

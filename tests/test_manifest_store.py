@@ -62,6 +62,8 @@ def s3(s3_server, monkeypatch):
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    # fsspec keeps file systems by their arguments, and the endpoint is none: forget those of other servers.
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
     fs = fsspec.filesystem("s3", skip_instance_cache=True)
     bucket = f"b{uuid.uuid4().hex}"
     fs.mkdir(bucket)

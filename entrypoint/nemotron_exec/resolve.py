@@ -294,7 +294,11 @@ class _Question:
     def here(self, path: str | None) -> str | None:
         """A path of the config, as it is named in this container."""
         translate = translation(self.environ)
-        return translate(path) if path and translate else path
+        path = translate(path) if path and translate else path
+        if path and (path + "/").startswith("/nemo_run/") and not os.path.lexists("/nemo_run"):
+            # There is no such directory here, and nobody wants it made: the command will say so itself.
+            return None
+        return path
 
     def hand_off(
         self,
