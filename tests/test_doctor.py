@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import glob
 import http.server
 import json
@@ -9,11 +10,14 @@ import os
 import shutil
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from nemotron_exec.doctor import Level, directories
 from nemotron_exec.doctor.command_line import _obstacles
+from nemotron_exec.environment import injector_directory
+from nemotron_exec.patches import PATCHES
 
 # Before a test has a home of its own.
 PYENV = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
@@ -271,3 +275,18 @@ def test_wandb_without_a_key_where_it_is_asked_for_is_a_fault(doctor):
     found, code = doctor(options=("--backend", "wandb"))
     assert code == 1
     assert "no W&B API key" in faults(found, "wandb")[0]["found"]
+
+
+def test_it_says_of_each_patch_what_becomes_of_it(doctor):
+    found, _ = doctor(sys.executable, "train.py", NEMOTRON_EXEC_DISABLED_PATCHES="nemo-rl")
+    said = {line.split()[0]: line for line in about(found, "patch")}
+    assert sorted(said) == sorted(PATCHES)
+    # wandb is installed for the tests, NeMo-RL is not.
+    assert said["lineage"] == "lineage installed"
+    assert "nemo_rl.utils.checkpoint cannot be imported here" in said["nemo-rl"]
+
+
+def test_the_table_of_patches_is_that_of_the_injector():
+    source = ast.parse((Path(injector_directory()) / "sitecustomize.py").read_text())
+    tables = [node.value for node in source.body if isinstance(node, ast.Assign) and node.targets[0].id == "_PATCHES"]
+    assert {name: module for module, name in ast.literal_eval(tables[0]).items()} == PATCHES

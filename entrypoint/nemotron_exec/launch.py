@@ -104,6 +104,10 @@ def launch(chosen: Options, words: Sequence[str], environ: Mapping[str, str], me
 
         plan = dry_run.Plan(place, identity, resolution, job_words, environ, environment)
         sys.exit(dry_run.report(plan, as_json=chosen.log_format == "json"))
+    if resolution.handoff and not place.index and not messages.quiet:
+        from nemotron_exec.patches import describe
+
+        messages.info(describe(environ))
     execute(job_words, environment)
 
 

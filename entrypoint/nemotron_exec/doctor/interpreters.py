@@ -74,6 +74,8 @@ def check(patient: Patient) -> Iterator[Finding]:
         key = (answer.said["prefix"], answer.said["version"])
         if key not in seen:
             yield _judge(answer, answer.said, first=first)
+        if first and answer.said["injected"]:
+            yield from _patches(answer.path, environ)
         seen.add(key)
         first = False
 
@@ -96,6 +98,51 @@ def _judge(answer: _Answer, said: Mapping[str, Any], *, first: bool) -> Finding:
         f"{about}: the injector does not run",
         "Look for a sitecustomize or .pth file that exits, and for PYTHONPATH being set by a wrapper",
     )
+
+
+# Imports what each patch hooks, as the job will, and asks the injector what has become of it.
+_PATCH_PROBE = """
+import importlib, json, os, sys
+said = {}
+for name, module in json.loads(sys.argv[1]).items():
+    try:
+        importlib.import_module(module)
+    except BaseException as error:
+        said[name] = ["waiting", "%s cannot be imported here (%s)" % (module, type(error).__name__)]
+        continue
+    status = sys.modules["_nemotron_exec.apply"].STATUS.get(name)
+    said[name] = [status.state, status.reason] if status else ["switched off", ""]
+with open(sys.argv[2], "w") as file:
+    json.dump(said, file)
+os._exit(0)
+"""
+
+
+def _patches(path: str, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """What becomes of each patch in the command's own interpreter."""
+    import tempfile
+
+    from nemotron_exec.patches import PATCHES
+
+    with tempfile.TemporaryDirectory() as scratch:
+        answer = os.path.join(scratch, "patches.json")
+        try:
+            subprocess.run(
+                [path, "-c", _PATCH_PROBE, json.dumps(PATCHES), answer],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(environ),
+                timeout=2 * _SECONDS, check=False,
+            )  # fmt: skip
+            with open(answer, encoding="utf-8") as file:
+                said = json.load(file)
+        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+            yield Finding(Level.WARNING, "patches", f"not known: {error}", "Import the frameworks by hand to see why")
+            return
+    for name, (state, reason) in said.items():
+        level = (
+            Level.WARNING if state == "stood down" and name in ("lineage", "megatron-bridge", "nemo-rl") else Level.OK
+        )
+        remedy = "Its framework has changed; look for a newer nemotron-exec" if level is Level.WARNING else ""
+        yield Finding(level, "patch", f"{name} {state}: {reason}" if reason else f"{name} {state}", remedy)
 
 
 def _found(patient: Patient) -> Iterator[str]:
