@@ -52,6 +52,28 @@ def main() -> None:
                     met=result.ratio <= BAR if bar else None,
                 )
             )
+        # Is the work linear in the file's length? Fewer pairs: each takes seconds in OmegaConf's script.
+        long = os.path.join(home, "long.yaml")
+        lines = write_long_config(long)
+        unlimited = {**environ, "OMEGACONF_MAX_YAML_EXPANDED_NODES": "none"}  # 2.4 refuses 10,000 nodes
+        baseline = Case("baseline", [script, long, os.path.join(home, "resolved.yaml"), "/bin/true"], unlimited)
+        case = Case(f"nemotron-exec resolves {lines} lines", [ours, "/bin/true", long], environ)
+        for name, result in compare(baseline, [case], pairs=8, prepare=None).items():
+            emit(Row.of(name, result, against="OmegaConf's script, on the same file", bar="", met=None))
+
+
+def write_long_config(path: str) -> int:
+    """The config of 300 lines with its sections repeated to about 5,000 lines; their number."""
+    with open(CONFIG, encoding="utf-8") as file:
+        text = file.read()
+    body = text[text.index("\nrecipe:") + 1 :]
+    copies = [text]
+    while sum(map(len, copies)) < len(text) / text.count("\n") * 5000:
+        indented = "".join(f"  {line}" if line.strip() else line for line in body.splitlines(keepends=True))
+        copies.append(f"copy_{len(copies)}:\n{indented}")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("\n".join(copies))
+    return "\n".join(copies).count("\n")
 
 
 def write_store(root: str) -> None:

@@ -45,7 +45,7 @@ LIKELY = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(
     manifests=st.lists(LIKELY | OBJECTS, min_size=1, max_size=3),
     fields=OBJECTS | VALUES,
