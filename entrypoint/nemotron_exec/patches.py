@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # typing costs 8 ms, and every job's start comes by here
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
