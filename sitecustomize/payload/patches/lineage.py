@@ -129,7 +129,7 @@ def _use(run, names):
 
 def _timeout():
     try:
-        return max(0.0, float(os.environ.get("NEMOTRON_EXEC_LINEAGE_TIMEOUT", "")))
+        return min(max(0.0, float(os.environ.get("NEMOTRON_EXEC_LINEAGE_TIMEOUT", ""))), threading.TIMEOUT_MAX)
     except ValueError:
         return _TIMEOUT
 
@@ -144,9 +144,15 @@ def _resume(args, kwargs):
     identity = resume.get("id") if isinstance(resume, dict) else None
     if not identity or args or _claim is not None:
         return {}
-    if any(kwargs.get(name) is not None for name in ("id", "resume", "resume_from", "fork_from")):
+    settings = kwargs.get("settings")
+    # As a dictionary or a wandb.Settings; there the same things have partly other names.
+    of_settings = settings.get if isinstance(settings, dict) else functools.partial(getattr, settings)
+    names = ("id", "run_id", "resume", "resume_from", "fork_from")
+    if any(kwargs.get(name) is not None or of_settings(name, None) is not None for name in names):
         return {}
     if os.environ.get("WANDB_RUN_ID") or os.environ.get("WANDB_RESUME"):
+        return {}
+    if of_settings("mode", None) not in (None, "online"):
         return {}
     if str(kwargs.get("mode") or os.environ.get("WANDB_MODE") or "online") != "online":
         return {}
