@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -314,13 +316,33 @@ def test_nothing_of_the_client_is_left_in_this_process(
 ) -> None:
     wandb_backend.seed("team/nemotron/data", files={"a": b"1"})
     before = psutil.Process().children()
+    # Another test of this process may have imported the client for itself.
+    modules = {name for name in sys.modules if name.partition(".")[0] == "wandb"}
     as_process_1()
     store.resolve("data")
     assert_alone()
     assert [child for child in psutil.Process().children() if child not in before] == []
-    import sys
+    assert {name for name in sys.modules if name.partition(".")[0] == "wandb"} == modules
 
-    assert "wandb" not in sys.modules
+
+def test_the_client_is_never_imported_by_the_one_who_asks(wandb_backend: Backend, store: Store) -> None:
+    wandb_backend.seed("team/nemotron/data", files={"a": b"1"})
+    code = (
+        "import sys\n"
+        "from nemotron_exec.message import Messages\n"
+        "from nemotron_exec.reference import Origin, parse_reference\n"
+        "from nemotron_exec.stores.wandb import WandbStore\n"
+        "import os\n"
+        "store = WandbStore(project='nemotron', entity=None, cache_directory=sys.argv[1], environ=dict(os.environ),\n"
+        "                   messages=Messages(stream=sys.stderr))\n"
+        "found = store.resolve([parse_reference('data', 'data', Origin('cfg.yaml', 1))],\n"
+        "                      progress=lambda *_: None, timeout=60)\n"
+        "print(found[0].version, sorted(name for name in sys.modules if name.partition('.')[0] == 'wandb'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(store.cache)], env=store.environ, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "v0 []\n", done.stderr
 
 
 @pytest.fixture
