@@ -186,6 +186,18 @@ def test_sigkill_right_after_the_save_returns(job):
     assert job.waiting() == []
 
 
+def test_a_trainer_that_nobody_has_waited_for_counts_as_dead(job):
+    # In a container whose first process is no init, an ended process stays in the table for ever.
+    job.backend.commit_delay = 30
+    trainer = job.trainer()
+    trainer.do("save 10")
+    trainer.process.kill()
+    until(lambda: state(trainer.process.pid) == "Z")
+    job.backend.commit_delay = 0
+    report = job.flush()
+    assert (report.sent, report.kept) == (1, [])
+
+
 @pytest.mark.wandb_matrix
 def test_sent_twice_is_recorded_once(job, tmp_path):
     job.backend.commit_delay = 30
@@ -347,6 +359,11 @@ def caught(pid, number):
         if line.startswith("SigCgt:"):
             return bool(int(line.split()[1], 16) >> (number - 1) & 1)
     raise AssertionError
+
+
+def state(pid):
+    """The letter that the kernel has for the state of a process."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def limit(pid, size):

@@ -93,7 +93,8 @@ class Delivery:
         # A disabled run returns an object whose wait() does nothing; older clients may return None.
         wait = getattr(self.handle, "wait", None)
         if wait is not None:
-            # Without a time-out: since wandb 0.20 a wait that times out cancels the upload itself (mailbox_handle.py).
+            # Without a time-out: one that expires cancels the upload itself (mailbox/response_handle.py of 0.27.2 and
+            # 0.31.0; 0.22.0 only gives up waiting).
             wait()
 
     def block(self):

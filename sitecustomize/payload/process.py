@@ -16,12 +16,8 @@ def start_time(pid):
 
     Field 22 of /proc/PID/stat: a PID alone may have been given to another process meanwhile.
     """
-    try:
-        with open("/proc/%d/stat" % pid, "rb") as stream:
-            # The name in parentheses may hold anything, parentheses too.
-            return int(stream.read().rpartition(b")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return None
+    fields = _stat(pid)
+    return fields and int(fields[19])
 
 
 def alive(written):
@@ -31,5 +27,17 @@ def alive(written):
     pid = written.get("pid")
     if not isinstance(pid, int) or pid <= 0:
         return False
-    started = start_time(pid)
-    return started is not None and started == written.get("start")
+    fields = _stat(pid)
+    # One that has ended stays in the table until its parent asks, and in a container without an init nobody ever does.
+    return fields is not None and fields[0] not in (b"Z", b"X") and int(fields[19]) == written.get("start")
+
+
+def _stat(pid):
+    """The fields of /proc/PID/stat from the third, the state, on."""
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as stream:
+            # The name in parentheses may hold anything, parentheses too.
+            fields = stream.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return fields if len(fields) > 19 and fields[19].isdigit() else None
