@@ -121,7 +121,8 @@ def _chain(here):
     try:
         __import__("sitecustomize")
     except ImportError as error:
-        if error.name != "sitecustomize":
+        # Python 2 has only the message.
+        if getattr(error, "name", str(error).rpartition(" ")[2]) != "sitecustomize":
             raise
         if ours is not None:
             sys.modules["sitecustomize"] = ours
@@ -131,7 +132,8 @@ def _chain(here):
 
 
 def _start(os):
-    if "NEMOTRON_EXEC_ACTIVE" in os.environ and os.environ.get("NEMOTRON_EXEC_DISABLE") != "1":
+    supported = sys.version_info >= (3, 8)
+    if supported and "NEMOTRON_EXEC_ACTIVE" in os.environ and os.environ.get("NEMOTRON_EXEC_DISABLE") != "1":
         try:
             for finder in sys.meta_path:
                 if getattr(finder, "nemotron_exec", False):
@@ -139,19 +141,25 @@ def _start(os):
             else:
                 _install(os)
         except BaseException as error:
-            failed("install its import hooks", error)
+            try:
+                failed("install its import hooks", error)
+            except Exception:
+                # site would print any other exception and go on.
+                sys.stderr.write("nemotron-exec: could not install its import hooks: %r\n" % (error,))
+                raise SystemExit(1)  # noqa: B904 (this file also parses under Python 2)
     # As it stands on sys.path, so that it can be found there.
     here = os.path.dirname(__file__)
     try:
-        if _hides_one(here, os.access):
+        if not supported or _hides_one(here, os.access):
             _chain(here)
     finally:
         # The entry stays on sys.path, for those who hand that on to a child; but it offers no name once this file has
         # been loaded, and costs no stat(2) for each import of each process, on what may be a shared file system. The
         # type is types.SimpleNamespace, which nothing has imported yet.
-        sys.path_importer_cache[here] = type(sys.implementation)(  # type: ignore[call-arg]
-            find_spec=_find_in_our_directory
-        )
+        if supported:
+            sys.path_importer_cache[here] = type(sys.implementation)(  # type: ignore[call-arg]
+                find_spec=_find_in_our_directory
+            )
 
 
 _this = sys.modules[__name__]

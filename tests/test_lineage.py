@@ -185,6 +185,8 @@ def test_a_requeued_job_continues_its_run(job, wandb_backend):
 
 KEPT = {
     "the caller's id": ("wandb.init(id='mine')", {}),
+    "the caller's settings": ("wandb.init(settings=wandb.Settings(run_id='mine'))", {}),
+    "the caller's settings as a dictionary": ("wandb.init(settings={'run_id': 'mine'})", {}),
     "the environment's id": ("wandb.init()", {"WANDB_RUN_ID": "mine"}),
 }
 
@@ -203,6 +205,24 @@ def test_only_the_first_init_continues_the_run(job, wandb_backend):
     names = [run.id for run in wandb_backend.model.runs.values()]
     assert len(names) == 2
     assert names.count("chain-1") == 1
+
+
+@pytest.mark.ci
+def test_a_run_that_was_deleted_is_a_warning_and_a_new_run(job, wandb_backend):
+    _resume(job)
+    wandb_backend.model.delete_run("team", "nemotron", "chain-1")
+    # The client asks again until it gives up, by itself after 90 s; the new run must start within it, too.
+    done = job("import wandb; print(wandb.init().id); wandb.finish()", WANDB_INIT_TIMEOUT="15")
+    assert "W&B has deleted run chain-1" in done.stderr
+    assert [run.id for run in wandb_backend.model.runs.values()] == [done.stdout.split()[-1]]
+
+
+@pytest.mark.parametrize("bound", ["inf", "1e300", "soon"])
+def test_any_bound_is_taken_without_a_warning(job, bound):
+    assert (
+        "nemotron-exec"
+        not in job("import wandb; wandb.init(); wandb.finish()", NEMOTRON_EXEC_LINEAGE_TIMEOUT=bound).stderr
+    )
 
 
 def test_of_two_processes_that_log_at_once_one_continues_the_run(job, wandb_backend):

@@ -27,7 +27,11 @@ def _interpreters():
     """Every Python from 3.8 to 3.13 that is at hand, by version; at least the one that runs the tests."""
     found = {}
     roots = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
-    for python in [sys.executable, *glob.glob(f"{roots}/versions/*/bin/python3"), *map(shutil.which, MINORS)]:
+    for python in [
+        sys.executable,
+        *glob.glob(f"{roots}/versions/*/bin/python3"),
+        *(shutil.which(f"python{minor}") for minor in MINORS),
+    ]:
         if python:
             done = subprocess.run(
                 [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True
@@ -365,6 +369,39 @@ def test_our_own_failure_is_one_warning_and_the_job_goes_on(run):
         check=False,
     )
     assert strict.returncode != 0
+
+
+def test_strict_a_failure_at_start_is_fatal(run, tmp_path, python):
+    copy = tmp_path / "copy"
+    shutil.copytree(injector_directory(), copy)
+    source = (copy / "sitecustomize.py").read_text()
+    (copy / "sitecustomize.py").write_text(
+        source.replace("def _install(os):", "def _install(os):\n    raise RuntimeError('ours')")
+    )
+    given = {"python": python, "check": False, "PYTHONPATH": str(copy)}
+    mild, strict = (run("print('went on')", **given, NEMOTRON_EXEC_STRICT=value) for value in "01")
+    assert (mild.returncode, mild.stdout) == (0, "went on\n"), mild.stderr
+    assert "warning: could not install its import hooks: RuntimeError: ours" in mild.stderr
+    assert strict.returncode != 0
+    assert strict.stdout == ""
+    assert "could not install its import hooks: RuntimeError('ours')" in strict.stderr
+
+
+def test_a_python_too_old_only_runs_what_we_hide(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(injector_directory(), copy)
+    source = (copy / "sitecustomize.py").read_text()
+    (copy / "sitecustomize.py").write_text(source.replace("(3, 8)", "(99, 0)"))
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "sitecustomize.py").write_text("import sys; sys.ran = True\n")
+    code = "import sys, json, decimal; print([sys.ran, [f for f in sys.meta_path if hasattr(f, 'nemotron_exec')]])"
+    roots = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
+    for python in [
+        sys.executable,
+        *(one for old in ("2.7", "3.6", "3.7") for one in glob.glob(f"{roots}/versions/{old}.*/bin/python")),
+    ]:
+        assert run(code, python=python, PYTHONPATH=f"{copy}{os.pathsep}{hidden}").stdout == "[True, []]\n"
 
 
 def test_patches_can_be_switched_off_by_name(run):

@@ -591,7 +591,8 @@ class GraphQL:
         entity = given.get("entity") or self.model.default_entity or self.model.user
         project, name = given.get("project") or "uncategorized", given.get("name") or given.get("id")
         if (entity, project, name) in self.model.deleted_runs:
-            # The hosted service's words; the status is assumed.
+            # The hosted service answers so: https://github.com/wandb/wandb/issues/4897. The client tries it again until
+            # wandb.init gives up.
             message = f"run {entity}/{project}/{name} was previously created and deleted; try a new run name"
             raise GraphQLError(409, message)
         run, inserted = self.model.upsert_run(entity, project, str(name), given.get("config"))
