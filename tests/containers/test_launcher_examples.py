@@ -121,6 +121,40 @@ def validate(document: dict[str, Any]) -> None:
     kubernetes_validate.validate(document, KUBERNETES, strict=True)
 
 
+# Its own parser, in an environment of its own: it brings a hundred packages.
+SKYPILOT = "skypilot==0.14.1"
+
+
+@pytest.fixture(scope="session")
+def skypilot() -> str:
+    """A Python that has SkyPilot; made once, kept in build/."""
+    home = os.path.join(ROOT, "build", "skypilot")
+    python = os.path.join(home, "bin", "python")
+    ready = os.path.join(home, SKYPILOT)
+    if not os.path.exists(ready):
+        subprocess.run([sys.executable, "-m", "venv", "--clear", home], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", SKYPILOT], check=True)
+        open(ready, "w").close()
+    return python
+
+
+@pytest.mark.timeout(900)
+def test_skypilot_itself_reads_its_example(skypilot, tmp_path):
+    path = os.path.join(EXAMPLES, "skypilot/job.yaml")
+    wrong = tmp_path / "job.yaml"
+    with open(path) as file:
+        wrong.write_text(file.read().replace("num_nodes:", "number_of_nodes:"))
+    code = "import sky, sys; task = sky.Task.from_yaml(sys.argv[1]); print(task.num_nodes, task.run.split()[0])"
+    environ = {**os.environ, "HOME": str(tmp_path), "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
+    right, refused = (
+        subprocess.run([skypilot, "-c", code, name], env=environ, capture_output=True, text=True)
+        for name in (path, wrong)
+    )
+    assert right.stdout.splitlines()[-1:] == ["2 nemotron-exec"], right.stderr
+    assert refused.returncode != 0
+    assert "number_of_nodes" in refused.stderr + refused.stdout
+
+
 @pytest.mark.parametrize("path", MANIFESTS, ids=name_of)
 def test_manifests_match_their_schemas(path):
     for document in documents(path):
