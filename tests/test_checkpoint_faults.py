@@ -297,6 +297,89 @@ def test_two_ranks_saving_at_once(job):
     assert job.waiting() == []
 
 
+@pytest.mark.parametrize("wandb", [False, True], ids=["without W&B", "each with a W&B run"])
+def test_two_ranks_that_report_the_same_checkpoint_at_once_make_one_version(job, wandb):
+    trainers = [job.trainer(wandb=wandb) for _ in range(2)]
+    numbers = [10, 20, 30] if wandb else list(range(10, 110, 10))
+    for number in numbers:
+        trainers[0].do(f"write {number}")
+        for trainer in trainers:
+            trainer.say(f"complete {number}")
+        for trainer in trainers:
+            trainer.answer("done")
+    for trainer in trainers:
+        trainer.say("exit 0")
+        assert trainer.end() == 0
+    assert job.recorded() == numbers
+    assert job.committed() == (numbers if wandb else [])
+    assert job.waiting() == []
+
+
+def test_two_ranks_that_died_before_they_registered_make_one_version_by_a_flush(job):
+    trainers = [job.trainer(wandb=False) for _ in range(2)]
+    job.store.write_text("no directory yet")
+    for trainer in trainers:
+        trainer.do("save 10")
+        trainer.process.kill()
+        trainer.end()
+    assert job.waiting() == [10, 10]
+    job.store.unlink()
+    report = job.flush()
+    assert (report.registered, report.kept) == (1, [])
+    assert job.recorded() == [10]
+    assert job.waiting() == []
+
+
+def test_a_restart_that_saves_over_a_checkpoint_makes_a_new_version(job):
+    for expected in ([10], [10, 10]):
+        trainer = job.trainer(wandb=False)
+        trainer.do("save 10")
+        trainer.say("exit 0")
+        assert trainer.end() == 0
+        assert job.recorded() == expected
+
+
+def test_a_process_without_a_run_leaves_wandb_to_a_flush(job):
+    trainer = job.trainer(wandb=False, WANDB_PROJECT="nemotron", WANDB_ENTITY="team")
+    trainer.do("save 10")
+    trainer.do("save 20")
+    until(lambda: len(job.recorded()) == 2)
+    assert job.waiting() == [10, 20]
+    assert len([line for line in trainer.ours() if "has no W&B run" in line]) == 1
+    # The process that saved will never send them: there is nothing to wait for.
+    report = job.flush()
+    assert (report.sent, report.kept) == (2, [])
+    trainer.do("save 30")
+    trainer.say("exit 0")
+    assert trainer.end() == 0
+    assert job.flush().sent == 1
+    assert job.committed() == [10, 20, 30]
+    assert job.recorded() == [10, 20, 30]
+    assert job.waiting() == []
+
+
+def test_a_process_that_has_switched_wandb_off_leaves_nothing_to_a_flush(job):
+    trainer = job.trainer(wandb=False, WANDB_PROJECT="nemotron", WANDB_MODE="disabled")
+    trainer.do("save 10")
+    trainer.say("exit 0")
+    assert trainer.end() == 0
+    assert job.recorded() == [10]
+    assert job.waiting() == []
+
+
+def test_of_the_frameworks_own_artifacts_too_last_lets_only_the_last_go(job, tmp_path):
+    handoff = tmp_path / "handoff.json"
+    handoff.write_text('{"schema": 1, "checkpoints": "last"}')
+    trainer = job.trainer(NEMOTRON_EXEC_HANDOFF=str(handoff))
+    for number in (10, 20, 30):
+        trainer.do(f"save {number}")
+    trainer.say("exit 0")
+    assert trainer.end() == 0
+    assert job.recorded() == [10, 20, 30]
+    assert job.committed() == [30]
+    assert job.waiting() == []
+
+
 def test_a_checkpoint_directory_that_disappears(job):
     job.backend.commit_delay = 30
     trainer = job.trainer()

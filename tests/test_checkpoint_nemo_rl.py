@@ -53,8 +53,8 @@ class Algorithm:
         }
         self.manager = module.CheckpointManager({**defaults, **config})
 
-    def save(self, step, info=None, wait_fn=None):
-        path = self.manager.init_tmp_checkpoint(step, {"step": step, **(info or {})})
+    def save(self, step, info=None, wait_fn=None, run_config=None):
+        path = self.manager.init_tmp_checkpoint(step, {"step": step, **(info or {})}, run_config)
         (Path(path) / "policy").mkdir()
         if hasattr(self.manager, "begin_finalization"):
             self.manager.begin_finalization(path, wait_fn)
@@ -199,6 +199,25 @@ def test_a_last_step_off_every_period_is_not_transient(job, grpo):
     patch.apply(module)
     Algorithm(module, grpo, save_period=10, ft_save_period=2, ft_keep_latest_k=1).save(17)
     assert job.manifest("latest", "grpo")["metadata"]["transient"] is False
+
+
+@pytest.mark.parametrize(
+    "run_config",
+    [
+        {"grpo": {"max_num_steps": 12}, "checkpointing": {"save_period": 10}},
+        types.SimpleNamespace(sft=types.SimpleNamespace(max_num_steps=12), checkpointing={"save_period": 10}),
+    ],
+    ids=["a dictionary", "a model"],
+)
+def test_the_last_step_of_the_run_is_not_transient_whatever_its_number(job, grpo, run_config):
+    module = fresh("main")
+    patch.apply(module)
+    algorithm = Algorithm(module, grpo, save_period=10, ft_save_period=2, ft_keep_latest_k=1)
+    algorithm.save(8, run_config=run_config)
+    algorithm.save(12, run_config=run_config)
+    found = [job.manifest(version, "grpo")["metadata"]["transient"] for version in (1, 2)]
+    assert found == [True, False]
+    assert job.manifest("latest", "grpo")["metadata"]["step"] == 12
 
 
 @pytest.mark.parametrize(

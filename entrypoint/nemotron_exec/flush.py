@@ -18,7 +18,7 @@ import sys
 import time
 
 from nemotron_exec.frozen import dataclass, field, replace
-from nemotron_exec.sitecustomize.payload import checkpoint, delivery, manifest, outbox, process
+from nemotron_exec.sitecustomize.payload import checkpoint, delivery, manifest, outbox, process, same_save
 from nemotron_exec.stores.manifest import open_files
 
 TYPE_CHECKING = False  # typing costs 8 ms
@@ -153,8 +153,18 @@ def flush(
     kept: list[tuple[str, str]] = []
     for_wandb: dict[tuple[str | None, str | None], list[tuple[str, dict[str, Any]]]] = {}
     for path, entry in entries:
-        if not even_alive and process.alive(entry.get("process")):
+        alive = not even_alive and process.alive(entry.get("process"))
+        target = entry.get("wandb")
+        # A process without a W&B run leaves W&B to whoever comes; all others send what is theirs.
+        if alive and (target is None or target.get("run") is not None):
             kept.append((path, "its job is still running"))
+            continue
+        if not even_alive and not _complete(path, entry):
+            # The framework has not come to its last step. On another host it still may: nobody can tell from here.
+            if alive or (entry.get("process") or {}).get("host") != process.here()["host"]:
+                kept.append((path, "it is not complete yet"))
+            else:
+                outbox.remove(path)
             continue
         try:
             registered += _register(entry)
@@ -210,12 +220,23 @@ def _unreadable(directories: Iterable[str]) -> list[tuple[str, str]]:
     return [item for box in sorted(boxes) for item in outbox.unreadable(box)]
 
 
+def _complete(path: str, entry: dict[str, Any]) -> bool:
+    """Whether the framework has completed the checkpoint; what has been deleted since, it had."""
+    if outbox.state(path, entry) == "complete":
+        return True
+    with contextlib.suppress(manifest.StoreError, OSError, KeyError, TypeError):
+        return checkpoint.find(entry, open_files(entry["store"])) is not None
+    return False
+
+
 def _register(entry: dict[str, Any]) -> int:
     files = open_files(entry["store"])
-    if checkpoint.find(entry, files) is not None:
-        return 0
-    checkpoint.register_new(entry, files)
-    return 1
+    return int(checkpoint.register(entry, files, there=_find).new)
+
+
+def _find(entry: dict[str, Any], files: Any) -> int | None:
+    number: int | None = checkpoint.find(entry, files)
+    return same_save.find(entry, files) if number is None else number
 
 
 def _send(

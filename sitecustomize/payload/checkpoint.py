@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 
-from . import commit, delivery, handoff, manifest, mountinfo, notice, outbox, process, pruning, run_record
+from . import commit, delivery, handoff, manifest, mountinfo, notice, outbox, process, pruning, run_record, same_save
 
 WAIT_VARIABLE = "NEMOTRON_EXEC_CHECKPOINT_WAIT"
 _ELSEWHERE_SECONDS = 120
@@ -37,6 +37,7 @@ Completed = collections.namedtuple(
     ],
 )
 
+Announced = collections.namedtuple("Announced", ["entry", "path"])
 Recorded = collections.namedtuple("Recorded", ["entry", "path", "settle"])
 
 
@@ -50,6 +51,13 @@ class Settings:
         self.backend = environ.get("NEMOTRON_EXEC_BACKEND") or data.get("backend") or "manifest"
         self.project = environ.get("WANDB_PROJECT") or wandb.get("project")
         self.entity = environ.get("WANDB_ENTITY") or wandb.get("entity")
+        # Artifacts are looked up in W&B: the next job finds only what gets there, be it by a flush.
+        self.sends_to_wandb = bool(
+            self.backend == "wandb"
+            and self.project
+            and environ.get("WANDB_MODE", "").lower() != "disabled"
+            and environ.get("WANDB_DISABLED", "").lower() not in ("true", "1")
+        )
         self.publish = data.get("publish") or None
         policy = data.get("checkpoints") or "all"
         if policy not in POLICIES:
@@ -134,10 +142,26 @@ def record(completed, to_wandb=True):
     Returns:
         `Recorded`, or None where `run.checkpoints` leaves this checkpoint out.
     """
+    announced = announce(completed, to_wandb)
+    return announced and complete(announced)
+
+
+def announce(completed, to_wandb=True, renamed_from=None):
+    """The first half of `record`: the outbox entry, durable.
+
+    Args:
+        completed: The checkpoint.
+        to_wandb: False where the framework sees to W&B.
+        renamed_from: The directory that the framework is about to rename to the checkpoint's, as its last step. What
+            dies between that step and `complete` is found by `nemotron_exec.flush` all the same.
+
+    Returns:
+        `Announced`, for `complete` or `withdraw`; None where `run.checkpoints` leaves this checkpoint out.
+    """
     config = settings()
     if not _wanted(completed, config.policy):
         return None
-    entry = describe(completed, config)
+    entry = describe(completed, config, renamed_from)
     if not to_wandb:
         entry["wandb"] = None
     directories = outboxes(completed.save_dir, config)
@@ -153,18 +177,35 @@ def record(completed, to_wandb=True):
             "checkpoint %s has no outbox entry (%s): if this job dies before W&B has it, nothing will send it again"
             % (entry["checkpoint_path"], problem or "there is no place for one")
         )
+    return Announced(entry, path)
+
+
+def withdraw(announced):
+    """Forget an announced checkpoint that has come to nothing."""
+    if announced.path is not None:
+        outbox.remove(announced.path)
+
+
+def complete(announced):
+    """The second half of `record`: the manifest.
+
+    Returns:
+        `Recorded`.
+    """
+    entry, path = announced
+    entry["gone"] = not is_uri(entry["local_path"]) and not os.path.isdir(entry["local_path"])
     settle = None
-    if manifest.is_local(config.store):
+    if manifest.is_local(entry["store"]):
         try:
             # The entry in the outbox is on the disk, and stays until the manifest is: training need not wait for that.
-            files = manifest.LocalFiles(config.store)
+            files = manifest.LocalFiles(entry["store"])
             files.deferred = set() if path is not None else None
-            register_new(entry, files)
+            register(entry, files)
             settle = files.settle
         except Exception as error:
             notice.warning(
                 "checkpoint %s is not in the manifest store %s yet (%s): it is tried again in the background"
-                % (entry["checkpoint_path"], config.store, error)
+                % (entry["checkpoint_path"], entry["store"], error)
             )
     return Recorded(entry, path, settle)
 
@@ -173,8 +214,8 @@ def nothing_to_settle():
     """`Recorded.settle` of a checkpoint that the manifest store has for good."""
 
 
-def describe(completed, config):
-    """The outbox entry of a checkpoint: everything that any store will be told of it."""
+def describe(completed, config, renamed_from=None):
+    """The outbox entry of a checkpoint: everything that any store will be told of it. Arguments as for `announce`."""
     uri = is_uri(completed.save_dir)
     save_dir = completed.save_dir if uri else os.path.abspath(completed.save_dir)
     local = (
@@ -184,7 +225,6 @@ def describe(completed, config):
     host = _below(host_save_dir, save_dir, local)
     path = host if completed.path_is_checkpoint else host_save_dir
     name, aliases = _names(completed, save_dir, config)
-    gone = not is_uri(local) and not os.path.isdir(local)
     metadata = {
         "iteration": completed.number,
         "step": completed.number,
@@ -198,11 +238,11 @@ def describe(completed, config):
         "run_record": run_record.path_for(config, save_dir, host_save_dir),
         "format": "megatron" if completed.framework == "megatron-bridge" else "nemo-rl",
     }
-    if not is_uri(local) and os.path.isfile(os.path.join(local, "hf", "config.json")):
+    if not is_uri(local) and os.path.isfile(os.path.join(renamed_from or local, "hf", "config.json")):
         metadata["hf_path"] = host + "/hf"
         metadata["format"] += "+hf"
     metadata.update(completed.extra)
-    return {
+    entry = {
         "event": outbox.new_event(),
         "created_at": datetime.datetime.now(datetime.timezone.utc).isoformat(),
         "store": config.store,
@@ -215,13 +255,17 @@ def describe(completed, config):
         "iteration": completed.number,
         "aliases": aliases,
         "latest": not completed.transient,
-        "gone": gone,
+        "gone": False,
         "metadata": {key: value for key, value in metadata.items() if value is not None},
         "used_artifacts": config.used_artifacts,
         "producer": config.job or "local",
         "process": process.here(),
         "wandb": _wandb_target(completed, name, aliases, config),
     }
+    if renamed_from is not None:
+        entry["renamed_from"] = os.path.basename(os.path.normpath(renamed_from))
+    same_save.mark(entry)
+    return entry
 
 
 def _below(host_save_dir, save_dir, path):
@@ -248,12 +292,6 @@ def outboxes(save_dir, config):
     return found
 
 
-def register(entry):
-    """Put an entry into its manifest store, unless it is there already. The number of its version."""
-    number = find(entry, entry["store"])
-    return register_new(entry, entry["store"]) if number is None else number
-
-
 def find(entry, store):
     """The number of the version in a store (path or file system object) that came of an entry, or None."""
     for number in reversed(manifest.versions(store, entry["name"])):
@@ -266,8 +304,23 @@ def find(entry, store):
     return None
 
 
-def register_new(entry, store):
-    """Add an entry to a store (path or file system object) that does not have it. The number of its version."""
+def register(entry, store=None, there=same_save.find_new):
+    """Put an entry into a manifest store, unless that has it, or has the same save from another process.
+
+    Args:
+        entry: The outbox entry; where another process has reported the same save, it says what that one's says from
+            then on.
+        store: Path or file system object; default the entry's own.
+        there: `there(entry, files)` finds the version that is of the same save; the default is quick, in the
+            process that saved.
+
+    Returns:
+        The `manifest.Version`; its `new` is False where it was there.
+    """
+    store = entry["store"] if store is None else store
+    extra = {"event": entry["event"], "checkpoint_path": entry["checkpoint_path"]}
+    if entry["wandb"] is not None and entry["wandb"]["run"]:
+        extra["wandb_run"] = entry["wandb"]["run"]
     version = manifest.register(
         store,
         entry["name"],
@@ -280,13 +333,15 @@ def register_new(entry, store):
         created_at=entry["created_at"],
         aliases=entry["aliases"],
         move_latest=entry["latest"],
-        extra={"event": entry["event"], "checkpoint_path": entry["checkpoint_path"]},
+        extra=extra,
+        unless=lambda files: there(entry, files),
     )
+    same_save.own(entry)
     if entry["gone"]:
         manifest.mark_pruned(store, entry["name"], version.number)
     else:
         pruning.remember(entry, version.number)
-    return version.number
+    return version
 
 
 def active_run():
@@ -303,6 +358,8 @@ def deliver(recorded, handle=None):
         handle: The W&B artifact that the framework has logged for it, if it has.
     """
     entry = recorded.entry
+    if entry.get("sent_by") and not getattr(handle, "logged", False):
+        handle = None
     run = active_run()
     send = None
     if run is not None and (entry["wandb"] is not None or handle is not None):
@@ -312,17 +369,32 @@ def deliver(recorded, handle=None):
         registering = lambda _entry: recorded.settle()  # noqa: E731
     else:
         registering = register if manifest.is_local(entry["store"]) else _registering_elsewhere(recorded.path)
-    one = delivery.Delivery(entry, recorded.path, register=registering, send=send, handle=handle)
+    keep = run is None and handle is None and entry["wandb"] is not None
+    if keep:
+        _say_who_sends(entry)
+    one = delivery.Delivery(entry, recorded.path, register=registering, send=send, handle=handle, keep=keep)
     committer = commit.COMMITTER
     committer.job(lambda: run_record.write_once(settings(), entry))
     committer.job(_touch_handoff)
     pruning.look_soon(entry["save_dir"])
     if os.environ.get(WAIT_VARIABLE) == "block":
         one.block()
-    if settings().policy == "last" and handle is None:
+    if settings().policy == "last" and not getattr(handle, "logged", False):
         committer.hold(one)
     else:
         committer.deliver(one)
+
+
+_said = set()  # save directories
+
+
+def _say_who_sends(entry):
+    if entry["save_dir"] not in _said:
+        _said.add(entry["save_dir"])
+        notice.info(
+            "this process has no W&B run: W&B gets its checkpoints when a next job saves to %s or asks for them, or by "
+            "`nemotron-artifact flush`" % entry["save_dir"]
+        )
 
 
 def _touch_handoff():
@@ -408,7 +480,7 @@ def _wandb_target(completed, name, aliases, config):
     if completed.transient:
         return None
     run = active_run()
-    if run is None:
+    if run is None and not config.sends_to_wandb:
         return None
     return {
         "name": name.replace("/", "-"),

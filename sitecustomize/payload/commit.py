@@ -10,6 +10,7 @@ Not promised: that W&B has the checkpoint when the process is killed with SIGKIL
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import signal
 import threading
@@ -21,6 +22,7 @@ DRAIN_VARIABLE = "NEMOTRON_EXEC_CHECKPOINT_DRAIN"
 DRAIN_SECONDS = 30.0  # what Slurm (KillWait) and torchrun grant after SIGTERM
 PATIENCE = 0.5  # seconds for one attempt of one delivery, before the others get their turn
 REST = 0.2  # seconds between two rounds in which nothing was delivered
+_LOOK_AFTER = 0.5  # seconds between two looks at whether the framework's thread has ended
 _SAY_AFTER = 2.0  # seconds of silent waiting at exit
 
 
@@ -50,6 +52,8 @@ class Committer:
         self._open = []
         self._held = None
         self._lost = []
+        self._completing = []
+        self._expected = None
         self._thread = None
         self._pid = os.getpid()
         self._signal = _Termination(self)
@@ -86,6 +90,43 @@ class Committer:
             superseded.leave_out_wandb()
             self.deliver(superseded)
 
+    @contextlib.contextmanager
+    def completing(self):
+        """While the framework completes a checkpoint and it is recorded: the end of the process waits for that.
+
+        A daemon thread of the framework, which the interpreter would abandon, is waited for like a delivery.
+        """
+        me = threading.get_ident()
+        with self._changed:
+            self._adopt()
+            self._completing.append(me)
+            try:
+                self._start()
+            except RuntimeError as error:
+                notice.debug("the end of the process will not wait: %r" % (error,))  # it has begun: no thread any more
+        try:
+            yield
+        finally:
+            with self._changed:
+                if me in self._completing:  # unless this is a fork's child
+                    self._completing.remove(me)
+                self._changed.notify_all()
+
+    def expect(self, thread):
+        """A thread of the framework will complete a checkpoint: SIGTERM drains from now on, until it has ended.
+
+        Args:
+            thread: A `threading.Thread`; None and others are ignored.
+        """
+        if not isinstance(thread, threading.Thread):
+            return
+        with self._changed:
+            self._adopt()
+            self._expected = thread
+            self._start()
+            self._changed.notify_all()
+        self._signal.arm()
+
     def pending(self):
         """What is still to be done: deliveries, oldest first."""
         with self._changed:
@@ -107,18 +148,21 @@ class Committer:
         say_at = time.monotonic() + _SAY_AFTER
         said = False
         with self._changed:
-            while self._open or self._jobs or self._running:
+            while True:
+                # What this thread itself is completing cannot go on while it waits here, in a signal handler.
+                completing = set(self._completing) - {threading.get_ident()}
+                if not (self._open or self._jobs or self._running or completing):
+                    return True
                 left = deadline - time.monotonic()
                 if left <= 0 or self._thread is None or threading.current_thread() is self._thread:
                     return False
-                if not said and time.monotonic() >= say_at and self._open:
+                if not said and time.monotonic() >= say_at and (self._open or completing):
                     said = True
                     notice.info(
                         "waiting for %s to be committed, at most %.0f s (%s)"
-                        % (_count(self._open), seconds, DRAIN_VARIABLE)
+                        % (_count(len(self._open) + len(completing)), seconds, DRAIN_VARIABLE)
                     )
                 self._changed.wait(min(left, 0.25))
-        return True
 
     def drain(self, seconds=None):
         """At the end of the process: wait within the bound, then say what is left. Later calls have nothing to say."""
@@ -143,6 +187,7 @@ class Committer:
         if os.getpid() != self._pid:
             self._pid = os.getpid()
             self._jobs, self._running, self._open, self._held, self._lost, self._thread = [], 0, [], None, [], None
+            self._completing, self._expected = [], None
             self._signal = _Termination(self)
 
     def _start(self):
@@ -157,8 +202,11 @@ class Committer:
         while True:
             with self._changed:
                 while not self._jobs and not self._open:
-                    self._signal.disarm()
-                    self._changed.wait()
+                    expecting = self._expected is not None and self._expected.is_alive()
+                    if not expecting:
+                        self._expected = None
+                        self._signal.disarm()
+                    self._changed.wait(_LOOK_AFTER if expecting else None)
                 jobs, self._jobs = self._jobs, []
                 self._running = len(jobs)
                 round_ = list(self._open)
@@ -195,8 +243,8 @@ class Committer:
         return done
 
 
-def _count(deliveries):
-    return "1 checkpoint" if len(deliveries) == 1 else "%d checkpoints" % len(deliveries)
+def _count(number):
+    return "1 checkpoint" if number == 1 else "%d checkpoints" % number
 
 
 def _say_lost(lost):

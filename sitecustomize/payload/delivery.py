@@ -31,14 +31,16 @@ class Delivery:
         register: `register(entry)`, puts it into the manifest store; None if that is done.
         send: `send(entry)`, logs it to W&B and returns the artifact; None where W&B is not wanted.
         handle: The artifact that the framework itself has logged, to be waited for.
+        keep: Whether the entry stays in the outbox: W&B is to have it, and not from this process.
     """
 
-    def __init__(self, entry, path=None, register=None, send=None, handle=None):
+    def __init__(self, entry, path=None, register=None, send=None, handle=None, keep=False):
         self.entry = entry
         self.path = path
         self.register = register
         self.send = send
         self.handle = handle
+        self.keep = keep
         self._waiter = None
         self._failures = 0
         self._not_before = 0.0
@@ -72,6 +74,8 @@ class Delivery:
                 raise
             self.register = None
             self._failures = 0
+            if self.entry.get("sent_by") and not getattr(self.handle, "logged", False):
+                self.leave_out_wandb()
         if not self.for_wandb:
             return self._finish()
         if not turn:
@@ -109,6 +113,7 @@ class Delivery:
     def leave_out_wandb(self):
         """Only the manifest, then."""
         self.send = self.handle = None
+        self.keep = False
 
     def unfinished(self):
         """Why it is not done, for the line at exit."""
@@ -117,7 +122,7 @@ class Delivery:
         return "%s%s" % (self._why or "W&B has not committed it yet", self._kept())
 
     def _finish(self):
-        if self.path is not None:
+        if self.path is not None and not self.keep:
             outbox.remove(self.path)
         return True
 
@@ -174,6 +179,11 @@ class Deferred:
         self._log = log
         self._lock = threading.Lock()
         self._artifact = None
+
+    @property
+    def logged(self):
+        """Whether W&B has been told of it."""
+        return self._artifact is not None
 
     def wait(self, *args, **kwargs):
         """Log it, if it is not, and wait until it is committed."""

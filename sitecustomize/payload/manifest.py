@@ -87,6 +87,7 @@ __all__ = [
     "mark_pruned",
     "missing_data",
     "names",
+    "numbers",
     "open_files",
     "read_latest",
     "read_version",
@@ -133,18 +134,20 @@ class UnknownArtifactError(StoreError):
 
 
 class Version:
-    """A version that has just been registered.
+    """What `register` returns.
 
     Attributes:
         number: N of `vN`.
         directory: Where its manifest.json is, as the file system object names it.
         name: The artifact's name.
+        new: False where `register` found that it was there.
     """
 
-    def __init__(self, name, number, directory):
+    def __init__(self, name, number, directory, new=True):
         self.name = name
         self.number = number
         self.directory = directory
+        self.new = new
 
     @property
     def qualified_name(self):
@@ -310,12 +313,7 @@ class LocalFiles:
         """Make a directory unless there is one: False then."""
         parent = os.path.dirname(directory)
         try:
-            if not os.path.isdir(parent):
-                os.makedirs(parent, exist_ok=True)
-                upper = parent
-                while len(upper) > len(os.path.dirname(self.root)):
-                    upper = os.path.dirname(upper)
-                    self._sync(upper)
+            self._make(parent)
             os.mkdir(directory)
             self._sync(parent)
         except FileExistsError as e:
@@ -355,10 +353,19 @@ class LocalFiles:
         finally:
             _forget(aside)
 
+    def _make(self, directory):
+        if os.path.isdir(directory):
+            return
+        os.makedirs(directory, exist_ok=True)
+        upper = directory
+        while len(upper) > len(os.path.dirname(self.root)):
+            upper = os.path.dirname(upper)
+            self._sync(upper)
+
     def _temporary(self, path, data, durable=True):
         temporary = os.path.join(os.path.dirname(path), ".{}.{}".format(os.path.basename(path), os.urandom(16).hex()))
         try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            self._make(os.path.dirname(path))
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
             with os.fdopen(fd, "wb") as file:
                 file.write(data)
@@ -493,6 +500,7 @@ def register(
     aliases=(),
     move_latest=True,
     extra=None,
+    unless=None,
 ):
     """Add a version of an artifact; the data stays where it is.
 
@@ -510,6 +518,8 @@ def register(
         aliases: Names beside `latest` by which it can be asked for.
         move_latest: False for a version that `latest` must never mean, such as a checkpoint that will not be kept.
         extra: More keys for manifest.json; those of Nemotron are not changed by it.
+        unless: `unless(files)` gives the number of a version that is the same thing, or None. Asked while no other
+            writer that asks can add one: what several processes report at once is registered once.
 
     Returns:
         The Version. It exists for readers as soon as this returns, `latest` and aliases included.
@@ -518,7 +528,7 @@ def register(
         StoreError: Nothing was registered, or the version exists and `latest` does not mean it yet (the message says).
     """
     files = open_files(root)
-    check_name(name)
+    directory = "{}/{}".format(files.root, check_name(name))
     for alias in aliases:
         _check_alias(alias)
     created_at = created_at or datetime.datetime.now().astimezone().isoformat()
@@ -550,16 +560,37 @@ def register(
     # What cannot be written must not cost a number.
     fields_text = _json(table)
     _json(manifest)
+    if unless is None:
+        number = _add(files, name, manifest, fields_text)
+        if move_latest:
+            advance_latest(files, name, number)
+    else:
+        number = None
+        while number is None:
+            with _lock(files, directory + "/.latest.lock") as still_ours:
+                there = unless(files)
+                if there is not None:
+                    return Version(name, there, "{}/v{}".format(directory, there), new=False)
+                number = _add(files, name, manifest, fields_text, still_ours)
+                moved = number is None or not move_latest or _advance(files, directory, number, still_ours)
+        if not moved:
+            advance_latest(files, name, number)
+    for alias in aliases:
+        set_alias(files, name, alias, number)
+    return Version(name, number, "{}/v{}".format(directory, number))
+
+
+def _add(files, name, manifest, fields_text, still_ours=None):
+    """Write the next version; its number, or None where the lock was lost before the version existed."""
     directory, number = _allocate(files, name)
     manifest["version"] = number
     version_directory = "{}/v{}".format(directory, number)
     files.write(version_directory + "/metadata.json", fields_text)
+    if still_ours is not None and not still_ours():
+        files.remove_tree(version_directory)
+        return None
     files.write(version_directory + "/manifest.json", _json(manifest))
-    if move_latest:
-        advance_latest(files, name, number)
-    for alias in aliases:
-        set_alias(files, name, alias, number)
-    return Version(name, number, version_directory)
+    return number
 
 
 def advance_latest(root, name, number):
@@ -570,23 +601,31 @@ def advance_latest(root, name, number):
     """
     files = open_files(root)
     directory = "{}/{}".format(files.root, check_name(name))
-    path = directory + "/latest"
     while True:
         with _lock(files, directory + "/.latest.lock") as still_ours:
-            current = _pointer(files, path, strict=False)
-            for later in sorted(_numbers(files, directory), reverse=True):
-                if later <= number:
-                    break
-                # While `latest` is missing, readers take the highest: setting a lower one would be a step back.
-                if not _is_transient(files, "{}/v{}".format(directory, later)):
-                    number = later
-                    break
-            if current is not None and current >= number:
-                return current
-            # Otherwise somebody took us for dead and holds it now: once more, after them.
-            if still_ours():
-                files.write(path, "v{}".format(number).encode())
-                return number
+            meant = _advance(files, directory, number, still_ours)
+        # Without an answer somebody took us for dead and holds the lock now: once more, after them.
+        if meant is not None:
+            return meant
+
+
+def _advance(files, directory, number, still_ours):
+    """`advance_latest` of one who holds the lock; None where it is held no more, and nothing was changed."""
+    path = directory + "/latest"
+    current = _pointer(files, path, strict=False)
+    for later in sorted(_numbers(files, directory), reverse=True):
+        if later <= number:
+            break
+        # While `latest` is missing, readers take the highest: setting a lower one would be a step back.
+        if not _is_transient(files, "{}/v{}".format(directory, later)):
+            number = later
+            break
+    if current is not None and current >= number:
+        return current
+    if not still_ours():
+        return None
+    files.write(path, "v{}".format(number).encode())
+    return number
 
 
 def set_alias(root, name, alias, number):
@@ -700,6 +739,12 @@ def names(root):
 
     walk(files.root, [])
     return sorted(found)
+
+
+def numbers(root, name):
+    """Numbers that writers have taken, ascending: all versions, and what is not yet one. A single look at the store."""
+    files = open_files(root)
+    return sorted(_numbers(files, "{}/{}".format(files.root, check_name(name))))
 
 
 def versions(root, name):

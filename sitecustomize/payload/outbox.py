@@ -95,6 +95,29 @@ def read(path):
     return entry
 
 
+def state(path, entry):
+    """What became of an entry that was written before the framework renamed the checkpoint, its last step.
+
+    Args:
+        path: Where the entry lies.
+        entry: The entry.
+
+    Returns:
+        "complete", as all others are; "unfinished" while the directory has its former name; "gone" where neither is to
+        be seen.
+    """
+    former = entry.get("renamed_from")
+    if not former:
+        return "complete"
+    # The entry's own place as well: here the directory may have another name than for the job.
+    local = str(entry.get("local_path"))
+    parents = [os.path.dirname(local), os.path.dirname(os.path.dirname(os.path.dirname(path)))]
+    if any(os.path.lexists(os.path.join(parent, former)) for parent in parents):
+        return "unfinished"
+    there = any(os.path.isdir(os.path.join(parent, os.path.basename(local))) for parent in parents)
+    return "complete" if there else "gone"
+
+
 def remove(path):
     """Forget an entry that has been delivered. Not durable: an entry that comes back is sent again, and counts once."""
     try:

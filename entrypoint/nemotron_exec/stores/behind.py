@@ -78,7 +78,7 @@ def _waiting(root: str, reference: Reference) -> list[tuple[str, dict[str, Any]]
             if not isinstance(target, dict) or target.get("name") != name:
                 continue
             named = entry.get("latest") if alias == "latest" else alias in (target.get("aliases") or ())
-            if named and not entry.get("gone"):
+            if named and not entry.get("gone") and outbox.state(path, entry) == "complete":
                 found[os.path.realpath(path)] = entry
     return sorted(found.items(), key=lambda item: str(item[1].get("created_at", "")))
 

@@ -6,9 +6,12 @@ Wraps the one method of `nemo_rl.utils.checkpoint.CheckpointManager` through whi
   the background thread of `begin_finalization` both go through it, and every algorithm calls the latter;
 * else `finalize_checkpoint(checkpoint_path)` (v0.2.1 to v0.7.0).
 
-Both rename `tmp_step_N` to `step_N`; a checkpoint that fails to be written is never renamed, and never seen here.
-`__init__` and `remove_old_checkpoints` are wrapped beside it: the first for `ft_save_period`, which the manager does
-not keep, the second to mark in the store what it has deleted.
+Both rename `tmp_step_N` to `step_N`; a checkpoint that fails to be written is never renamed, and never seen here. The
+outbox has its entry before the rename: whatever dies in between, the next start sees that the rename has happened.
+
+Wrapped beside it: `__init__` for `ft_save_period`, which the manager does not keep; `init_tmp_checkpoint` for the
+configuration, which says which step is the last; `begin_finalization`, so that SIGTERM is not the end of what its
+thread completes; `remove_old_checkpoints`, to mark in the store what it has deleted.
 
 Why: NeMo-RL logs no checkpoint anywhere. An exception here would surface as "Background checkpoint finalization
 failed" in training: none leaves.
@@ -22,9 +25,10 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import sys
 import weakref
 
-from .. import checkpoint, notice, pruning, training_info
+from .. import checkpoint, commit, notice, pruning, training_info
 from ..status import INSTALLED, STOOD_DOWN, Status
 
 NAME = "nemo-rl"
@@ -34,6 +38,7 @@ STEPS = ("_rename_checkpoint", "finalize_checkpoint")  # the first that there is
 
 _MARK = "_nemotron_exec_original"
 _ft_save_period: weakref.WeakKeyDictionary[object, int | None] = weakref.WeakKeyDictionary()
+_last_step: weakref.WeakKeyDictionary[object, int] = weakref.WeakKeyDictionary()  # the run's, once it is being saved
 _best: dict[str, dict[int, dict[str, float]]] = {}  # checkpoint directory: {step: info}, filled as checkpoints come
 
 
@@ -57,7 +62,7 @@ def apply(module):
         return Status(NAME, STOOD_DOWN, "%s takes (%s)" % (step, ", ".join(parameters)))
     native = _logs_by_itself(manager)
     _set(manager, step, original, _completing(original, native is None))
-    for name, wrap in (("__init__", _remembering), ("remove_old_checkpoints", _pruning)):
+    for name, wrap in _BESIDE.items():
         if callable(vars(manager).get(name)):
             _set(manager, name, vars(manager)[name], wrap(vars(manager)[name]))
     if native is not None:
@@ -95,16 +100,53 @@ def _remembering(original):
 
 def _completing(original, to_wandb):
     def complete(self, checkpoint_path, *args, **kwargs):
-        result = original(self, checkpoint_path, *args, **kwargs)
-        try:
-            _completed(self, os.fspath(checkpoint_path), to_wandb)
-        except Exception as error:
-            if notice.strict():
+        with commit.COMMITTER.completing():  # the end of the process waits for it, on whatever thread it is
+            announced = _trying(checkpoint_path, _announce, self, os.fspath(checkpoint_path), to_wandb)
+            try:
+                result = original(self, checkpoint_path, *args, **kwargs)
+            except BaseException:
+                # What was renamed is complete, whatever failed then.
+                _trying(checkpoint_path, _record, announced, os.path.lexists(checkpoint_path))
                 raise
-            notice.warning("checkpoint %s is not recorded as an artifact: %r" % (checkpoint_path, error))
+            _trying(checkpoint_path, _record, announced, False)
         return result
 
     return complete
+
+
+def _trying(checkpoint_path, function, *args):
+    try:
+        return function(*args)
+    except Exception as error:
+        if notice.strict():
+            raise
+        notice.warning("checkpoint %s is not recorded as an artifact: %r" % (checkpoint_path, error))
+        return None
+
+
+def _planning(original):
+    def init_tmp_checkpoint(self, step, *args, **kwargs):
+        try:
+            config = kwargs["run_config"] if "run_config" in kwargs else args[1] if len(args) > 1 else None
+            if _is_last_step(config, int(step), sys._getframe(1)):
+                _last_step[self] = int(step)
+        except Exception as error:
+            notice.debug("whether %r is the last step is unknown: %r" % (step, error))
+        return original(self, step, *args, **kwargs)
+
+    return init_tmp_checkpoint
+
+
+def _expecting(original):
+    def begin_finalization(self, *args, **kwargs):
+        result = original(self, *args, **kwargs)
+        try:
+            commit.COMMITTER.expect(getattr(self, "_finalize_thread", None))
+        except Exception as error:
+            notice.debug("SIGTERM will not wait: %r" % (error,))
+        return result
+
+    return begin_finalization
 
 
 def _pruning(original):
@@ -120,11 +162,20 @@ def _pruning(original):
     return remove_old_checkpoints
 
 
-def _completed(manager, temporary, to_wandb):
-    name = os.path.basename(temporary.rstrip("/")).replace("tmp_", "", 1)
-    path = os.path.join(os.path.dirname(temporary.rstrip("/")), name)
+_BESIDE = {
+    "__init__": _remembering,
+    "init_tmp_checkpoint": _planning,
+    "begin_finalization": _expecting,
+    "remove_old_checkpoints": _pruning,
+}
+
+
+def _announce(manager, temporary, to_wandb):
+    temporary = temporary.rstrip("/")
+    name = os.path.basename(temporary).replace("tmp_", "", 1)
+    path = os.path.join(os.path.dirname(temporary), name)
     step = checkpoint.number_in(path)
-    info = training_info.read(path)
+    info = training_info.read(temporary)
     metric_name = getattr(manager, "metric_name", None)
     metrics = training_info.metrics(info, metric_name)
     extra = {"metrics." + key: value for key, value in metrics.items()}
@@ -132,7 +183,7 @@ def _completed(manager, temporary, to_wandb):
         extra.update(metric_name=metric_name, higher_is_better=bool(getattr(manager, "higher_is_better", True)))
         if metric_name in info:
             extra["metric"] = info[metric_name]
-    recorded = checkpoint.record(
+    return checkpoint.announce(
         checkpoint.Completed(
             framework="nemo-rl",
             versions=_versions(),
@@ -146,19 +197,47 @@ def _completed(manager, temporary, to_wandb):
             extra=extra,
         ),
         to_wandb=to_wandb,
+        renamed_from=temporary,
     )
-    if recorded is not None:
-        checkpoint.deliver(recorded)
+
+
+def _record(announced, failed):
+    if announced is None:
+        return
+    if failed:
+        checkpoint.withdraw(announced)
+        return
+    checkpoint.deliver(checkpoint.complete(announced))
 
 
 def _is_transient(manager, step):
-    """Whether only `ft_save_period` asked for this checkpoint: it goes when a later one is there.
-
-    The last step of a run is saved whatever its number; one on `ft_save_period` cannot be told from the others.
-    """
+    """Whether only `ft_save_period` asked for this checkpoint: it goes when a later one is there."""
     ft = _ft_save_period.get(manager)
     period = getattr(manager, "save_period", None)
-    return bool(ft and period and step is not None and step % period != 0 and step % ft == 0)
+    if not (ft and period and step is not None and step % period != 0 and step % ft == 0):
+        return False
+    return _last_step.get(manager) != step
+
+
+def _is_last_step(run_config, step, frame):
+    """Whether a run ends with this step, and saves it for that reason, whatever its number.
+
+    Args:
+        run_config: The configuration that is saved with the checkpoint; each algorithm has its section with
+            `max_num_steps`.
+        step: Counted from 1.
+        frame: The caller's. The end of the data, and an early stop, stand in its variables alone.
+    """
+    sections = run_config if isinstance(run_config, dict) else getattr(run_config, "__dict__", {})
+    for section in sections.values():
+        limit = section.get("max_num_steps") if isinstance(section, dict) else getattr(section, "max_num_steps", None)
+        if isinstance(limit, int) and 0 < limit <= step:
+            return True
+    if sys.version_info >= (3, 13):
+        # Before, to look at the variables of a frame was to copy them all, and tensors would live as long as the copy.
+        names = frame.f_locals
+        return names.get("is_last_step") is True or names.get("early_stop_message") is not None
+    return False
 
 
 def _is_best(manager, checkpoint_dir, step, info):
