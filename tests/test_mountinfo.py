@@ -20,7 +20,7 @@ TABLE = {
         True,
     ),
     "docker: the mount point itself": ("docker", None, "/nemo_run", "/home/ann/jobs/12345", True),
-    "docker: a disk of which nothing else is seen": ("docker", None, "/data/blend.json", "/blends/blend.json", False),
+    "docker: a disk of which nothing else is seen": ("docker", None, "/data/blend.json", "/data/blend.json", False),
     "docker: escaped spaces": ("docker", None, "/with space/a b", "/home/ann/my data/a b", True),
     "docker: a name that only begins alike": ("docker", None, "/nemo_runs/x", "/nemo_runs/x", False),
     "docker: the container's own file system": ("docker", None, "/opt/x", "/opt/x", False),
@@ -73,9 +73,56 @@ TABLE = {
     "no container: the root": ("nfs_same_name", None, "/var/x", "/var/x", True),
     "no container: NFS": ("nfs_same_name", None, "/home/ann/x", "/home/ann/x", True),
     "no container: Lustre": ("nfs_same_name", None, "/mnt/fast/x", "/mnt/fast/x", True),
-    "a covered mount is not met": ("over_mounted", None, "/work/jobs/x", "/new/jobs/x", False),
-    "of two mounts on one point the last lies on top": ("over_mounted", None, "/work/team/x", "/top/x", False),
-    "btrfs subvolumes": ("btrfs", None, "/nemo_run/x", "/@home/ann/jobs/1/x", False),
+    "no container: what is mounted of a file system bears the host's name": (
+        "over_mounted",
+        None,
+        "/work/jobs/x",
+        "/work/jobs/x",
+        True,
+    ),
+    "no container: btrfs, whose root is a subvolume": ("btrfs_host", None, "/var/x", "/var/x", True),
+    "no container: a bind of a btrfs subvolume": ("btrfs_host", None, "/nemo_run/x", "/home/ann/jobs/1/x", True),
+    "docker: a second disk that NEMO_RUN_DIR names": (
+        "docker_second_disk",
+        "/mnt/scratch/jobs/12345",
+        "/nemo_run/x",
+        "/mnt/scratch/jobs/12345/x",
+        True,
+    ),
+    "docker: a second disk": ("docker_second_disk", None, "/nemo_run/x", "/nemo_run/x", False),
+    "docker: its own directory is on another disk": ("docker_second_disk", None, "/data/x", "/big/data/x", True),
+    "docker: the mount point of that disk": ("docker_second_disk", None, "/all", "/big", True),
+    "btrfs: a subvolume": ("btrfs", None, "/nemo_run/x", "/nemo_run/x", False),
+    "btrfs: a subvolume that NEMO_RUN_DIR names": (
+        "btrfs",
+        "/home/ann/jobs/1",
+        "/nemo_run/x",
+        "/home/ann/jobs/1/x",
+        True,
+    ),
+    "btrfs: the subvolume that docker's files lie on": ("btrfs_docker", None, "/srv/x", "/srv/data/x", True),
+    "btrfs: another subvolume of that volume": ("btrfs_docker", None, "/nemo_run/x", "/nemo_run/x", False),
+    "btrfs: one that is mounted whole": ("btrfs_docker", None, "/scratch/x", "/scratch/x", True),
+    "podman rootless: its files lie in memory": ("podman_rootless", None, "/nemo_run/x", "/nemo_run/x", False),
+    "podman rootless: NEMO_RUN_DIR": (
+        "podman_rootless",
+        "/home/ann/jobs/1",
+        "/nemo_run/x",
+        "/home/ann/jobs/1/x",
+        True,
+    ),
+    "podman rootless: under the name that it has within a disk": (
+        "podman_rootless",
+        None,
+        "/models/x",
+        "/models/x",
+        False,
+    ),
+    "podman rootless: under the host's own name": ("podman_rootless", None, "/work/ann/x", "/work/ann/x", True),
+    "snap: docker's": ("docker_snap", None, "/nemo_run/x", "/home/ann/jobs/1/x", True),
+    "zfs: a dataset": ("zfs", None, "/nemo_run/x", "/nemo_run/x", False),
+    "zfs: a dataset that NEMO_RUN_DIR names": ("zfs", "/tank/ann/jobs/1", "/nemo_run/x", "/tank/ann/jobs/1/x", True),
+    "zfs: the dataset that docker's files lie on": ("zfs", None, "/srv/x", "/srv/data/x", True),
 }
 
 
@@ -87,12 +134,41 @@ def test_host_path(row):
     assert (found.path, found.certain) == (expected, certain), found.reason
 
 
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [("/work/jobs/x", "/dev/sdc1"), ("/work/team/x", "/dev/sdd1")],
+    ids=["a covered mount is not met", "of two mounts on one point the last lies on top"],
+)
+def test_mount_of(path, source):
+    mounts = mountinfo.parse((DATA / "over_mounted.txt").read_text())
+    assert mountinfo.mount_of(mounts, path).source == source
+
+
+def test_what_is_not_known_has_a_name_within_its_file_system_and_none_on_the_containers_own():
+    mounts = mountinfo.parse((DATA / "docker_second_disk.txt").read_text())
+    assert mountinfo.host_path("/nemo_run/x", mounts).inside == "/jobs/12345/x"
+    assert mountinfo.host_path("/opt/x", mounts).inside is None
+
+
+def test_a_path_that_the_host_has_elsewhere_is_one_warning(monkeypatch, capfd):
+    mounts = mountinfo.parse((DATA / "docker_second_disk.txt").read_text())
+    monkeypatch.setattr(mountinfo, "_mounts", lambda: mounts)
+    monkeypatch.setattr(mountinfo, "_told", set())
+    paths = ["/nemo_run/iter_1", "/nemo_run/iter_2", "/opt/x", "/data/x"]
+    assert [mountinfo.to_host(path, {}) for path in paths] == [*paths[:3], "/big/data/x"]
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "/nemo_run/iter_1 is recorded as this container names it" in line
+    assert "/dev/sdc1 (ext4)" in line
+    assert "NEMO_RUN_DIR" in line
+
+
 #    name: file, NEMO_RUN_DIR, path on the host, candidates here
 BACK = {
     "a bind": ("docker", None, "/home/ann/jobs/12345/pretrain", ["/nemo_run/pretrain"]),
     "the bind itself": ("docker", None, "/home/ann/jobs/12345", ["/nemo_run"]),
     "the more specific mount first": ("podman", None, "/scratch/shared/x", ["/nemo_run/shared/x"]),
     "by inference": ("pyxis_lustre", None, "/lustre/user/jobs/12345/x", ["/nemo_run/x"]),
+    "a guess finds nothing": ("docker_second_disk", None, "/data/jobs/12345/x", []),
     "another job's": ("docker", None, "/home/ann/jobs/777/x", []),
 }
 

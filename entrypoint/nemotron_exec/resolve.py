@@ -101,13 +101,16 @@ def resolve(
 
 
 def nemo_run_target() -> str | None:
-    """What `/nemo_run` is a mount of or a link to, as the host names it; None where it is neither."""
+    """What `/nemo_run` is a mount of or a link to, as the host names it; None where it is neither.
+
+    Where the host's name is not known, the name within the file system: of two jobs it is never the same.
+    """
     if not os.path.lexists("/nemo_run"):
         return None
     from nemotron_exec.sitecustomize.payload import mountinfo
 
-    target: str | None = mountinfo.nemo_run_target()
-    return target
+    found = mountinfo.nemo_run()
+    return None if found is None else str(found.path if found.certain else found.inside or found.path)
 
 
 def translation(environ: Mapping[str, str]) -> Callable[[str], str] | None:

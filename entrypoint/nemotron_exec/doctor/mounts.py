@@ -31,7 +31,7 @@ def check(patient: Patient) -> Iterator[Finding]:
 
 
 def _nemo_run(patient: Patient) -> Finding:
-    from nemotron_exec.resolve import nemo_run_target
+    from nemotron_exec.sitecustomize.payload import mountinfo
 
     directory = patient.environ.get("NEMO_RUN_DIR")
     if not os.path.lexists("/nemo_run"):
@@ -43,9 +43,16 @@ def _nemo_run(patient: Patient) -> Finding:
                 level, "/nemo_run", f"does not exist; NEMO_RUN_DIR={directory}{there} takes its place", remedy
             )
         return Finding(Level.OK, "/nemo_run", "does not exist, and NEMO_RUN_DIR is not set: no path is translated")
-    target = nemo_run_target()
-    if target:
-        return Finding(Level.OK, "/nemo_run", f"is {target} on the host")
+    found = mountinfo.nemo_run()
+    if found is not None and found.certain:
+        return Finding(Level.OK, "/nemo_run", f"is {found.path} on the host ({found.reason})")
+    if found is not None and found.inside is not None:
+        return Finding(
+            Level.WARNING,
+            "/nemo_run",
+            f"is recorded as {found.path}, which no other job may have: {found.reason}",
+            "Set NEMO_RUN_DIR to what the host mounts there",
+        )
     return Finding(
         Level.WARNING,
         "/nemo_run",
