@@ -337,14 +337,35 @@ def test_works_beside_another_post_import_hook(run, order):
     assert run(textwrap.dedent(hook) + IS_PATCHED + "\nassert module.theirs\n").stdout == "patched\n"
 
 
-def test_a_module_in_a_zip_archive_is_patched_and_its_neighbours_are_not(run):
+def test_a_module_in_a_zip_archive_is_patched_and_its_neighbours_are_not(run, python):
     archive = run.directory / "lib.zip"
     with zipfile.ZipFile(archive, "w") as zipped:
         for path in sorted((run.directory / "framework").rglob("*.py")):
             zipped.write(path, path.relative_to(run.directory / "framework"))
         zipped.writestr("neighbour.py", "value = 1\n")
     shutil.rmtree(run.directory / "framework")
-    assert run(IS_PATCHED + "import neighbour; print(neighbour.value)", path=[archive]).stdout == "patched\n1\n"
+    code = IS_PATCHED + "assert not {'exec_module', 'load_module'} & set(vars(module.__loader__))\n"
+    code += "import neighbour; print(neighbour.value)"
+    assert run(code, python=python, path=[archive]).stdout == "patched\n1\n"
+
+
+def test_a_loader_that_cannot_be_hooked_is_a_warning(run):
+    code = f"""
+        import importlib.machinery, sys
+        class Loader:
+            __slots__ = ()
+            def create_module(self, spec): return None
+            def exec_module(self, module): module.theirs = True
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                return importlib.machinery.ModuleSpec(name, Loader()) if name == "{TARGET}" else None
+        sys.meta_path.insert(1, Finder())
+        import {TARGET} as module
+        print(module.theirs)
+    """
+    done = run(code, check=False)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+    assert done.stderr.startswith(f"nemotron-exec: warning: could not patch {TARGET}: AttributeError: ")
 
 
 def test_an_error_of_the_framework_is_its_own(run):

@@ -21,25 +21,27 @@ def find_spec(ours, name, path, target):
     if ours.hooks.get(name) is None:
         return spec or _served(name)
     loader = getattr(spec, "loader", None)
-    execute = getattr(loader, "exec_module", None)
-    if execute is None or isinstance(loader, type):
+    # zipimport's loaders have exec_module from Python 3.10 on.
+    method = next((one for one in ("exec_module", "load_module") if hasattr(loader, one)), None)
+    if method is None or isinstance(loader, type):
         return spec
+    execute = getattr(loader, method)
 
-    def exec_module(module):
-        if module.__name__ != name:
+    def once(module_or_name):
+        if getattr(module_or_name, "__name__", module_or_name) != name:
             # A zipimporter is one instance for all modules of its archive.
-            return execute(module)
+            return execute(module_or_name)
         # The loader looks as without us from here on: to reload, to inspect, to whoever wraps it next.
-        if loader.__dict__.get("exec_module") is exec_module:
-            del loader.exec_module
-        execute(module)
-        patch(ours, name, module)
-        return None
+        if loader.__dict__.get(method) is once:
+            delattr(loader, method)
+        result = execute(module_or_name)
+        patch(ours, name, module_or_name if method == "exec_module" else result)
+        return result
 
     try:
-        loader.exec_module = exec_module
-    except AttributeError:
-        pass
+        setattr(loader, method, once)
+    except AttributeError as error:
+        ours.failed("patch %s" % name, error)
     return spec
 
 
