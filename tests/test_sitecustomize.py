@@ -368,6 +368,34 @@ def test_a_loader_that_cannot_be_hooked_is_a_warning(run):
     assert done.stderr.startswith(f"nemotron-exec: warning: could not patch {TARGET}: AttributeError: ")
 
 
+def test_a_folder_called_nemotron_hides_nothing_and_is_not_hidden(run, python):
+    for name, value in (("recipes/train.py", "own"), ("kit/own.py", "own"), ("kit/resolvers.py", "own first")):
+        path = run.directory / "nemotron" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"value = {value!r}\n")
+    code = """
+        import nemotron.kit.wandb, nemotron.kit.own, nemotron.kit.resolvers, nemotron.recipes.train
+        assert callable(nemotron.kit.wandb.patch_wandb_init_for_lineage)
+        print(nemotron.recipes.train.value, nemotron.kit.own.value, nemotron.kit.resolvers.value, sep=", ")
+    """
+    assert run(code, python=python).stdout == "own, own, own first\n"
+
+
+def test_a_package_called_nemotron_is_the_jobs_own(run, python):
+    package = run.directory / "nemotron"
+    package.mkdir()
+    (package / "__init__.py").write_text("mine = True\n")
+    code = """
+        import nemotron
+        print(nemotron.mine)
+        try:
+            import nemotron.kit
+        except ImportError:
+            print("no kit")
+    """
+    assert run(code, python=python).stdout == "True\nno kit\n"
+
+
 def test_an_error_of_the_framework_is_its_own(run):
     (run.directory / "framework/megatron/bridge/training/utils/wandb_utils.py").write_text("raise OSError('theirs')\n")
     done = run(f"import {TARGET}", check=False)

@@ -19,7 +19,7 @@ def find_spec(ours, name, path, target):
     """
     spec = _ask_others(ours, name, path, target)
     if ours.hooks.get(name) is None:
-        return spec or _served(name)
+        return _served(name, spec)
     loader = getattr(spec, "loader", None)
     # zipimport's loaders have exec_module from Python 3.10 on.
     method = next((one for one in ("exec_module", "load_module") if hasattr(loader, one)), None)
@@ -45,11 +45,20 @@ def find_spec(ours, name, path, target):
     return spec
 
 
-def _served(name):
-    """The Python API, under a name that the job's own environment does not have."""
+def _served(name, theirs):
+    """The Python API, under a name that the job's own environment does not have.
+
+    A folder of that name on sys.path, a namespace package, is no such thing by itself: what lies in it is found first,
+    and what does not is ours.
+    """
+    portions = []
+    if theirs is not None:
+        if theirs.origin is not None or theirs.submodule_search_locations is None:
+            return theirs
+        portions = list(theirs.submodule_search_locations)
     directory = os.path.join(os.path.dirname(os.path.abspath(__file__)), "public", name)
     return sys.modules["_frozen_importlib_external"].spec_from_file_location(
-        name, os.path.join(directory, "__init__.py"), submodule_search_locations=[directory]
+        name, os.path.join(directory, "__init__.py"), submodule_search_locations=[*portions, directory]
     )
 
 
