@@ -1,79 +1,306 @@
-"""Every way in which the launcher refuses, read from the code: python docs/tools/catalogue.py [--check|--incomplete]
+"""Every message that a user may see, read from the code: python docs/tools/catalogue.py [--check|--incomplete|--sites]
 
-Writes docs/errors.md. A message is what its call site says, with `…` for what is only known when it happens.
+Writes docs/errors.md: the errors (of all classes that come from LaunchError or StoreError, wherever they are), and the
+lines that launcher, injector and image build say beside them. A message is what its call site says, with `…` for what
+is only known when it happens; a variable, a parameter or a call is followed to what the code gives for it.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections import defaultdict
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = ROOT / "entrypoint/nemotron_exec"
+SOURCES = ("entrypoint/nemotron_exec", "sitecustomize", "docker")
 PAGE = ROOT / "docs/errors.md"
 
-CODES = {
-    "LaunchError": 125,
-    "TemporaryError": 75,
-    "UsageError": 2,
-    "CommandNotFoundError": 127,
-    "CommandNotExecutableError": 126,
-}
+_CODES = {"UsageError": "2", "TemporaryError": "75", "CommandNotExecutableError": "126", "CommandNotFoundError": "127"}
+_BASES = ("LaunchError", "StoreError")
+_PARTS = ["wanted", "found", "remedy"]
+_LEVELS = ("info", "warning", "error")
+# Marks of alternatives inside a text: private characters, which no message has.
+_OPEN, _OR, _CLOSE = "\ue000", "\ue001", "\ue002"
+_UNKNOWN = "…"
+_DEPTH = 3  # variables and parameters followed, one through the other
 
 
 class Message(NamedTuple):
-    """One call site; a part that is made elsewhere is `…`."""
+    """One call site. An error has three parts (wanted, found, what to do), a line one."""
 
     file: str
     line: int
-    code: int
+    kind: str
     parts: tuple[str, ...]
+
+    @property
+    def says_something(self) -> bool:
+        """Whether it has words of its own: `raise LaunchError(*parts)` hands on what is said elsewhere."""
+        return any(re.search(r"\w", part) for part in self.parts)
+
+    def pattern(self) -> re.Pattern[str]:
+        """What an error looks like, without the program's name and the level."""
+        text = "{}: {}. {}".format(*self.parts)
+        if self.file.endswith(("payload/manifest.py", "fsspec_files.py")):
+            text = f"{_OPEN}{_UNKNOWN}: {_OR}{_CLOSE}{text}"  # the launcher says where the reference stands
+        text = re.escape(text).replace(_OPEN, "(?:").replace(_OR, "|").replace(_CLOSE, ")")
+        return re.compile(text.replace(re.escape(_UNKNOWN), ".*"), re.DOTALL)
+
+
+class _File:
+    """A source file, and what its names stand for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path.relative_to(ROOT))
+        self.name = self.path.removeprefix("entrypoint/nemotron_exec/")
+        self.tree = ast.parse(path.read_text(encoding="utf-8"))
+
+    @cached_property
+    def constants(self) -> dict[str, ast.expr]:
+        return {
+            node.targets[0].id: node.value
+            for node in self.tree.body
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        }
+
+    @cached_property
+    def calls(self) -> list[tuple[ast.Call, _Path]]:
+        """All calls, each with the way to it."""
+        return [(node, path) for node, path in self._nodes if isinstance(node, ast.Call)]
+
+    def returned(self, name: str) -> list[tuple[ast.expr, _Path]]:
+        """What the functions of this name return."""
+        return [
+            (node.value, path)
+            for node, path in self._nodes
+            if isinstance(node, ast.Return) and node.value and path.function and path.function.name == name
+        ]
+
+    @cached_property
+    def _nodes(self) -> list[tuple[ast.AST, _Path]]:
+        found: list[tuple[ast.AST, _Path]] = []
+
+        def walk(node: ast.AST, path: _Path) -> None:
+            found.append((node, path))
+            for _, value in ast.iter_fields(node):
+                if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
+                    for index, child in enumerate(value):
+                        inside = _Path(self, node, ()) if isinstance(node, ast.FunctionDef) else path
+                        walk(child, inside._replace(before=(*inside.before, value[:index])))
+                else:
+                    for child in value if isinstance(value, list) else [value]:
+                        if isinstance(child, ast.AST):
+                            walk(child, path)
+
+        walk(self.tree, _Path(self, None, ()))
+        return found
+
+
+class _Path(NamedTuple):
+    """Where a call stands: the function around it, and what stands before it, of the outermost block first."""
+
+    file: _File
+    function: ast.FunctionDef | None
+    before: tuple[list[ast.stmt], ...]
+
+    def assigned(self, name: str) -> list[tuple[ast.expr, _Path]]:
+        """What the variable may hold there: what the nearest statement assigns, or the branches before it."""
+        for depth in range(len(self.before), 0, -1):
+            found: list[tuple[ast.expr, _Path]] = []
+            for index in range(len(self.before[depth - 1]) - 1, -1, -1):
+                statement = self.before[depth - 1][index]
+                where = _Path(self.file, self.function, (*self.before[: depth - 1], self.before[depth - 1][:index]))
+                values = [
+                    (node.value, where)
+                    for node in ast.walk(statement)
+                    if isinstance(node, ast.Assign) and any(_name(target) == name for target in node.targets)
+                ]
+                found += values
+                if values and isinstance(statement, ast.Assign):
+                    break
+            if found and self.function is not None:
+                return found
+        return []
+
+    def given(self, name: str, calls: list[tuple[ast.Call, _Path]]) -> list[tuple[ast.expr, _Path]]:
+        """What these calls of the function give for its parameter of this name."""
+        if self.function is None:
+            return []
+        taken = self.function.args
+        names = [argument.arg for argument in taken.args if argument.arg not in ("self", "cls")]
+        found = []
+        for call, path in calls if name in names + [argument.arg for argument in taken.kwonlyargs] else ():
+            if _name(call.func) == self.function.name:
+                found += [(one.value, path) for one in call.keywords if one.arg == name]
+                found += [(one, path) for index, one in enumerate(call.args) if names[index : index + 1] == [name]]
+        return found
+
+
+class Catalogue:
+    """The messages of the sources."""
+
+    def __init__(self) -> None:
+        paths = sorted(path for source in SOURCES for path in (ROOT / source).rglob("*.py"))
+        self.files = [_File(path) for path in paths if "entrypoint/nemotron_exec/sitecustomize/" not in str(path)]
+        self._constants = {
+            name: value for file in self.files for name, value in file.constants.items() if name.lstrip("_").isupper()
+        }
+        self._calls = [call for file in self.files for call in file.calls]
+        self.errors = self._error_classes()
+        self.makers = self._makers()
+
+    def _error_classes(self) -> set[str]:
+        """The classes that come from ours, at any distance."""
+        found = set(_BASES)
+        while True:
+            more = {
+                node.name
+                for file in self.files
+                for node in ast.walk(file.tree)
+                if isinstance(node, ast.ClassDef) and any(_name(base) in found for base in node.bases)
+            }
+            if more <= found:
+                return found
+            found |= more
+
+    def _makers(self) -> dict[str, str]:
+        """Functions that make an error of (wanted, found, what to do), and what they make of `wanted`: "… (…)"."""
+        return {
+            path.function.name: self._words(call.args[0], file)
+            for file in self.files
+            for call, path in file.calls
+            if path.function is not None and self._kind(call) == "LaunchError" and path.function.name != "__init__"
+            if [argument.arg for argument in path.function.args.args if argument.arg != "self"][:3] == _PARTS
+        }
+
+    def _kind(self, call: ast.Call) -> str:
+        """Of which error this is a new one, if it is."""
+        return _name(call.func) if isinstance(call.func, ast.Name) and _name(call.func) in self.errors else ""
+
+    def sites(self) -> list[tuple[_File, ast.Call]]:
+        """All calls that say something, those included that hand on what was said elsewhere."""
+        return [(file, call) for file in self.files for call, _ in file.calls if self._message(call, file)[0]]
+
+    def messages(self) -> list[Message]:
+        """All of them, in the order of the files."""
+        found = []
+        for file in self.files:
+            for call, path in file.calls:
+                kind, arguments = self._message(call, file)
+                if not kind or (path.function and path.function.name in self.makers):
+                    continue
+                parts = tuple(self._part(argument, file, path, _DEPTH) for argument in arguments)
+                if len(parts) == 3 and not self._kind(call):
+                    parts = (self.makers[_name(call.func)].replace(_UNKNOWN, parts[0], 1), *parts[1:])
+                found.append(Message(file.name, call.lineno, kind, parts))
+        return found
+
+    def _message(self, call: ast.Call, file: _File) -> tuple[str, list[ast.expr]]:
+        """What sort of message a call makes, if it makes one, and the expressions that say it."""
+        name = _name(call.func)
+        named = {keyword.arg: keyword.value for keyword in call.keywords}
+        if name in self.makers and len(call.args) >= len(_PARTS):
+            return "125", call.args[:3]
+        if self._kind(call):
+            arguments = [*call.args, *(named[part] for part in _PARTS if part in named)]
+            temporary = arguments[3] if len(arguments) > 3 else named.get("temporary")
+            code = _CODES.get(name, "125")
+            if temporary is not None:
+                code = "75" if isinstance(temporary, ast.Constant) and temporary.value else "125 / 75"
+            return code, arguments[:3]
+        receiver = ast.unparse(call.func.value) if isinstance(call.func, ast.Attribute) else ""
+        if name in _LEVELS and ("essages" in receiver or receiver == "notice"):
+            return name, call.args[:1]
+        if name == "GivenUpError":
+            return "warning", [ast.BinOp(ast.Constant("checkpoint …: "), ast.Add(), call.args[0])]
+        if name == "Status" and len(call.args) == 3 and _name(call.args[1]) == "STOOD_DOWN":
+            return "warning", [ast.BinOp(ast.Constant("patch … stands down: "), ast.Add(), call.args[2])]
+        if receiver == "sys" and name == "exit" and file.name.startswith("docker/"):
+            return "error", [argument for argument in call.args if not isinstance(argument, ast.Call)]
+        if receiver == "sys.stderr" and name == "write" and not file.name.endswith("message.py"):
+            return "warning", call.args
+        return "", []
+
+    def _part(self, node: ast.expr, file: _File, path: _Path, depth: int) -> str:
+        """What an argument says; a variable is followed to what its function assigns or its callers give."""
+        match node:
+            case ast.IfExp(body=body, orelse=orelse):
+                return _either([self._part(body, file, path, depth), self._part(orelse, file, path, depth)])
+            case ast.BoolOp(values=values):
+                return _either([self._part(value, file, path, depth) for value in values])
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                return self._part(left, file, path, depth) + self._part(right, file, path, depth)
+            case ast.Call(func=called) if depth and (texts := file.returned(_name(called))):
+                return _either([self._part(value, where.file, where, depth - 1) for value, where in texts])
+            case ast.Name(id=name) if depth:
+                given = path.assigned(name) or path.given(name, file.calls) or path.given(name, self._calls)
+                if given:
+                    return _either([self._part(value, where.file, where, depth - 1) for value, where in given])
+        return self._words(node, file)
+
+    def _words(self, node: ast.expr, file: _File) -> str:
+        """What a text expression says, as far as the source says it; of names, only constants are known."""
+
+        def words(part: ast.expr) -> str:
+            return self._words(part, file)
+
+        match node:
+            case ast.Constant(value=str(value)):
+                return value
+            case ast.FormattedValue(value=value):
+                return words(value)
+            case ast.JoinedStr(values=values):
+                return "".join(map(words, values))
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                return words(left) + words(right)
+            case ast.BinOp(left=left, op=ast.Mod(), right=right):
+                values = right.elts if isinstance(right, ast.Tuple) else [right]
+                return _filled(r"%(?:[-+ 0#]*[\d.]*)([sdrgf%])", words(left), [words(value) for value in values])
+            case ast.Call(func=ast.Attribute(value=template, attr="format"), args=values):
+                return _filled(r"\{[^{}]*\}", words(template), [words(value) for value in values])
+            case ast.IfExp(body=body, orelse=orelse):
+                return _either([words(body), words(orelse)])
+            case ast.Name(id=name) if name.lstrip("_").isupper():
+                value = file.constants.get(name, self._constants.get(name))
+                return words(value) if value is not None else _UNKNOWN
+        return _UNKNOWN
+
+
+def _name(node: ast.expr) -> str:
+    return getattr(node, "id", getattr(node, "attr", ""))
+
+
+def _either(texts: list[str]) -> str:
+    """One of these."""
+    flat = [one for text in texts for one in (text[1:-1].split(_OR) if _is_group(text) else [text])]
+    flat = sorted(dict.fromkeys(flat), key=lambda one: not one)  # the empty one last, which the page leaves out
+    if len(flat) == 1:
+        return flat[0]
+    return _OPEN + _OR.join(flat) + _CLOSE
+
+
+def _is_group(text: str) -> bool:
+    return text.startswith(_OPEN) and text.endswith(_CLOSE) and text.count(_OPEN) == 1
+
+
+def _filled(places: str, template: str, values: list[str]) -> str:
+    rest = iter(values)
+    return re.sub(places, lambda place: "%" if place[0] == "%%" else next(rest, _UNKNOWN), template)
 
 
 def messages() -> list[Message]:
-    """All call sites of the errors, in the order of the files."""
-    found = []
-    trees = {
-        path: ast.parse(path.read_text(encoding="utf-8"))
-        for path in sorted(PACKAGE.rglob("*.py"))
-        if "sitecustomize" not in path.parts[len(PACKAGE.parts) :]
-    }
-    constants = {}
-    for tree in trees.values():
-        for node in tree.body:
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper():
-                constants.setdefault(node.targets[0].id, node.value)
-    for path, tree in trees.items():
-        for node in ast.walk(tree):
-            name = getattr(node.func, "id", getattr(node.func, "attr", "")) if isinstance(node, ast.Call) else ""
-            if name in CODES:
-                named = {keyword.arg: keyword.value for keyword in node.keywords}
-                given = [*node.args, *(named[part] for part in ("wanted", "found", "remedy") if part in named)]
-                parts = tuple(_words(argument, constants) for argument in given)
-                found.append(Message(str(path.relative_to(PACKAGE)), node.lineno, CODES[name], parts))
-    return found
+    """All messages with words of their own."""
+    return [message for message in Catalogue().messages() if message.says_something]
 
 
-def _words(node: ast.expr, constants: dict[str, ast.expr]) -> str:
-    """What a text expression says, as far as the source says it."""
-    if isinstance(node, ast.Constant):
-        return str(node.value)
-    if isinstance(node, ast.Name) and isinstance(constants.get(node.id), (ast.Constant, ast.JoinedStr, ast.BinOp)):
-        return _words(constants[node.id], constants)
-    if isinstance(node, ast.FormattedValue):
-        return _words(node.value, constants)
-    if isinstance(node, ast.JoinedStr):
-        return "".join(_words(part, constants) for part in node.values)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return _words(node.left, constants) + _words(node.right, constants)
-    if isinstance(node, ast.IfExp):
-        return f"{_words(node.body, constants)} / {_words(node.orelse, constants)}"
-    if isinstance(node, ast.BoolOp):
-        return " / ".join(_words(value, constants) for value in node.values)
-    return "…"
+def patterns() -> list[re.Pattern[str]]:
+    """What each error looks like, but for those of which too little is known to tell them from any other."""
+    errors = [message for message in messages() if len(message.parts) == 3]
+    return [message.pattern() for message in errors if len(re.findall(r"\w", "".join(message.parts))) > 10]
 
 
 def text() -> str:
@@ -81,32 +308,48 @@ def text() -> str:
     lines = [
         "<!-- Written by docs/tools/catalogue.py from the code; `make reference` writes it again. -->\n",
         "# All messages\n\n",
-        "Each says what was wanted, what was found and what to do; `…` is filled in when it happens. `-v` adds\n",
-        "the traceback. Messages of [the manifest store](artifacts.md) that its own module words come beside these.\n",
+        "By the file that says it; `…` is filled in when it happens, `/` stands between what may be said. An error\n",
+        "says what was wanted, what was found and what to do, and ends the program with the code beside it; `-v`\n",
+        "adds the traceback. Other lines have a level: `-q` hides those of info. Files below `sitecustomize/` speak\n",
+        "inside the job, which goes on. Not here: what `--doctor` finds, and how a command line is wrong (code 2).\n",
     ]
     by_file = defaultdict(list)
     for message in messages():
-        # `raise LaunchError(*parts)` hands on what is said elsewhere.
-        if len(message.parts) == 3 and any(part.strip("… /") for part in message.parts):
-            by_file[message.file].append(message)
+        by_file[message.file].append(message)
     for file, found in by_file.items():
-        lines.append(f"\n## {file}\n| code | wanted | found | what to do |\n|---|---|---|---|\n")
-        for message in sorted({(message.code, message.parts) for message in found}):
-            lines.append(f"| {message[0]} | " + " | ".join(_cell(part) for part in message[1]) + " |\n")
+        lines.append(f"\n## {file}\n")
+        errors = sorted({(one.kind, one.parts) for one in found if len(one.parts) == 3})
+        if errors:
+            lines.append("| code | wanted | found | what to do |\n|---|---|---|---|\n")
+            lines += [f"| {code} | " + " | ".join(map(_cell, parts)) + " |\n" for code, parts in errors]
+        others = sorted({(one.kind, one.parts) for one in found if len(one.parts) == 1})
+        if others:
+            lines.append(("\n" if errors else "") + "| level | line |\n|---|---|\n")
+            lines += [
+                f"| {level} | {_cell(parts[0].removeprefix(f'nemotron-exec: {level}: '))} |\n"
+                for level, parts in others
+            ]
     return "".join(lines)
 
 
 def _cell(words: str) -> str:
-    plain = " ".join(words.split())
+    plain = " ".join(words.replace(_OR + _CLOSE, "").replace(_OR, " / ").replace(_OPEN, "").replace(_CLOSE, "").split())
     for special in "\\|<>*_[]`":
         plain = plain.replace(special, {"<": "&lt;", ">": "&gt;"}.get(special, "\\" + special))
     return plain
 
 
 def main() -> int:
-    """Write the page, or with `--check` compare it, or list the messages without three parts; returns the exit code."""
+    """Write the page; or compare it, list the errors without three parts, or the call sites. Returns the exit code."""
+    if "--sites" in sys.argv[1:]:
+        sites = [f"{file.path}:{call.lineno}" for file, call in Catalogue().sites()]
+        print("\n".join(sites))
+        return 0
     if "--incomplete" in sys.argv[1:]:
-        incomplete = [message for message in messages() if len(message.parts) != 3 or not all(message.parts)]
+        lines = (*_LEVELS, "")
+        incomplete = [
+            one for one in messages() if one.kind not in lines and (len(one.parts) != 3 or not all(one.parts))
+        ]
         for message in incomplete:
             print(f"{message.file}:{message.line}: {message.parts}")
         return int(bool(incomplete))

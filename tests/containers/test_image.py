@@ -159,12 +159,14 @@ def test_an_old_python_is_an_error_that_names_the_remedy(engine, base, image):
     ]
     assert "3.9" in line
     assert "PYTHON_FROM" in line
+    assert "Traceback" not in done.stderr + done.stdout
 
 
 def test_no_python_is_an_error_that_names_the_remedy(engine, base, image):
     done = image.attempt(base("debian"))
     assert done.returncode != 0
     assert "PYTHON_FROM" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_bake_file_names_the_two_images_of_the_document(root):

@@ -248,8 +248,9 @@ class _Child:
                     self._buffer += data
             tick()
         line, _, self._buffer = self._buffer.partition(b"\n")
-        message: dict[str, Any] = json.loads(self._redact(line.decode("utf-8", "replace")))
-        return message
+        message: dict[str, Any] = json.loads(line.decode("utf-8", "replace"))
+        # Values only: a key that is no more than a letter would be in the names of the fields, too.
+        return {name: value if name == "say" else self._redacted(value) for name, value in message.items()}
 
     def failure(self, kind: str | None, message: Mapping[str, Any], wanted: str) -> LaunchError:
         """The error of a child that did not finish."""
@@ -261,6 +262,13 @@ class _Child:
         last = tail.splitlines()[-1] if tail else f"exit code {self._process.poll()}"
         found = f"the process that talks to W&B failed: {message.get('found') or last}"
         return TemporaryError(wanted, found, "Start the job again; report it if it stays so")
+
+    def _redacted(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: self._redacted(one) for name, one in value.items()}
+        if isinstance(value, list):
+            return [self._redacted(one) for one in value]
+        return self._redact(value) if isinstance(value, str) else value
 
     def _redact(self, text: str) -> str:
         return text.replace(self._secret, "***") if self._secret else text
