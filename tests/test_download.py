@@ -36,6 +36,7 @@ class Fetching:
         self.directory = directory
         self.version: Version | None = None
         self.told: list[int] = []
+        self.faults: list[str] = []
         self.fresh: list[str] = []
         directory.mkdir()
 
@@ -47,7 +48,10 @@ class Fetching:
         contents = self.version.manifest["contents"]
         files = [RemoteFile(n, contents[n]["size"], contents[n]["digest"]) for n in names or contents]
         downloader = Downloader(time.monotonic() + timeout, stall=stall)
-        downloader.fetch(files, str(self.directory), wanted="to fetch it", url=self.url, progress=self.told.append)
+        where = str(self.directory)
+        downloader.fetch(
+            files, where, wanted="to fetch it", url=self.url, progress=self.told.append, tell=self.faults.append
+        )
 
     def url(self, name: str, fresh: bool) -> str:
         assert self.version is not None
@@ -97,6 +101,7 @@ def test_a_stalled_download_is_given_up_and_resumed(fetching: Fetching) -> None:
     fetching.seed(a=DATA)
     fetching.backend.fail("GET data/a", stall=2_000_000, times=1)
     fetching.run(stall=1.0)
+    assert fetching.faults == ["a: the download stalled for 1 s"]
     assert fetching.read("a") == DATA
 
 
@@ -287,6 +292,23 @@ def test_a_cache_of_another_user_is_refused(tmp_path: Path) -> None:
         directory = Path("/usr")  # root's
     with pytest.raises(LaunchError, match=r"(belongs to user 12345|cannot be made).*--cache-dir"):
         ArtifactCache(str(directory))
+
+
+def test_an_abandoned_download_goes_after_a_week_and_one_that_is_made_never(tmp_path: Path) -> None:
+    cache = ArtifactCache(str(tmp_path))
+    old = time.time() - 8 * 86_400
+    for digest in ("abandoned", "continued", "held-by-another", "with-a-new-file", "of-yesterday"):
+        directory = Path(cache.partial(digest))
+        (directory / "part").write_bytes(b"x")
+        for path in (directory / "part", directory):
+            os.utime(path, (old, old) if digest != "of-yesterday" else (old + 7 * 86_400,) * 2)
+    (Path(cache.partial("with-a-new-file")) / "part").touch()
+    os.utime(cache.partial("with-a-new-file"), (old, old))
+    with ArtifactCache(str(tmp_path)).lease("held-by-another", lambda: False):
+        cache.forget_abandoned("continued")
+    left = set(os.listdir(tmp_path / "wandb" / ".partial"))
+    assert left == {"continued", "held-by-another", "with-a-new-file", "of-yesterday"}
+    assert not os.listdir(tmp_path / "wandb" / ".lease")
 
 
 def test_a_strange_digest_does_not_become_a_path(tmp_path: Path) -> None:

@@ -294,6 +294,17 @@ def test_a_stalled_download_ends_with_the_time_and_is_resumed_by_the_next_job(
     assert wandb_backend.find("GET data/a")[-1].variables["range"].startswith("bytes=")
 
 
+def test_what_was_abandoned_makes_room_for_the_next_download(wandb_backend: Backend, store: Store) -> None:
+    wandb_backend.seed("team/nemotron/data", files={"a": b"1"})
+    partial = store.cache / "wandb" / ".partial" / "0123456789abcdef"
+    partial.mkdir(parents=True)
+    for directory in (store.cache, *partial.parents[:2]):
+        directory.chmod(0o700)
+    os.utime(partial, (1e9, 1e9))
+    store.resolve("data")
+    assert not partial.exists()
+
+
 def test_a_process_that_cannot_be_started_is_an_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/nonexistent/python")
     error = store.error("data")

@@ -188,3 +188,16 @@ def test_a_download_is_shown_unless_quiet(
     assert code == 0
     assert ("downloaded data:v0: 2 B in" in error) is says
     assert says or error == ""
+
+
+@pytest.mark.ci
+def test_a_file_that_stalls_again_and_again_is_the_error_and_not_the_leaders_silence(
+    job: Job, wandb_backend: Backend
+) -> None:
+    wandb_backend.fail("GET data/blend.json", stall=0, times=None)
+    code, _, error = job.run("--stall", "3", "--timeout", "100")
+    assert code == 75
+    assert "blend.json: the download stalled for 1 s: trying again" in error
+    assert error.splitlines()[-1].count("blend.json: the download stalled for 1 s. Start the job again") == 1
+    assert "--stall" not in error
+    assert len(wandb_backend.find("GET data/blend.json")) >= 5  # the last may still be under way

@@ -263,6 +263,8 @@ class _Question:
                     **wandb,
                     "cache_directory": os.path.abspath(cache),
                     "environ": self.environ,
+                    # A connection without a byte is given up, and tried again, before the leader is for silence.
+                    **({"stall": min(30.0, self.chosen.stall / 3)} if self.chosen.stall > 0 else {}),
                     "flush_first": flush_first(store, self.environ, self.messages),
                 },
             )

@@ -1,7 +1,8 @@
 """Downloads shared between jobs and nodes: one directory per digest, complete or not there at all.
 
     <cache>/wandb/<digest>/            a finished download: appears by one rename
-    <cache>/wandb/.partial/<digest>/   one being made, or left by a process that died: the next one goes on with it
+    <cache>/wandb/.partial/<digest>/   one being made, or left by a process that died: the next one goes on with it;
+                                       after a week without one it goes
     <cache>/wandb/.lease/<digest>      who is making it
 
 The lease saves a second download; correctness does not hang on it. Two processes that write the same partial file
@@ -32,6 +33,7 @@ __all__ = ["ArtifactCache", "format_bytes", "no_room"]
 _REMEDY = "Give a directory of yours with --cache-dir DIR (NEMOTRON_EXEC_CACHE_DIR)"
 _DIGEST = re.compile(r"[0-9a-zA-Z_\-]{8,128}\Z")
 _HEADROOM = 64 << 20  # bytes that stay free for everybody else
+_ABANDONED = 7 * 86_400.0  # seconds
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -56,6 +58,7 @@ class ArtifactCache:
         for name in (self.root, self._partial(), self._leases()):
             private.make_directory(name, wanted=wanted, remedy=_REMEDY)
         self._reserved = 0
+        self._swept = False
         self._lock = threading.Lock()
 
     def path(self, digest: str) -> str:
@@ -93,6 +96,32 @@ class ArtifactCache:
             shutil.rmtree(source, ignore_errors=True)
         _sync_directory(self.root)
         return target
+
+    def forget_abandoned(self, keep: str) -> None:
+        """Once, remove what others began and nobody has gone on with for a week, and nobody holds. Never fails.
+
+        Args:
+            keep: Digest of the download that is about to go on.
+        """
+        from nemotron_exec.lease import Lease
+        from nemotron_exec.timing import Timing
+
+        with self._lock:
+            swept, self._swept = self._swept, True
+        with contextlib.suppress(OSError, LaunchError):
+            names = [] if swept else [name for name in os.listdir(self._partial()) if name != self._key(keep)]
+            before = self._server_time() - _ABANDONED if names else 0.0
+            for name in names:
+                path = os.path.join(self._partial(), name)
+                if _touched_since(path, before):
+                    continue
+                lease = Lease(os.path.join(self._leases(), name), Timing(), self._server_time)
+                if lease.acquire():
+                    try:
+                        if not _touched_since(path, before):
+                            shutil.rmtree(path, ignore_errors=True)
+                    finally:
+                        lease.release()
 
     @contextlib.contextmanager
     def lease(self, digest: str, wait: Callable[[], bool]) -> Iterator[None]:
@@ -190,6 +219,15 @@ def _size(path: str) -> int:
         return os.stat(path).st_size
     except OSError:
         return -1
+
+
+def _touched_since(path: str, before: float) -> bool:
+    """Whether anything in the directory was written after that moment of the file server's clock."""
+    return os.lstat(path).st_mtime > before or any(
+        os.lstat(os.path.join(directory, name)).st_mtime > before
+        for directory, directories, files in os.walk(path)
+        for name in (*directories, *files)
+    )
 
 
 def _sync_directory(path: str) -> None:

@@ -66,7 +66,7 @@ class Downloader:
     Args:
         deadline: `time.monotonic()` after which nothing is tried again.
         connections: At once, over all artifacts.
-        stall: Seconds without a byte after which a connection is given up.
+        stall: Seconds without a byte after which a connection is given up; no pause between two is longer.
     """
 
     def __init__(self, deadline: float, *, connections: int = 16, stall: float = 30.0) -> None:
@@ -83,6 +83,7 @@ class Downloader:
         wanted: str,
         url: Callable[[str, bool], str],
         progress: Callable[[int], None],
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Bring all `files` into `directory`, which may hold parts of them from before.
 
@@ -92,12 +93,13 @@ class Downloader:
             wanted: First part of every error.
             url: Gives the URL of a file; its second argument is whether to ask for a fresh one.
             progress: Told of bytes that are new on disk; a negative number for those that had to be thrown away.
+            tell: Told of each failure after which a file is tried again: a bounded number without a byte between.
 
         Raises:
             TemporaryError: Server or network failed throughout, the disk is full, or the bytes stay wrong.
             LaunchError: The server refuses the file.
         """
-        futures = [self._pool.submit(self._fetch, file, directory, wanted, url, progress) for file in files]
+        futures = [self._pool.submit(self._fetch, file, directory, wanted, url, progress, tell) for file in files]
         try:
             for future in concurrent.futures.as_completed(futures):
                 future.result()
@@ -125,6 +127,7 @@ class Downloader:
         wanted: str,
         url: Callable[[str, bool], str],
         progress: Callable[[int], None],
+        tell: Callable[[str], None],
     ) -> None:
         part = _Part(file, os.path.join(directory, file.name), progress)
         failures, fresh_url, refetched = 0, False, False
@@ -142,7 +145,7 @@ class Downloader:
                 fresh_url = True
             except _Transient as fault:
                 failures = 1 if part.done > before else failures + 1
-                self._pause(failures, fault, wanted, file)
+                self._pause(failures, fault, wanted, file, tell)
                 fresh_url = failures > 2
             except OSError as error:
                 raise _disk_error(error, wanted, directory, part) from None
@@ -209,16 +212,20 @@ class Downloader:
         session: requests.Session = self._local.session
         return session
 
-    def _pause(self, failures: int, fault: _Transient, wanted: str, file: RemoteFile) -> None:
-        pause = min(0.25 * 2.0**failures, _LONGEST_PAUSE) * random.uniform(0.75, 1.25)  # noqa: S311
+    def _pause(
+        self, failures: int, fault: _Transient, wanted: str, file: RemoteFile, tell: Callable[[str], None]
+    ) -> None:
+        longest = min(_LONGEST_PAUSE, self._stall)
+        pause = min(0.25 * 2.0**failures, longest) * random.uniform(0.75, 1.25)  # noqa: S311
         if fault.pause is not None:
-            pause = min(fault.pause, _LONGEST_PAUSE)
+            pause = min(fault.pause, longest)
         if failures >= _ATTEMPTS or time.monotonic() + pause > self._deadline:
             raise TemporaryError(
                 wanted,
                 f"{file.name}: {fault}",
                 "Start the job again: what has been downloaded is kept, and the rest is fetched then",
             )
+        tell(f"{file.name}: {fault}")
         time.sleep(pause)
 
 
@@ -254,6 +261,7 @@ class _Part:
                 while chunk := self._opened.read(_CHUNK):
                     self._digest.update(chunk)
                     self.done += len(chunk)
+                    self._tell()
             self._opened.seek(self.done)
             self._tell()
             yield

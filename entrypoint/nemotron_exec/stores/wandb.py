@@ -126,7 +126,7 @@ class WandbStore:
         child.send(request)
         found: dict[int, Artifact] = {}
         error: LaunchError | None = None
-        told = False
+        told: set[str] = set()
         while True:
             message = child.receive(deadline, display.tick)
             kind = message.pop("say", None)
@@ -136,10 +136,12 @@ class WandbStore:
             elif kind == "waiting":
                 progress(f"{message['what']}, which another launcher downloads")
             elif kind == "retry":
+                # A new attempt is life, as bytes are: the child bounds their number.
                 progress(f"W&B: {message['found']}")
-                if self._messages is not None and not told:
+                what = message.get("what", "")
+                if self._messages is not None and what not in told:
                     self._messages.info(f"{message['found']}: trying again")
-                told = True
+                told.add(what)
             elif kind == "localise":
                 child.send({"id": message["id"], "path": self._localise(message["path"])})
             elif kind == "artifact":

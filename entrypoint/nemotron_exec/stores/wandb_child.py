@@ -398,6 +398,7 @@ class _Resolver:
             except Exception as error:  # noqa: BLE001
                 self._raise_for(error, wanted)
                 pause = 0.5 * 2.0**attempt
+                self._tell(_first_line(error))
                 if attempt == 3 or time.monotonic() + pause > self._deadline:
                     found = f"its manifest cannot be read ({_first_line(error)})"
                     raise TemporaryError(wanted, found, "Start the job again") from None
@@ -478,10 +479,18 @@ class _Resolver:
             partial = cache.partial(digest)
             todo = [files[n] for n in missing if n in files]
             total = sum(f.size or 0 for f in todo)
+            cache.forget_abandoned(digest)
             with cache.room(max(0, total - _present(partial, todo)), wanted):
                 progress = _Progress(self._link, what, 0, total)
                 progress(0)
-                self._fetcher().fetch(todo, partial, wanted=wanted, url=self._urls(artifact, wanted), progress=progress)
+                self._fetcher().fetch(
+                    todo,
+                    partial,
+                    wanted=wanted,
+                    url=self._urls(artifact, wanted),
+                    progress=progress,
+                    tell=lambda fault: self._link.say("retry", what=what, found=f"{what}, {fault}"),
+                )
                 for name in (n for n in missing if n in links):
                     target = os.path.join(partial, name)
                     os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
