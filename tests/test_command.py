@@ -106,7 +106,10 @@ HYDRA = {
     "path and name": ("python d/t.py --config-path conf --config-name big", 3, "", "d/conf/big.yaml", 3),
     "equals": ("python t.py --config-path=conf --config-name=big.yaml", 2, "--config-path=", "conf/big.yaml", 2),
     "short": ("python t.py -cp abs -cn big", 3, "", "abs/big.yaml", 3),
-    "name alone": ("python d/t.py -cn big", 3, "", "d/big.yaml", -1),
+    "name alone": ("python d/t.py -cn big", 3, "big", "d/big.yaml", -1),
+    "a name with a folder": ("python t.py -cp conf -cn exp/big", 3, "", "conf/exp/big.yaml", 3),
+    "an absolute path": ("python t.py -cp {here}/conf -cn big", 3, "", "conf/big.yaml", 3),
+    "an additional directory": ("python t.py -cd conf -cn big", 3, "", "conf/big.yaml", 3),
 }
 
 
@@ -116,8 +119,8 @@ def test_finds_hydras_primary_config(row, tmp_path, monkeypatch):
     text, index, prefix, path, hydra = row
     (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / path).write_text("run: {}\n")
-    (config,) = commands.read(text.split()).configs
-    assert (config.index, config.prefix, config.path, config.hydra) == (index, prefix, path, hydra)
+    (config,) = commands.read(text.format(here=tmp_path).split()).configs
+    assert (config.index, config.prefix, config.path, config.hydra) == (index, prefix, str(tmp_path / path), hydra)
 
 
 def test_explicit_configs_are_the_only_ones(tmp_path, monkeypatch):

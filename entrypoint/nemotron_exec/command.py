@@ -40,14 +40,17 @@ class ConfigArgument:
         index: Position in argv of the word to be replaced.
         prefix: What stands before the path in that word: "" or `--config=`.
         path: The path as written.
-        hydra: For Hydra's `--config-path D --config-name N`: the index of the word that holds D (or -1 where the
-            directory is not given on the command line), and `path` is then D/N.yaml; None for a plain file argument.
+        hydra: For a Hydra program, whose `path` is D/N.yaml: the index of the word that holds D; -1 where the command
+            has none, and `--config-path` is to be put after the word at `index`, which is `prefix`. None for a plain
+            file argument.
+        directory: D, for a Hydra program: N may have folders of its own.
     """
 
     index: int
     prefix: str
     path: str
     hydra: int | None = None
+    directory: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,17 +77,19 @@ class Command:
         return self.argv[self.program :]
 
 
-def read(words: Sequence[str], explicit: Sequence[str] = ()) -> Command:
+def read(words: Sequence[str], explicit: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> Command:
     """Find launcher, program, configs and overrides in the words of a command.
 
     Args:
         words: The command, as it will be started.
         explicit: Paths given with `-c`: only arguments that name one of these are configs then, whatever their names
-            end in. A path that is no argument of the command is listed with index -1.
+            end in. A path that is no argument of the command is listed with index -1, but for the config of a Hydra
+            program.
+        environ: The environment: where the program of `python -m` lies.
     """
     argv = tuple(words)
     launcher, program = _find_program(argv)
-    configs = _find_configs(argv, program, explicit)
+    configs = _find_configs(argv, program, launcher, explicit, environ or {})
     taken = {config.index for config in configs}
     overrides = tuple(
         index
@@ -110,8 +115,14 @@ _LAUNCHER_MODULES = {
 _PYTHON = re.compile(r"(?:python|pypy)[\d.]*\Z")
 # Options of the interpreter that take the next word (python --help).
 _PYTHON_VALUED = frozenset({"-W", "-X", "--check-hash-based-pycs"})
-_HYDRA_PATH = frozenset({"--config-path", "-cp"})
-_HYDRA_NAME = frozenset({"--config-name", "-cn"})
+_HYDRA_OPTIONS = {
+    "--config-path": "path",
+    "-cp": "path",
+    "--config-name": "name",
+    "-cn": "name",
+    "--config-dir": "dir",
+    "-cd": "dir",
+}
 
 
 def _find_program(argv: tuple[str, ...]) -> tuple[ElasticLauncher | None, int]:
@@ -173,28 +184,65 @@ def _read_launcher(argv: tuple[str, ...], index: int, kind: str) -> tuple[Elasti
     return ElasticLauncher(kind, options), index
 
 
-def _find_configs(argv: tuple[str, ...], program: int, explicit: Sequence[str]) -> tuple[ConfigArgument, ...]:
-    if explicit:
-        return tuple(_explicit_config(argv, path) for path in explicit)
+def _find_configs(
+    argv: tuple[str, ...],
+    program: int,
+    launcher: ElasticLauncher | None,
+    explicit: Sequence[str],
+    environ: Mapping[str, str],
+) -> tuple[ConfigArgument, ...]:
     found = []
-    hydra_path = hydra_name = None
+    options: dict[str, tuple[int, str, str]] = {}
     for index in range(max(program, 1), len(argv)):
         word = argv[index]
         option, equals, value = word.partition("=") if word.startswith("-") else ("", "", "")
-        if option in _HYDRA_PATH:
-            hydra_path = (index, f"{option}=", value) if equals else _next_word(argv, index)
-        elif option in _HYDRA_NAME:
-            hydra_name = (index, f"{option}=", value) if equals else _next_word(argv, index)
+        if option in _HYDRA_OPTIONS:
+            given = (index, f"{option}=", value) if equals else _next_word(argv, index)
+            if given is not None:
+                options[_HYDRA_OPTIONS[option]] = given
         elif word.startswith("-"):
             if equals and is_yaml_name(value) and os.path.isfile(value):
                 found.append(ConfigArgument(index, f"{option}=", value))
         elif is_yaml_name(word) and not _OVERRIDE.match(word) and _is_file_or_meant_as_one(argv, index):
             found.append(ConfigArgument(index, "", word))
-    if hydra_path or hydra_name:
-        config = _hydra_config(argv, program, hydra_path, hydra_name)
-        if os.path.isfile(config.path):  # else the options mean something else to this program
+    script = _find_script(argv, program, launcher, environ)
+    if explicit:
+        named = [_explicit_config(argv, path) for path in explicit]
+        if (script is None and not options) or all(config.index >= 0 for config in named):
+            return tuple(named)
+        from nemotron_exec import hydra_program
+
+        return tuple(
+            (config.index < 0 and hydra_program.explicit(argv, script, options, config.path, environ)) or config
+            for config in named
+        )
+    if script is not None or options.keys() & {"path", "name"}:
+        from nemotron_exec import hydra_program
+
+        config = hydra_program.find(argv, script, options, environ)
+        if config is not None:
             found.append(config)
     return tuple(found)
+
+
+def _find_script(
+    argv: tuple[str, ...], program: int, launcher: ElasticLauncher | None, environ: Mapping[str, str]
+) -> tuple[int, str] | None:
+    """The index and the file of the Python program that the command starts."""
+    index, file = program, None
+    if program < len(argv) and argv[program].endswith(".py"):
+        file = argv[program]
+    elif launcher is None and program == 0:
+        # After wrappers that we do not know: `uv run train.py`.
+        index = next((at for at, word in enumerate(argv) if word.endswith(".py")), -1)
+        file = argv[index] if index >= 0 else None
+    elif program < len(argv):
+        attached = argv[program].startswith("-m")
+        if attached or argv[program - 1] == "-m" or (launcher is not None and "module" in launcher.options):
+            from nemotron_exec.program_file import script_of_module
+
+            file = script_of_module(argv[program][2 if attached else 0 :], argv[:program], environ)
+    return None if file is None else (index, file)
 
 
 def _explicit_config(argv: tuple[str, ...], path: str) -> ConfigArgument:
@@ -214,22 +262,6 @@ def _is_file_or_meant_as_one(argv: tuple[str, ...], index: int) -> bool:
 
 def _next_word(argv: tuple[str, ...], index: int) -> tuple[int, str, str] | None:
     return (index + 1, "", argv[index + 1]) if index + 1 < len(argv) else None
-
-
-def _hydra_config(
-    argv: tuple[str, ...],
-    program: int,
-    path: tuple[int, str, str] | None,
-    name: tuple[int, str, str] | None,
-) -> ConfigArgument:
-    """Hydra's primary config. A relative `--config-path` counts from the script's directory (hydra/main.py)."""
-    script = argv[program] if program < len(argv) and argv[program].endswith(".py") else ""
-    directory = os.path.join(os.path.dirname(script), path[2]) if path else os.path.dirname(script)
-    file = name[2] if name else "config"
-    if not is_yaml_name(file):
-        file += ".yaml"
-    index, prefix = (path[0], path[1]) if path else (name[0], name[1]) if name else (-1, "")
-    return ConfigArgument(index, prefix, os.path.join(directory, file), hydra=path[0] if path else -1)
 
 
 def _is_option_value(argv: tuple[str, ...], index: int) -> bool:

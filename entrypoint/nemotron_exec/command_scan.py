@@ -59,7 +59,9 @@ def may_need_resolving(words: Sequence[str], environ: Mapping[str, str], cwd: Ca
         path = word.rpartition("=")[2] if word.startswith("-") else word
         if is_yaml_name(path) and _file_may_hold(path):
             return True
-    return False
+        if word.endswith(".py") and _may_use_hydra(word):
+            return True
+    return (words[0].endswith(".py") and _may_use_hydra(words[0])) or _module_may_use_hydra(words, environ)
 
 
 def is_yaml_name(path: str) -> bool:
@@ -83,6 +85,32 @@ def may_hold_something_of_ours(data: bytes) -> bool:
         if data[at + 3 : at + 64].lstrip(b" \t\r\n\"'").startswith(b":"):
             return True
         at = data.find(b"run", at + 3)
+    return False
+
+
+def _may_use_hydra(script: str) -> bool:
+    """Whether the text of a Python file mentions Hydra, whose config no argument has to name."""
+    try:
+        with open(script, "rb") as file:
+            return b"hydra" in file.read()
+    except OSError:
+        return False
+
+
+def _module_may_use_hydra(words: Sequence[str], environ: Mapping[str, str]) -> bool:
+    """`python -m pkg.mod`, `torchrun … -m pkg.mod`: the same of the module's file."""
+    for index, word in enumerate(words):
+        module = word[2:] if word.startswith("-m") else ""
+        if word == "--module" or (word == "-m" and index + 1 < len(words)):
+            # torchrun's is a flag, and the module the first word that is no option or value of one.
+            module = next((name for name in words[index + 1 :] if not name.startswith("-")), "")
+        if not module or module.startswith(("torch.distributed.", "nvidia_resiliency_ext.")):
+            continue
+        from nemotron_exec.program_file import script_of_module
+
+        script = script_of_module(module, words[:index], environ)
+        if script is not None and _may_use_hydra(script):
+            return True
     return False
 
 

@@ -36,6 +36,7 @@ __all__ = ["Config", "Header", "Injected", "Rendered", "RenderedFile", "read"]
 _STR = "tag:yaml.org,2002:str"
 _NO_REFERENCES = ("env", "wandb")
 _PLAIN_OVERRIDE = re.compile(r"[A-Za-z_/][A-Za-z0-9_/.+\-]*\Z")
+_HYDRA_HEADER = re.compile(r"(?:[ \t]*(?:#[ \t]*@[^\r\n]*)?\r?\n)*")
 _SAVE_KEYS = (("checkpoint", "save"), ("checkpointing", "checkpoint_dir"))
 
 
@@ -113,6 +114,7 @@ class _Root:
     uncertain: frozenset[Path]
     missing_wandb: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[Document, ...] = ()
+    chosen: tuple[Document, ...] = ()
     profile: tuple[Override, ...] = ()
 
     @property
@@ -211,7 +213,25 @@ class Config:
                 assert isinstance(text, str)
                 found.setdefault(str(key), parse_reference(str(key), text, scalar.origin))
         self._refuse_unknown_keys(found)
+        self._refuse_contested(found)
         return tuple(found.values())
+
+    def _refuse_contested(self, found: Mapping[str, Reference]) -> None:
+        """Two versions of one artifact in a Hydra config: which counts is decided when Hydra composes, after us."""
+        said = {override.path for override in self._overrides if override.is_ours}
+        for root in self._roots:
+            for document in root.chosen:
+                for key, scalar in hydra.run_of(document).items():
+                    reference = found.get(str(key))
+                    if reference is None or ("run", key) in said or not isinstance(scalar, Scalar):
+                        continue
+                    if scalar.value != reference.text:
+                        raise LaunchError(
+                            f"run.{key} ({reference.origin}) to be one artifact",
+                            f"it is {reference.text} there, and {scalar.value} in {scalar.origin}, and Hydra decides "
+                            "only in the job which of them counts",
+                            f"Say which on the command line: run.{key}={scalar.value}",
+                        )
 
     def _used_keys(self, number: int) -> dict[str, Scalar]:
         """Keys of `${art:KEY,…}` in the config's files, with the first scalar that says each."""
@@ -293,15 +313,29 @@ class Config:
             if not written:
                 continue
             files += written
+            if root.argument.index < 0:
+                continue
             if root.argument.hydra is not None:
                 arguments[root.argument.index] = hydra.words(root.argument, place)
-            elif root.argument.index >= 0:
+            else:
                 arguments[root.argument.index] = root.argument.prefix + written[0].path
         resolved = {file.original: file.path for file in reversed(files)}
         links = _sibling_links(files, resolved, places)
         arguments |= self._render_overrides(artifacts)
-        dropped = frozenset(override.index for override in self._overrides if override.is_ours)
+        dropped = frozenset(override.index for override in self._overrides if self._is_applied(override))
         return Rendered(tuple(files), tuple(links), arguments, dropped)
+
+    def _is_applied(self, override: Override) -> bool:
+        """Whether the resolved files say all that an override says, so that the command need not."""
+        for root in self._roots:
+            if root.argument.hydra is None:
+                continue
+            if root.argument.index < 0:
+                return False  # the program composes by itself, and applies the words by itself
+            again = override.sign in ("", "++") and override.path[1:2]
+            if again and str(override.path[1]) in hydra.contested(root.chosen):
+                return False  # the group may be merged over the file that we write it into
+        return override.is_ours
 
     def _render_root(
         self,
@@ -331,7 +365,8 @@ class Config:
         _apply_run_overrides(root, [*root.profile, *self._overrides], changes[primary.path])
         if changes[primary.path]:
             ours.add(primary.path)
-        moved = _moved(root.layer, ours, directory) if not root.groups else _moved_groups(root, ours, directory)
+        place = _moved if root.argument.hydra is None else _moved_in_hydras_directory
+        moved = place(root, ours, directory)
         for layer in root.layers:
             if layer.document.path in moved:
                 for scalar, parent in layer.parents:
@@ -342,7 +377,9 @@ class Config:
             if document.path not in moved:
                 continue
             body = splice(document, changes[document.path])
-            text = document.mark + _comment(document, artifacts, header) + body
+            # Hydra reads `# @package …` only before all other comments.
+            end = match.end() if (match := _HYDRA_HEADER.match(body)) and "@" in match.group() else 0
+            text = document.mark + body[:end] + _comment(document, artifacts, header) + body[end:]
             files.append(RenderedFile(document.path, moved[document.path], _encode(document, text)))
         return files
 
@@ -395,14 +432,20 @@ def read(
     roots = []
     for argument in configs:
         groups: tuple[Document, ...] = ()
+        chosen: tuple[Document, ...] = ()
         if argument.hydra is None:
             layer = load_layers(argument.path, environ)
         else:
             layer = Layer(load(argument.path), (), inherits=False)
-            groups = hydra.group_files(hydra.config_directory(argument), layer.document.path)
+            groups = hydra.group_files(argument.directory, layer.document.path)
+            chosen = hydra.chosen_globally(argument, layer.document, groups, parsed)
         merged = merge_layers(layer)
         tree = merged.tree
         _check_run(tree, layer.document)
+        for document in chosen:
+            if isinstance(tree, dict) and hydra.run_of(document):
+                own = tree["run"] if isinstance(tree.get("run"), dict) else {}
+                tree = {**tree, "run": {**hydra.run_of(document), **own}}
         run = tree.get("run") if isinstance(tree, dict) else None
         profile = _profile_overrides(run_wandb.env) if isinstance(run, dict) else []
         for override in (*profile, *ours):
@@ -410,7 +453,7 @@ def read(
         missing = _missing_wandb(tree, run_wandb, layer)
         if missing and isinstance(tree, dict):
             tree = _with_wandb(tree, missing)
-        roots.append(_Root(argument, layer, tree, merged.uncertain, missing, groups, tuple(profile)))
+        roots.append(_Root(argument, layer, tree, merged.uncertain, missing, groups, chosen, tuple(profile)))
     return Config(roots, parsed, environ, resolve)
 
 
@@ -709,9 +752,9 @@ def _is_ours(scalar: Scalar) -> bool:
 # --- where the files go ---------------------------------------------------------------------------------------------
 
 
-def _moved(layer: Layer, ours: set[str], directory: str) -> dict[str, str]:
+def _moved(root: _Root, ours: set[str], directory: str) -> dict[str, str]:
     """New paths of the files that move, by their old ones: those with something of ours, and who inherits from them."""
-    home = os.path.dirname(layer.document.path)
+    home = os.path.dirname(root.layer.document.path)
     moved: dict[str, str] = {}
 
     def visit(layer: Layer) -> bool:
@@ -723,15 +766,15 @@ def _moved(layer: Layer, ours: set[str], directory: str) -> dict[str, str]:
             moved[path] = os.path.join(directory, beside, name)
         return path in moved
 
-    visit(layer)
+    visit(root.layer)
     return moved
 
 
-def _moved_groups(root: _Root, ours: set[str], directory: str) -> dict[str, str]:
+def _moved_in_hydras_directory(root: _Root, ours: set[str], directory: str) -> dict[str, str]:
     """New paths in a directory that has the shape of Hydra's; the primary config moves with any of its groups."""
     if not ours:
         return {}
-    home = os.path.dirname(root.layer.document.path)
+    home = root.argument.directory
     paths = [document.path for document in root.documents if document.path in ours or document is root.layer.document]
     return {path: os.path.join(directory, os.path.relpath(path, home)) for path in paths}
 

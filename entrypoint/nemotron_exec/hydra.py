@@ -8,22 +8,28 @@ directory that holds something of ours is rewritten into a directory that has ev
 from __future__ import annotations
 
 import os
+import re
 
 from nemotron_exec.command_scan import is_yaml_name, may_hold_something_of_ours
-from nemotron_exec.document import Document, load
+from nemotron_exec.document import Document, Scalar, load
 from nemotron_exec.errors import LaunchError
-from nemotron_exec.override import Reach
+from nemotron_exec.override import Override, Reach
 
 TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from nemotron_exec.command import ConfigArgument
     from nemotron_exec.evaluate import Path
 
-__all__ = ["OnlyRun", "config_directory", "contested", "group_files", "words"]
+__all__ = ["OnlyRun", "chosen_globally", "contested", "group_files", "is_ours", "run_of", "words"]
 
 _MAX_FILES = 4096
+_MAX_LOOKED_AT = 100_000
+_GLOBAL = re.compile(r"^#\s*@package\s+_global_", re.MULTILINE)
+_NAMES = re.compile(r"[\w.\-]+")
+_REFERENCE = re.compile(rb"\$\{\s*(?:art|manifest)\s*:")
 
 
 class OnlyRun(Reach):
@@ -41,9 +47,23 @@ class OnlyRun(Reach):
         return path[:1] != ("run",) or super().touches(path)
 
 
-def config_directory(argument: ConfigArgument) -> str:
-    """The directory that Hydra searches: the config's path without the (possibly nested) config name."""
-    return os.path.dirname(os.path.abspath(argument.path))
+def is_ours(argument: ConfigArgument, words: Sequence[str]) -> bool:
+    """Whether the config, or a group beside it, says something to us: a `run` section, or `${art:…}`.
+
+    Raises:
+        LaunchError: The primary config does not parse.
+    """
+    if any(word.lstrip("+~").startswith("run.") or _REFERENCE.search(os.fsencode(word)) for word in words):
+        return True
+    with open(argument.path, "rb") as stream:
+        content = stream.read()
+    if _REFERENCE.search(content):
+        return True
+    if b"run" in content:
+        tree = load(argument.path).tree()
+        if isinstance(tree, dict) and "run" in tree:
+            return True
+    return any(_REFERENCE.search(content) for _, content in _yaml_files(argument.directory, argument.path))
 
 
 def group_files(directory: str, primary: str) -> tuple[Document, ...]:
@@ -53,41 +73,89 @@ def group_files(directory: str, primary: str) -> tuple[Document, ...]:
         LaunchError: One of them does not parse, or the directory holds more files than any config has.
     """
     found = []
-    seen = 0
+    for path, content in _yaml_files(directory, primary):
+        if not path:
+            raise LaunchError(
+                f"to read the Hydra configs under {directory}",
+                f"there are more than {_MAX_FILES} YAML files in it",
+                "Name the directory that holds only the configs",
+            )
+        if (b"${" in content and may_hold_something_of_ours(content)) or b"run" in content:
+            found.append(load(path))
+    return tuple(found)
+
+
+def _yaml_files(directory: str, primary: str) -> Iterator[tuple[str, bytes]]:
+    """The YAML files under the directory but for the primary one; an empty path where there are too many."""
+    seen = looked_at = 0
     for folder, folders, names in os.walk(directory):
-        folders.sort()
+        # A config directory may be the project itself: .git, .venv, .hydra of earlier runs are no groups.
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
+        looked_at += len(names)
         for name in sorted(names):
-            seen += 1
-            if seen > _MAX_FILES:
-                raise LaunchError(
-                    f"to read the Hydra configs under {directory}",
-                    f"there are more than {_MAX_FILES} files in it",
-                    "Name the directory that holds only the configs",
-                )
             path = os.path.join(folder, name)
             if path == primary or not is_yaml_name(name) or not os.path.isfile(path):
                 continue
+            seen += 1
+            if seen > _MAX_FILES:
+                yield "", b""
+                return
             with open(path, "rb") as stream:
-                content = stream.read()
-            if (b"${" in content and may_hold_something_of_ours(content)) or b"run" in content:
-                found.append(load(path))
-    return tuple(found)
+                yield path, stream.read()
+        if looked_at > _MAX_LOOKED_AT:
+            return
+
+
+def chosen_globally(
+    argument: ConfigArgument, primary: Document, groups: tuple[Document, ...], overrides: Sequence[Override]
+) -> tuple[Document, ...]:
+    """The groups that Hydra may merge at the top of the config, as far as that can be told without composing it.
+
+    A file at the top of the directory, or one of `@package _global_`, that the command or a defaults list names.
+    """
+    named: set[str] = set()
+    replaced: dict[str, set[str]] = {}
+    everywhere = False
+    for override in overrides:
+        text = override.text or ""
+        everywhere = everywhere or "_global_" in override.word
+        group = override.word.lstrip("+~").partition("=")[0].partition("@")[0]
+        target = named if override.word.startswith("+") else replaced.setdefault(group, set())
+        target.update(_NAMES.findall(text))
+    for document in (primary, *groups):
+        tree: Any = document.tree()
+        entries = tree.get("defaults") if isinstance(tree, dict) else None
+        for entry in entries if isinstance(entries, list) else ():
+            for key, value in entry.items() if isinstance(entry, dict) else [("", entry)]:
+                for scalar in value if isinstance(value, list) else [value]:
+                    if isinstance(scalar, Scalar):
+                        everywhere = everywhere or "_global_" in f"{key}{scalar.value}"
+                        # What is interpolated may name any of them.
+                        named.update(["*"] if "${" in scalar.value else _NAMES.findall(scalar.value.partition("@")[0]))
+    chosen = []
+    for document in groups:
+        group, file = os.path.split(os.path.relpath(document.path, argument.directory))
+        name = os.path.splitext(file)[0]
+        at_the_top = not group or everywhere or _GLOBAL.search(document.text)
+        if at_the_top and (name in replaced.get(group, ()) or (group not in replaced and named & {name, "*"})):
+            chosen.append(document)
+    return tuple(chosen)
+
+
+def run_of(document: Document) -> dict[Any, Any]:
+    """Its `run` section."""
+    tree: Any = document.tree()
+    run = tree.get("run") if isinstance(tree, dict) else None
+    return run if isinstance(run, dict) else {}
 
 
 def contested(documents: tuple[Document, ...]) -> set[str]:
     """Keys of `run` that a group sets too: which of them counts is decided by the command's defaults list."""
-    keys: set[str] = set()
-    for document in documents:
-        tree: Any = document.tree()
-        run = tree.get("run") if isinstance(tree, dict) else None
-        if isinstance(run, dict):
-            keys |= {str(key) for key in run}
-    return keys
+    return {str(key) for document in documents for key in run_of(document)}
 
 
 def words(argument: ConfigArgument, directory: str) -> str:
     """The new word for the argument; a NUL separates words where the command did not name the directory itself."""
     if argument.hydra is not None and argument.hydra >= 0:
         return argument.prefix + directory
-    name = os.path.splitext(os.path.basename(argument.path))[0]
-    return "\0".join([argument.prefix + name, "--config-path", directory])
+    return "\0".join([argument.prefix, "--config-path", directory])

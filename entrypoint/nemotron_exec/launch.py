@@ -74,7 +74,7 @@ def launch(chosen: Options, words: Sequence[str], environ: Mapping[str, str], me
         sys.exit(doctor.examine(chosen, words, environ))
     if words:
         check_command(words, environ)
-    command = commands.read(words, chosen.config)
+    command = commands.read(words, chosen.config, environ)
     place = rank.place(environ, command)
     identity = job.identify(
         environ,

@@ -17,6 +17,14 @@ __all__ = ["clear_artifact_cache", "register_resolvers", "register_resolvers_fro
 
 MODES = ("active_run", "pre_init", "manifest", "local")
 
+# As nemo_rl/utils/config.py `register_omegaconf_resolvers` and the launcher's evaluate.py define them.
+ARITHMETIC = {
+    "add": lambda a, b: a + b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "max": lambda a, b: max(a, b),
+}
+
 _artifacts = {}
 
 
@@ -87,16 +95,16 @@ def clear_artifact_cache():
 
 
 def register_from_launcher(omegaconf):
-    """Register `art` and `manifest` from the hand-off; whether there was something to register.
+    """Register our resolvers, `art` and `manifest` from the hand-off; whether there was something to register.
 
-    For a script that loads a config which the launcher could not replace, and registers no resolvers of its own. A
-    script that does may do so without `replace`: ours give way.
+    For a script that loads a config which the launcher could not replace, or that keeps an expression since an override
+    bears on it, and registers no resolvers of its own. A script that does may do so without `replace`: ours give way.
     """
     known = {one["key"]: one for one in handoff.read().get("artifacts") or () if isinstance(one, dict)}
     if not known:
         return False
     _artifacts.update(known)
-    given = {"art": resolve_art, "manifest": resolve_manifest}
+    given = {"art": resolve_art, "manifest": resolve_manifest, **ARITHMETIC}
     config = omegaconf.OmegaConf
     for name, resolver in given.items():
         config.register_new_resolver(name, resolver, replace=True)

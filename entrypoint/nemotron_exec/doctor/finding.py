@@ -66,7 +66,7 @@ class Patient:
         """The command, read."""
         from nemotron_exec.command import read
 
-        return read(self.words, self.chosen.config)
+        return read(self.words, self.chosen.config, self.environ)
 
     @cached_property
     def place(self) -> Place:

@@ -1,7 +1,8 @@
 """OmegaConf: a config that the launcher could not replace still finds its artifacts.
 
-A script may load a config that no argument names, or build one that says `${art:…}`. Where a hand-off is there, `art`
-and `manifest` are registered from it when the job imports omegaconf; a script's own registration wins.
+A script may load a config that no argument names, build one that says `${art:…}`, or be given an override on which an
+artifact depends. Where a hand-off is there, `art` and `manifest` are registered from it when the job imports omegaconf,
+and `add`, `mul`, `div` and `max` beside them; a script's own registration wins.
 
 Known: OmegaConf 2.1 to 2.4. Stands down where there is no hand-off with artifacts.
 """
