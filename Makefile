@@ -35,7 +35,7 @@ $(VENV)/.test: $(VENV)/.demo
 	@touch $@
 
 $(VENV)/.ci: $(VENV)/.test
-	$(PIP) --group ci --group docs --group dist
+	$(PIP) --group ci --group docs --group dist --group lint
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.made pyproject.toml

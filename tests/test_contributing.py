@@ -1,0 +1,85 @@
+"""CONTRIBUTING.md: its worked examples, made in a copy of the tree as they are written; the hooks for each commit."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from conftest import ROOT
+
+_BLOCK = re.compile(r'^```(python|diff) title="([^"]+)"\n(.*?)^```$', re.DOTALL | re.MULTILINE)
+_EXAMPLE = re.compile(r"^### ([^\n]+)\n(.*?)(?=^##|\Z)", re.DOTALL | re.MULTILINE)
+EXAMPLES = dict(_EXAMPLE.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+
+
+def test_there_is_an_example_of_each_kind():
+    assert list(EXAMPLES) == ["A store", "A launcher", "A patch"]
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_worked_example_works(tmp_path, name):
+    tree = tmp_path / "tree"
+    for part in ("entrypoint", "sitecustomize", "tests", "pyproject.toml"):
+        source = ROOT / part
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        tree.mkdir(exist_ok=True)
+        # The link from the package to sitecustomize/ stays one.
+        copy(source, tree / part, **({"symlinks": True} if source.is_dir() else {"follow_symlinks": True}))
+    tests = []
+    for language, file, text in _BLOCK.findall(EXAMPLES[name]):
+        path = tree / file
+        if language == "diff":
+            before = path.read_text(encoding="utf-8")
+            old = "".join(line[1:] for line in text.splitlines(keepends=True) if line[0] in " -")
+            new = "".join(line[1:] for line in text.splitlines(keepends=True) if line[0] in " +")
+            assert before.count(old) == 1, f"{file} has not this once:\n{old}"
+            path.write_text(before.replace(old, new), encoding="utf-8")
+        else:
+            assert not path.exists(), f"{file} is there"
+            path.write_text(text, encoding="utf-8")
+        if file.startswith("tests/"):
+            tests.append(file)
+    assert tests, "the example shows no test"
+    done = subprocess.run(
+        [_python(tmp_path / "venv", tree / "entrypoint"), "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
+
+
+def _python(environment, package):
+    """An interpreter that has the copy in the place of the project, and otherwise the packages of this one."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    (packages,) = environment.glob("lib/*/site-packages")
+    ours = [path for path in sys.path if path.endswith("-packages")]
+    (packages / "project.pth").write_text("\n".join([str(package), *ours]) + "\n", encoding="utf-8")
+    return environment / "bin/python"
+
+
+@pytest.mark.ci
+def test_the_hooks_pass_in_a_clean_clone_and_need_no_network(tmp_path):
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
+    (clone / ".venv").symlink_to(sys.prefix)
+    # Whoever fetched something would have to go through this.
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:1")
+    done = subprocess.run(
+        [sys.executable, "-m", "pre_commit", "run", "--all-files", "--show-diff-on-failure"],
+        cwd=clone,
+        env={**os.environ, **nowhere},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("Passed") == done.stdout.count("\n"), done.stdout
