@@ -120,7 +120,7 @@ def test_the_list_of_messages_is_what_the_code_says():
 
 
 _SAYS = re.compile(
-    r"(?<!class )\b(?:LaunchError|StoreError|TemporaryError|UsageError|UnknownArtifactError|Command\w+Error|GivenUpError)\("
+    r"(?<!class )\b(?:(?:Launch|Store|Temporary|Usage|UnknownArtifact|GivenUp)Error|Command\w+Error)\("
     r"|\b(?:notice|_?messages(?:\(\))?|Messages\(\))\.(?:info|warning|error)\("
     r"|\bStatus\(\w+, STOOD_DOWN"
 )
