@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from nemotron_exec.options import OPTIONS
+from nemotron_exec.variables import VARIABLES
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 PAGES = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
@@ -142,3 +145,49 @@ def test_no_message_is_missing_from_the_list():
                 if _SAYS.search(line.partition("  #")[0]) and f"{name}:{number}" not in listed
             ]
     assert missing == [], "docs/tools/catalogue.py does not find these"
+
+
+NOT_OURS = {"train.py", "x.py", "cfg.yaml", "nemo_runspec/config/resolvers.py"}
+PROSE = [page for page in PAGES if page not in ("docs/errors.md", "docs/reference.md")]
+
+
+def _said(pattern):
+    """(page, match) for all that the pages say in this form."""
+    return [(page, found) for page in PROSE for found in re.findall(pattern, (ROOT / page).read_text(encoding="utf-8"))]
+
+
+def test_what_the_pages_name_exists():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    files = {f"/{name}" for name in tracked}
+    examples = re.findall(r'title="([^"]+)"', (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    for page, name in _said(r"`([a-zA-Z_][\w./-]*\.(?:py|sh|md|yaml|lock|js|mk))(?::\w+)?`"):
+        known = any(file.endswith(f"/{name}") for file in files) or name in examples or name in NOT_OURS
+        assert known, f"{page} names {name}"
+    targets = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for page, target in _said(r"(?:`|\$ |\n)make ([a-z][a-z-]+)"):
+        assert f"\n{target} " in f"\n{targets}", f"{page} names make {target}"
+    variables = {variable.name for variable in VARIABLES} | {option.variable for option in OPTIONS}
+    for page, name in _said(r"\bNEMOTRON_EXEC_[A-Z][A-Z_]*\b"):
+        assert name in variables, f"{page} names {name}"
+    flags = {flag for option in OPTIONS for flag in option.flags}
+    for page, flag in _said(r"nemotron-exec (--[a-z][a-z-]*)"):
+        assert flag in flags | {"--version", "--help"}, f"{page} names {flag}"
+
+
+def test_every_command_of_a_page_stands_in_a_block_that_is_run_or_read():
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        indented = re.findall(
+            r"^(?: {4}|\t)(?:\$ |python3? |make |pip |nemotron-|torchrun |srun |docker ).*", text, re.M
+        )
+        assert indented == [], f"{page}: put it in a block of sh or console"
+        fences = re.findall(r"^ *```(?:sh|bash|shell|console)\b", text, re.M)
+        assert len(fences) == sum(1 for _ in _BLOCK.finditer(text)), f"{page}: a block in a list is not seen"
+
+
+def test_the_benchmarks_example_of_a_row_runs():
+    text = (ROOT / "benchmarks/README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    done = subprocess.run([sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert '"bar": "at most 100 ms"' in done.stdout

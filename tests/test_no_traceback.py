@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from types import MappingProxyType
@@ -188,3 +189,18 @@ def test_a_failure_of_wandb_is_one_message(wandb_backend, wandb_environ, tmp_pat
     command = [*options, "true", "cfg.yaml"]
     environ = {**os.environ, **wandb_environ, **fault.environ}
     is_one_known_message([*EXEC, *command], [*EXEC, "-v", *command], fault.code, cwd=tmp_path, env=environ)
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "--doctor true", "--resolve-only true cfg.yaml"])
+def test_a_reader_that_goes_away_is_no_failure_to_speak_of(tmp_path, store, words):
+    (tmp_path / "cfg.yaml").write_text(test_bad_input.CONFIG)
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [*EXEC, "-q", *words.split()], cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+        )
+    finally:
+        os.close(writer)
+    assert done.stderr == ""
+    assert done.returncode in (-signal.SIGPIPE, 1)  # rich ends its own way

@@ -19,7 +19,7 @@ from rich.text import Text
 import nemotron_exec
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
-COLUMNS = 110
+COLUMNS = 128
 _SOURCE = os.path.dirname(os.path.realpath(nemotron_exec.__file__))
 CONFIG = """\
 run:

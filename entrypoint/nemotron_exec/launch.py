@@ -45,6 +45,8 @@ def main(words: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
     except KeyboardInterrupt:
         die_by_signal(signal.SIGINT)
     except Exception as error:  # noqa: BLE001  # no traceback reaches a user
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            die_by_signal(signal.SIGPIPE)
         _show_traceback(messages)
         messages.error(
             f"start the command: nemotron-exec met a {type(error).__name__} that it does not expect ({error}). "
@@ -137,6 +139,17 @@ def _signals_as_exceptions() -> Iterator[None]:
     finally:
         for number in caught:
             signal.signal(number, signal.SIG_DFL)
+
+
+def _nobody_reads() -> bool:
+    """Whether stdout is a pipe without a reader: `nemotron-exec --help | head -1` is no failure."""
+    import select
+
+    with contextlib.suppress(OSError, ValueError):
+        poll = select.poll()
+        poll.register(sys.stdout, 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    return False
 
 
 def _exit_code(error: LaunchError, environ: Mapping[str, str]) -> int:

@@ -599,7 +599,7 @@ def _import_wandb(wanted: str) -> Any:
         import wandb
     except ImportError as error:
         found = f"the package wandb cannot be imported ({_first_line(error)})"
-        raise LaunchError(wanted, found, "Install it with: pip install 'nemotron-exec[wandb]'") from None
+        raise LaunchError(wanted, found, f"Install it with: {sys.executable} -m pip install 'wandb>=0.22'") from None
     return wandb
 
 

@@ -19,7 +19,7 @@ MODULE = "omegaconf"
 def apply(module):
     """Register the resolvers. Returns a `Status`."""
     if not handoff.read().get("artifacts"):
-        return Status(NAME, UNNEEDED, "the launcher has resolved no artifact")
+        return Status(NAME, UNNEEDED, "no artifact was resolved for this process")
     if not hasattr(getattr(module, "OmegaConf", None), "register_new_resolver"):
         return Status(NAME, STOOD_DOWN, "this OmegaConf has no register_new_resolver")
     from .. import resolvers
