@@ -6,6 +6,15 @@ Written to the file descriptor in one piece: lines of many ranks do not interlea
 from __future__ import annotations
 
 import os
+import re
+
+# A password or a key in front of a host; and what follows a URL's path, which may be a signature.
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/?#@\"']+@")
+_QUERY = re.compile(r"(https?://[^\s?#\"'<>]+)\?[^\s\"'<>)]+")
+_SECRETS = (
+    *("WANDB_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    *("NGC_API_KEY", "NVIDIA_API_KEY", "GITHUB_TOKEN"),
+)
 
 
 def info(text):
@@ -30,12 +39,23 @@ def strict():
     return _on("NEMOTRON_EXEC_STRICT")
 
 
+def redact(text):
+    """`text` without the passwords and signatures of URLs, and without the values of variables that hold secrets."""
+    if "://" in text:
+        text = _QUERY.sub(r"\1?***", _USER.sub(r"\1***@", text))
+    for name in _SECRETS:
+        value = os.environ.get(name, "")
+        if len(value) >= 8:
+            text = text.replace(value, "***")
+    return text
+
+
 def _on(name):
     return os.environ.get(name, "").strip().lower() not in ("", "0", "false", "no")
 
 
 def _write(text):
     try:
-        os.write(2, ("nemotron-exec: " + text.replace("\n", "\n  ") + "\n").encode("utf-8", "replace"))
+        os.write(2, ("nemotron-exec: " + redact(text).replace("\n", "\n  ") + "\n").encode("utf-8", "replace"))
     except OSError:
         return

@@ -140,7 +140,7 @@ class Model:
         path: str,
         *,
         files: dict[str, bytes | Blob] | None = None,
-        references: dict[str, str] | None = None,
+        references: dict[str, str | dict[str, Any]] | None = None,
         metadata: dict[str, Any] | None = None,
         type: str = "dataset",
         aliases: tuple[str, ...] = ("latest",),
@@ -150,7 +150,7 @@ class Model:
         Args:
             path: `entity/project/name`.
             files: Content by name.
-            references: URI by entry name (`{"iter_7": "file:///ckpt/iter_7"}`).
+            references: URI by entry name (`{"iter_7": "file:///ckpt/iter_7"}`), or the manifest's whole entry.
         """
         entity, project, name = path.split("/")
         contents: dict[str, Any] = {}
@@ -162,7 +162,8 @@ class Model:
                 self.blobs[f"{version.id}/{file}"] = blob
                 contents[file] = {"digest": digest, "size": blob.length, "birthArtifactID": version.id}
             for entry, uri in (references or {}).items():
-                contents[entry] = {"ref": uri, "digest": hashlib.md5(uri.encode()).hexdigest(), "size": 0}
+                whole = uri if isinstance(uri, dict) else {"ref": uri, "digest": hashlib.md5(uri.encode()).hexdigest()}
+                contents[entry] = {"size": 0, **whole}
             version.manifest["contents"] = contents
             lines = "".join(f"{entry}:{contents[entry]['digest']}\n" for entry in sorted(contents))
             version.digest = hashlib.md5(("wandb-artifact-manifest-v1\n" + lines).encode()).hexdigest()

@@ -135,6 +135,8 @@ class WandbStore:
                 progress(message["what"], message["done"], message["total"])
             elif kind == "waiting":
                 progress(f"{message['what']}, which another launcher downloads")
+            elif kind == "busy":
+                progress(message["what"])
             elif kind == "retry":
                 # A new attempt is life, as bytes are: the child bounds their number.
                 progress(f"W&B: {message['found']}")

@@ -28,6 +28,7 @@ from nemotron_exec.errors import LaunchError, TemporaryError
 from nemotron_exec.stores.backend import LOGIN, Credentials, find_credentials
 from nemotron_exec.stores.cache import ArtifactCache
 from nemotron_exec.stores.download import Downloader, RemoteFile
+from nemotron_exec.stores.wandb_reference import check_driver, fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -472,13 +473,15 @@ class _Resolver:
 
         if not lacks():
             return goal
+        for name in remote:
+            check_driver(name, str(entries[name].ref), wanted)
         with cache.lease(digest, wait):
             missing = lacks()
             if not missing:
                 return goal
             partial = cache.partial(digest)
             todo = [files[n] for n in missing if n in files]
-            total = sum(f.size or 0 for f in todo)
+            total = sum(f.size or 0 for f in todo) + sum(entries[n].size or 0 for n in missing if n in remote)
             cache.forget_abandoned(digest)
             with cache.room(max(0, total - _present(partial, todo)), wanted):
                 progress = _Progress(self._link, what, 0, total)
@@ -496,8 +499,14 @@ class _Resolver:
                     os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
                     with contextlib.suppress(FileExistsError):
                         os.symlink(links[name], target)
-                for name in (n for n in missing if n in remote):
-                    self._fetch_reference(entries[name], partial, wanted)
+                fetch(
+                    {n: artifact.get_entry(n) for n in missing if n in remote},
+                    partial,
+                    wanted=wanted,
+                    deadline=self._deadline,
+                    alive=lambda uri: self._link.say("busy", what=f"{what}: {uri}"),
+                    progress=progress,
+                )
             return cache.publish(digest)
 
     def _small_file(self, artifact: Any, entry: Any, wanted: str) -> Any:
@@ -542,16 +551,6 @@ class _Resolver:
             self._raise_for(error, wanted)
             found = f"its files cannot be listed ({_first_line(error)})"
             raise TemporaryError(wanted, found, "Start the job again") from None
-
-    @staticmethod
-    def _fetch_reference(entry: Any, directory: str, wanted: str) -> None:
-        """A reference to a bucket: the client has the drivers, and checks what they say."""
-        try:
-            entry.download(root=directory)
-        except Exception as error:  # noqa: BLE001
-            found = f"its reference {entry.ref} cannot be fetched ({_first_line(error)})"
-            remedy = "Install the driver and give the credentials of that bucket to the launcher"
-            raise LaunchError(wanted, found, remedy) from None
 
     # ------------------------------------------------------------------ names that do not exist
 
