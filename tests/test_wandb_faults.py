@@ -316,7 +316,7 @@ def test_no_message_holds_a_signed_url() -> None:
     from nemotron_exec.stores.wandb_child import _first_line
 
     error = ValueError("403 for url: https://s3.example.com/b/wandb_manifest.json?X-Amz-Signature=c0ffee&x=1 'y'")
-    assert _first_line(error) == "ValueError: 403 for url: https://s3.example.com/b/wandb_manifest.json 'y'"
+    assert _first_line(error) == "ValueError: 403 for url: https://s3.example.com/b/wandb_manifest.json?*** 'y'"
 
 
 # ---------------------------------------------------------------------- what is left

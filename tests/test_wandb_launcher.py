@@ -201,3 +201,16 @@ def test_a_file_that_stalls_again_and_again_is_the_error_and_not_the_leaders_sil
     assert error.splitlines()[-1].count("blend.json: the download stalled for 1 s. Start the job again") == 1
     assert "--stall" not in error
     assert len(wandb_backend.find("GET data/blend.json")) >= 5  # the last may still be under way
+
+
+def test_verbose_shows_what_the_client_says_and_never_the_key(job: Job) -> None:
+    # A warning of the client that quotes a value, which here is the key: what a careless message would do.
+    environ = {"WANDB_ANONYMOUS": "allow", "WANDB_X_HISTORY_VALUE_ENCODING": API_KEY}
+    code, _, error = job.run("-v", **environ)
+    assert code == 0
+    said = [line for line in error.splitlines() if line.startswith("nemotron-exec: W&B's client: ")]
+    assert any("'***'" in line for line in said), error
+    assert API_KEY not in error
+    code, _, error = job.run(**environ)
+    assert code == 0
+    assert "W&B's client" not in error

@@ -17,7 +17,7 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 class Messages:
-    """Writes each message as one line to `stream`.
+    """Writes each message as one line to `stream`, without the passwords and signatures of URLs, and without keys.
 
     Args:
         threshold: "debug" (`-v`), "info" (default), "warning" (`-q`).
@@ -74,6 +74,9 @@ class Messages:
         else:
             label = "" if level in ("info", "debug") else f"{level}: "
             line = f"{self._program}: {label}" + text.replace("\n", "\n  ")
+        from nemotron_exec.sitecustomize.payload.notice import redact  # with a message there is time for it
+
+        line = redact(line)
         stream = self._stream or sys.stderr
         try:
             # One write a line, so that the lines of many ranks sharing one stderr do not interleave.

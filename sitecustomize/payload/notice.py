@@ -9,7 +9,7 @@ import os
 import re
 
 # A password or a key in front of a host; and what follows a URL's path, which may be a signature.
-_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/?#@\"']+@")
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#@\"']+|[^\s/?#@:\"']+:(?!\d+[/?#])[^\s@\"']+)@")
 _QUERY = re.compile(r"(https?://[^\s?#\"'<>]+)\?[^\s\"'<>)]+")
 _SECRETS = (
     *("WANDB_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),

@@ -38,6 +38,8 @@ def examine(chosen: Options, words: Sequence[str], environ: Mapping[str, str], s
     Returns:
         0 if the job would work, else EXIT_FAULT.
     """
+    from nemotron_exec.sitecustomize.payload.notice import redact
+
     out = stream or sys.stdout
     say = _printer(out)
     patient = Patient(chosen, tuple(words), environ)
@@ -45,9 +47,9 @@ def examine(chosen: Options, words: Sequence[str], environ: Mapping[str, str], s
     for finding in findings(patient):
         faults += finding.level is Level.FAULT
         if chosen.log_format == "json":
-            print(_as_json(finding), file=out, flush=True)
+            print(redact(_as_json(finding)), file=out, flush=True)
         else:
-            say(str(finding), _STYLES[finding.level])
+            say(redact(str(finding)), _STYLES[finding.level])
     if chosen.log_format != "json":
         verdict = "the job would work" if not faults else f"{faults} fault{'s' * (faults > 1)}: the job would not work"
         say(f"\n{verdict}", "bold red" if faults else "bold green")

@@ -108,7 +108,8 @@ class WandbStore:
             "timeout": max(1.0, deadline - time.monotonic() - min(_MARGIN, timeout / 5)),
         }
         display = TransferDisplay(self._messages)
-        with _Child(_child_environ(self._environ), credentials.key) as child:
+        debug = self._messages.debug if self._messages is not None and self._messages.verbose else None
+        with _Child(_child_environ(self._environ, debug is None), credentials.key, debug) as child:
             try:
                 return self._converse(child, request, references, progress, display, deadline)
             finally:
@@ -164,9 +165,9 @@ def _error(message: Mapping[str, Any]) -> LaunchError:
     return kind(message["wanted"], message["found"], message["remedy"], exit_code=message["exit_code"])
 
 
-def _child_environ(environ: Mapping[str, str]) -> dict[str, str]:
+def _child_environ(environ: Mapping[str, str], silent: bool) -> dict[str, str]:
     child = {name: value for name, value in environ.items() if name not in _DROPPED}
-    child.update({"WANDB_SILENT": "true", "WANDB_CONSOLE": "off"})
+    child.update({"WANDB_SILENT": "true" if silent else "false", "WANDB_CONSOLE": "off"})
     # Of the service process: enough tries for a restart of the server, the cause in the error when they are used up.
     child.setdefault("WANDB__GRAPHQL_RETRY_WAIT_MIN_SECONDS", "1")
     child.setdefault("WANDB__GRAPHQL_RETRY_WAIT_MAX_SECONDS", "15")
@@ -179,11 +180,16 @@ class _Child:
     Args:
         environ: Its environment.
         secret: The API key, which no message may show.
+        debug: Told of each line of its stderr; None for nobody.
     """
 
-    def __init__(self, environ: Mapping[str, str], secret: str | None) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], secret: str | None, debug: Callable[[str], None] | None = None
+    ) -> None:
         self._environ = dict(environ)
         self._secret = secret
+        self._debug = debug
+        self._shown = 0
         self._buffer = b""
         self._known: dict[int, float] = {}
 
@@ -223,6 +229,7 @@ class _Child:
     def __exit__(self, *_: object) -> None:
         try:
             self._end()
+            self._show(whole=True)
         finally:
             self._selector.close()
             for stream in (self._process.stdin, self._process.stdout, self._stderr):
@@ -251,6 +258,7 @@ class _Child:
                         return {"say": "end"}
                     self._buffer += data
             tick()
+            self._show()
         line, _, self._buffer = self._buffer.partition(b"\n")
         message: dict[str, Any] = json.loads(line.decode("utf-8", "replace"))
         # Values only: a key that is no more than a letter would be in the names of the fields, too.
@@ -273,6 +281,16 @@ class _Child:
         if isinstance(value, list):
             return [self._redacted(one) for one in value]
         return self._redact(value) if isinstance(value, str) else value
+
+    def _show(self, whole: bool = False) -> None:
+        """Under `-v`, what is new on its stderr; `whole` also what lacks the end of its line."""
+        # The position of the file is the child's, too: it must not be moved.
+        new = os.pread(self._stderr.fileno(), 1 << 20, self._shown) if self._debug is not None else b""
+        new = new if whole else new[: new.rfind(b"\n") + 1]
+        self._shown += len(new)
+        for line in self._redact(new.decode("utf-8", "replace")).splitlines():
+            if line.strip() and self._debug is not None:
+                self._debug(f"W&B's client: {line}")
 
     def _redact(self, text: str) -> str:
         return text.replace(self._secret, "***") if self._secret else text

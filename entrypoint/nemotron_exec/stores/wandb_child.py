@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from nemotron_exec.errors import LaunchError, TemporaryError
+from nemotron_exec.sitecustomize.payload.notice import redact
 from nemotron_exec.stores.backend import LOGIN, Credentials, find_credentials
 from nemotron_exec.stores.cache import ArtifactCache
 from nemotron_exec.stores.download import Downloader, RemoteFile
@@ -120,7 +121,7 @@ class _Server:
 
     def __init__(self, base_url: str, credentials: Credentials | None) -> None:
         self.base_url = base_url
-        self.host = urlsplit(base_url).netloc
+        self.host = urlsplit(base_url).netloc.rpartition("@")[2]
         self.viewer: Mapping[str, Any] = {}
         self._credentials = credentials
         # What the client takes from its environment for a server behind a proxy or with a certificate of its own.
@@ -622,7 +623,7 @@ def _http_status(error: BaseException) -> int | None:
 
 def _first_line(error: BaseException) -> str:
     """What an error says, without the query of any URL: presigned ones hold a signature."""
-    text = re.sub(r"(https?://[^\s?'\"]*)\?[^\s'\"]*", r"\1", str(error)).strip().splitlines()
+    text = redact(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__
 
 
