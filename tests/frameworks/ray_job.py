@@ -65,6 +65,8 @@ def saves(ray, directory):
         ray.get(policy.save_part.remote(path))
         ray.get(controller.finalize.remote(path))
     ray.get(policy.save.remote(root + "/pretrain", 30, wandb=False))
+    # Ray ends its workers without asking them; what they were about to do would stay for the next start.
+    assert all(ray.get([controller.settled.remote(), policy.settled.remote()]))
     return ray.get(controller.root.remote())
 
 
@@ -114,6 +116,11 @@ class Trainer:
     def finalize(self, path):
         self._manager.begin_finalization(path)
         self._manager.finalize_pending()
+
+    def settled(self):
+        from _nemotron_exec import commit
+
+        return commit.COMMITTER.settle(60)
 
     def root(self):
         return str(self._manager.checkpoint_dir)
