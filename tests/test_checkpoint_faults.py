@@ -337,6 +337,38 @@ def test_a_restart_that_saves_over_a_checkpoint_makes_a_new_version(job):
         trainer.say("exit 0")
         assert trainer.end() == 0
         assert job.recorded() == expected
+    # What the first version meant is not there any more.
+    marked = [(job.store / "pretrain" / f"v{number}" / "pruned").exists() for number in (1, 2)]
+    assert marked == [True, False]
+
+
+def test_training_does_not_wait_for_the_lock_of_a_dead_writer(job):
+    trainer = job.trainer(wandb=False)
+    trainer.do("save 10")
+    lock = job.store / "pretrain" / ".latest.lock"
+    lock.write_text("dead")
+    assert float(trainer.do("save 20")) < manifest.STALE_LOCK / 2
+    assert job.recorded() == [10]
+    assert 20 in job.waiting()
+    lock.unlink()
+    trainer.say("exit 0")
+    assert trainer.end() == 0
+    assert job.recorded() == [10, 20]
+    assert job.waiting() == []
+    assert manifest.read_latest(str(job.store), "pretrain") == 2
+
+
+def test_latest_of_a_writer_that_died_before_it_moved_it_is_moved_by_a_flush(job):
+    job.backend.commit_delay = 30
+    trainer = job.trainer()
+    trainer.do("save 10")
+    trainer.do("save 20")
+    trainer.process.kill()
+    trainer.end()
+    job.backend.commit_delay = 0
+    (job.store / "pretrain" / "latest").write_text("v1")
+    assert job.flush().kept == []
+    assert manifest.read_latest(str(job.store), "pretrain") == 2
 
 
 def test_a_process_without_a_run_leaves_wandb_to_a_flush(job):

@@ -226,6 +226,18 @@ def test_a_changed_function_makes_the_patch_stand_down(function, reason):
     assert getattr(module, "on_save_checkpoint_success", None) is function
 
 
+def test_an_object_that_only_says_that_it_is_a_module_stands_in_nobodys_way(job, monkeypatch):
+    class Lib:  # as _cffi_backend.Lib, which cryptography puts among the modules
+        __slots__ = ()
+        __class__ = types.ModuleType
+
+    assert isinstance(Lib(), types.ModuleType)
+    monkeypatch.setitem(sys.modules, "_lib", Lib())
+    module = types.ModuleType("silent")
+    module.on_save_checkpoint_success = lambda checkpoint_path, save_dir, iteration, wandb_writer: None
+    assert patch.apply(module).state == INSTALLED
+
+
 def test_a_later_version_with_more_parameters_is_still_wrapped(job):
     module = types.ModuleType("later")
     seen = []

@@ -320,8 +320,17 @@ def _tell(report: FlushReport, messages: Messages) -> None:
         messages.info(
             f"checkpoints of an earlier run: {report.registered} added to the manifest store, {report.sent} sent to W&B"
         )
+    paths: dict[str, list[str]] = {}
     for path, why in report.kept:
-        messages.warning(f"a checkpoint of an earlier run stays in the outbox: {why} ({path})")
+        paths.setdefault(why, []).append(path)
+    for why, there in paths.items():
+        if len(there) == 1:
+            messages.warning(f"a checkpoint of an earlier run stays in the outbox: {why} ({there[0]})")
+        else:
+            count = len(there)
+            messages.warning(
+                f"{count} checkpoints of an earlier run stay in the outbox: {why} ({there[0]} and {count - 1} more)"
+            )
 
 
 def _report(output: bytes) -> FlushReport | None:

@@ -19,6 +19,7 @@ from . import commit, delivery, handoff, manifest, mountinfo, notice, outbox, pr
 
 WAIT_VARIABLE = "NEMOTRON_EXEC_CHECKPOINT_WAIT"
 _ELSEWHERE_SECONDS = 120
+_LOCK_WAIT = 0.5  # seconds for which training waits for other writers of the store; a dead one's lock lasts longer
 POLICIES = ("all", "periodic", "best", "last", "none")
 
 Completed = collections.namedtuple(
@@ -199,11 +200,14 @@ def complete(announced):
         try:
             # The entry in the outbox is on the disk, and stays until the manifest is: training need not wait for that.
             files = manifest.LocalFiles(entry["store"])
-            files.deferred = set() if path is not None else None
+            if path is not None:
+                files.deferred = set()
+                files.lock_wait = _LOCK_WAIT
             register(entry, files)
             settle = files.settle
         except Exception as error:
-            notice.warning(
+            say = notice.debug if path is not None and getattr(error, "temporary", False) else notice.warning
+            say(
                 "checkpoint %s is not in the manifest store %s yet (%s): it is tried again in the background"
                 % (entry["checkpoint_path"], entry["store"], error)
             )
@@ -321,6 +325,7 @@ def register(entry, store=None, there=same_save.find_new):
     extra = {"event": entry["event"], "checkpoint_path": entry["checkpoint_path"]}
     if entry["wandb"] is not None and entry["wandb"]["run"]:
         extra["wandb_run"] = entry["wandb"]["run"]
+    replaced = same_save.replaced(entry, manifest.open_files(store))
     version = manifest.register(
         store,
         entry["name"],
@@ -341,6 +346,8 @@ def register(entry, store=None, there=same_save.find_new):
         manifest.mark_pruned(store, entry["name"], version.number)
     else:
         pruning.remember(entry, version.number)
+    if replaced is not None and version.new:
+        pruning.remember(entry, replaced)  # of one directory, only the newest version has its data
     return version
 
 
@@ -377,9 +384,10 @@ def deliver(recorded, handle=None):
     committer.job(lambda: run_record.write_once(settings(), entry))
     committer.job(_touch_handoff)
     pruning.look_soon(entry["save_dir"])
-    if os.environ.get(WAIT_VARIABLE) == "block":
+    last = settings().policy == "last"
+    if os.environ.get(WAIT_VARIABLE) == "block" and not last:
         one.block()
-    if settings().policy == "last" and not getattr(handle, "logged", False):
+    if last and not getattr(handle, "logged", False):
         committer.hold(one)
     else:
         committer.deliver(one)

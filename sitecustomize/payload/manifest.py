@@ -12,10 +12,11 @@ the manifest's keys `aliases` and `transient` are ours, and its readers do not m
 Promises, for any number of writers on any number of hosts, each of which may die at any instruction:
 
 * No two writers share a number: the directory `vN` is made exclusively before anything is written into it.
+* What several writers know to be one thing is one version (`register(unless=…)`).
 * A reader sees a version whole or not at all: manifest.json comes last, by rename.
-* `latest` never moves backward. Writers take turns through the file `.latest.lock`; one that a dead writer left is
-  broken after `STALE_LOCK` seconds without change. A writer that is stopped for longer than that in between its last
-  look at the lock and its rename could still set `latest` back; the next writer mends it.
+* `latest` never moves backward. Writers take turns through the file `.latest.lock`, for all of a version; one that a
+  dead writer left is broken after `STALE_LOCK` seconds without change. A writer that is stopped for longer than that in
+  between its last look at the lock and its rename could still set `latest` back; the next writer mends it.
 
 Not promised: data that is deleted while it is being resolved, and writers that are not ours (Nemotron's own moves
 `latest` without a lock, and after one collision takes a directory that exists).
@@ -89,6 +90,7 @@ __all__ = [
     "names",
     "numbers",
     "open_files",
+    "read_alias",
     "read_latest",
     "read_version",
     "register",
@@ -221,10 +223,12 @@ class LocalFiles:
         root: Absolute path.
         deferred: While this is a set, nothing waits for the disk; `settle` does so later, for all of it. For a writer
             whose caller is in a hurry, and who can register again what a power cut has taken.
+        lock_wait: Seconds for which `register` waits for the other writers.
     """
 
     def __init__(self, root):
         self.deferred = None
+        self.lock_wait = LOCK_WAIT
         root = os.fspath(root)
         if root.startswith("file:"):
             root = "/" + root[len("file:") :].lstrip("/")
@@ -366,6 +370,9 @@ class LocalFiles:
         temporary = os.path.join(os.path.dirname(path), ".{}.{}".format(os.path.basename(path), os.urandom(16).hex()))
         try:
             self._make(os.path.dirname(path))
+        except OSError as e:
+            raise _failed("to make the directory {}".format(os.path.dirname(path)), e) from e
+        try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
             with os.fdopen(fd, "wb") as file:
                 file.write(data)
@@ -519,7 +526,7 @@ def register(
         move_latest: False for a version that `latest` must never mean, such as a checkpoint that will not be kept.
         extra: More keys for manifest.json; those of Nemotron are not changed by it.
         unless: `unless(files)` gives the number of a version that is the same thing, or None. Asked while no other
-            writer that asks can add one: what several processes report at once is registered once.
+            writer can add one: what several processes report at once is registered once.
 
     Returns:
         The Version. It exists for readers as soon as this returns, `latest` and aliases included.
@@ -560,33 +567,30 @@ def register(
     # What cannot be written must not cost a number.
     fields_text = _json(table)
     _json(manifest)
-    if unless is None:
-        number = _add(files, name, manifest, fields_text)
-        if move_latest:
-            advance_latest(files, name, number)
-    else:
-        number = None
-        while number is None:
-            with _lock(files, directory + "/.latest.lock") as still_ours:
-                there = unless(files)
-                if there is not None:
-                    return Version(name, there, "{}/v{}".format(directory, there), new=False)
-                number = _add(files, name, manifest, fields_text, still_ours)
-                moved = number is None or not move_latest or _advance(files, directory, number, still_ours)
-        if not moved:
-            advance_latest(files, name, number)
+    number = None
+    while number is None:
+        with _lock(files, directory + "/.latest.lock") as still_ours:
+            there = None if unless is None else unless(files)
+            if there is not None:
+                if move_latest:  # whoever wrote it may have died before this
+                    _advance(files, directory, there, still_ours)
+                return Version(name, there, "{}/v{}".format(directory, there), new=False)
+            number = _add(files, name, manifest, fields_text, still_ours)
+            moved = number is None or not move_latest or _advance(files, directory, number, still_ours)
+    if not moved:
+        advance_latest(files, name, number)
     for alias in aliases:
         set_alias(files, name, alias, number)
     return Version(name, number, "{}/v{}".format(directory, number))
 
 
-def _add(files, name, manifest, fields_text, still_ours=None):
+def _add(files, name, manifest, fields_text, still_ours):
     """Write the next version; its number, or None where the lock was lost before the version existed."""
     directory, number = _allocate(files, name)
     manifest["version"] = number
     version_directory = "{}/v{}".format(directory, number)
     files.write(version_directory + "/metadata.json", fields_text)
-    if still_ours is not None and not still_ours():
+    if not still_ours():
         files.remove_tree(version_directory)
         return None
     files.write(version_directory + "/manifest.json", _json(manifest))
@@ -602,7 +606,8 @@ def advance_latest(root, name, number):
     files = open_files(root)
     directory = "{}/{}".format(files.root, check_name(name))
     while True:
-        with _lock(files, directory + "/.latest.lock") as still_ours:
+        left = "; the version is written, and `latest` does not mean it yet"
+        with _lock(files, directory + "/.latest.lock", left) as still_ours:
             meant = _advance(files, directory, number, still_ours)
         # Without an answer somebody took us for dead and holds the lock now: once more, after them.
         if meant is not None:
@@ -683,10 +688,11 @@ def _check_alias(alias):
 
 
 @contextlib.contextmanager
-def _lock(files, path):
-    """Hold a lock file; yields a function that says whether it is still ours."""
+def _lock(files, path, left=""):
+    """Hold a lock file; yields a function that says whether it is still ours. `left`: what is not done without it."""
     mine = json.dumps({"pid": os.getpid(), "host": os.uname().nodename, "nonce": os.urandom(16).hex()}).encode()
-    deadline = time.monotonic() + LOCK_WAIT
+    patience = getattr(files, "lock_wait", LOCK_WAIT)
+    deadline = time.monotonic() + patience
     seen = None
     since = time.monotonic()
     while not files.create(path, mine):
@@ -700,9 +706,7 @@ def _lock(files, path):
         if now > deadline:
             raise StoreError(
                 "to take the lock {}".format(path),
-                "others have held it for {:.0f} s; the version is written, and `latest` does not mean it yet".format(
-                    LOCK_WAIT
-                ),
+                "others have held it for {:g} s{}".format(patience, left),
                 "Remove the file if no job writes to this store",
                 temporary=True,
             )
@@ -780,6 +784,12 @@ def read_latest(root, name):
     """What the file `latest` says, None where there is none."""
     files = open_files(root)
     return _pointer(files, "{}/{}/latest".format(files.root, check_name(name)))
+
+
+def read_alias(root, name, alias):
+    """What the file of an alias says, None where there is none."""
+    files = open_files(root)
+    return _pointer(files, "{}/{}/aliases/{}".format(files.root, check_name(name), _check_alias(alias)), strict=False)
 
 
 def read_version(root, name, reference="latest", *, skip_gone=True, on_skip=None, localise=None):

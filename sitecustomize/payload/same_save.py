@@ -67,6 +67,16 @@ def find(entry, files):
     return None
 
 
+def replaced(entry, files):
+    """The number of the version whose data an entry's checkpoint has taken the place of, or None."""
+    alias = next(iter(entry["aliases"]), None)
+    number = manifest.read_alias(files, entry["name"], alias) if alias else None
+    record = _read(files, entry["name"], number) if number is not None else None
+    if record is None or record.manifest.get("checkpoint_path") != entry["checkpoint_path"]:
+        return None
+    return None if files.exists(record.directory + "/pruned") else number
+
+
 def _look(entry, files, above):
     """The versions above a number as (key or None, number), newest first, as far back as the entry's process goes."""
     since = _time(entry.get("since"))

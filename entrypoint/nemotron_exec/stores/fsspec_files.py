@@ -232,6 +232,11 @@ class FsspecSnapshot:
         """A snapshot is not written to."""
         raise StoreError(f"to write {directory}", "this is a snapshot of the store", "Write to the store itself")
 
+    def create(self, path: str, data: bytes) -> bool:
+        """A snapshot is not written to."""
+        del data
+        return self.claim(path)
+
 
 def _failed(wanted: str, e: Exception) -> StoreError:
     kind = type(e).__name__

@@ -164,7 +164,10 @@ def _versions():
 def _replace_imported(original, wrapper):
     for module in [one for one in list(sys.modules.values()) if isinstance(one, types.ModuleType)]:
         # A lazy module would load itself if it were asked in the ordinary way.
-        names = object.__getattribute__(module, "__dict__")
+        try:
+            names = object.__getattribute__(module, "__dict__")
+        except AttributeError:
+            continue  # only says that it is a module: a library of cffi
         own = str(names.get("__name__", ""))
         if not (FUNCTION in names or own.startswith("megatron") or own == "__main__"):
             continue
