@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from nemotron_exec.environment import job_environment
 from nemotron_exec.sitecustomize.payload import manifest
 from nemotron_exec.sitecustomize.payload.manifest import StoreError, UnknownArtifactError
 
@@ -471,6 +472,7 @@ def test_a_store_that_is_a_file_or_a_uri_is_an_error(root, tmp_path):
 )
 def test_the_root_comes_from_the_environment(environ, root):
     assert manifest.default_root(environ) == root
+    assert job_environment(environ)["NEMOTRON_EXEC_STORE"] == root
 
 
 def test_the_time_of_creation_has_an_offset(root):

@@ -23,13 +23,14 @@ def default_store(environ: Mapping[str, str]) -> str:
     """Root of the manifest store where neither option nor config names one.
 
     `NEMO_ARTIFACT_ROOT` is the name that NVIDIA's Nemotron gives it; else an embedded store under the user's data
-    directory (XDG Base Directory Specification).
+    directory (XDG Base Directory Specification). The same as the payload's `manifest.default_root`, whose module the
+    way to exec cannot afford; a test holds the two together.
     """
     if root := environ.get("NEMO_ARTIFACT_ROOT"):
         return root
     data = environ.get("XDG_DATA_HOME", "")
     if not os.path.isabs(data):
-        data = os.path.join(os.path.expanduser("~"), ".local", "share")
+        data = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".local", "share")
     return os.path.join(data, "nemotron-exec", "artifacts")
 
 

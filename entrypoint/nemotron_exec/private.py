@@ -23,6 +23,7 @@ __all__ = [
     "read",
     "replace",
     "sweep",
+    "sync_directory",
 ]
 
 LIMIT = 64 << 20
@@ -121,7 +122,7 @@ def publish(path: str, data: bytes, *, durable: bool) -> bool:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
     if durable:
-        _sync_directory(os.path.dirname(path))
+        sync_directory(os.path.dirname(path))
     return True
 
 
@@ -139,7 +140,7 @@ def replace(path: str, data: bytes, *, durable: bool) -> None:
             os.unlink(temporary)
         raise
     if durable:
-        _sync_directory(os.path.dirname(path))
+        sync_directory(os.path.dirname(path))
 
 
 def sweep(directory: str) -> None:
@@ -230,7 +231,8 @@ def _links(path: str) -> int:
         return 0
 
 
-def _sync_directory(path: str) -> None:
+def sync_directory(path: str) -> None:
+    """Have on disk what was renamed or linked in a directory, as far as its file system knows that."""
     # Some network file systems refuse; what they have acknowledged is on the server.
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -48,10 +48,9 @@ def check(patient: Patient) -> Iterator[Finding]:
         return
     base_url = wandb_base_url(patient.environ)
     try:
-        from nemotron_exec.stores.wandb_child import _Server
+        from nemotron_exec.stores.wandb_child import check_server
 
-        server = _Server(base_url, credentials)
-        server.check("to reach W&B", _PATIENCE)
+        viewer = check_server(base_url, credentials, "to reach W&B", _PATIENCE)
     except ImportError as error:
         yield Finding(Level.FAULT, "wandb", f"the launcher cannot import {error.name}", "Install nemotron-exec[wandb]")
     except LaunchError as error:
@@ -59,6 +58,6 @@ def check(patient: Patient) -> Iterator[Finding]:
         level = Level.FAULT if chosen == "wandb" else Level.WARNING
         yield Finding(level, "wandb", error.found, error.remedy)
     else:
-        who = server.viewer.get("username") or server.viewer.get("entity") or "unnamed"
+        who = viewer.get("username") or viewer.get("entity") or "unnamed"
         text = f"{base_url} answers, and takes the key of {who} (from {credentials.source}); artifacts: {chosen}"
         yield Finding(Level.OK, "wandb", text)

@@ -94,7 +94,7 @@ class ArtifactCache:
                 for name in files:
                     os.replace(os.path.join(directory, name), os.path.join(target, inside, name))
             shutil.rmtree(source, ignore_errors=True)
-        _sync_directory(self.root)
+        private.sync_directory(self.root)
         return target
 
     def forget_abandoned(self, keep: str) -> None:
@@ -228,12 +228,3 @@ def _touched_since(path: str, before: float) -> bool:
         for directory, directories, files in os.walk(path)
         for name in (*directories, *files)
     )
-
-
-def _sync_directory(path: str) -> None:
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import NoReturn, TextIO
 
-__all__ = ["main"]
+__all__ = ["check_server", "main"]
 
 _ITERATION = re.compile(r"iter_(\d+)\Z")
 _SMALL = 16 << 20  # bytes; a metadata.json is some hundred
@@ -210,6 +210,24 @@ class _Server:
             f"{self.host} denies access with this API key (HTTP 403)",
             "Ask the owner of the entity or project for access, or use another key",
         )
+
+
+def check_server(base_url: str, credentials: Credentials, wanted: str, patience: float) -> Mapping[str, Any]:
+    """Who the server says the key is of: `username`, `entity`, `teams`.
+
+    Args:
+        base_url: Of the server, without a trailing slash.
+        credentials: The key.
+        wanted: First part of every error.
+        patience: Seconds for which what may pass is tried again.
+
+    Raises:
+        LaunchError: The key is wrong, or has no access.
+        TemporaryError: The server cannot be reached, or is not well.
+    """
+    server = _Server(base_url, credentials)
+    server.check(wanted, patience)
+    return server.viewer
 
 
 class _Resolver:
