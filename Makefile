@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 # People get the newest versions that pyproject.toml admits; CI gets exactly those of the lock.
 PIP := $(BIN)/pip install --quiet $(if $(CI),--constraint requirements/ci.lock)
 
-.PHONY: help demo test test-ci test-wandb chaos lint format bench docs reference screenshots dist lock clean
+.PHONY: help demo test test-ci test-wandb test-omegaconf chaos lint format bench docs reference screenshots dist lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -52,11 +52,14 @@ demo: $(VENV)/.demo ## the main job: an artifact, two training stages under torc
 test: $(VENV)/.test ## every test that needs no container engine and no further framework
 	$(BIN)/python -m pytest -m 'not ci' --numprocesses $(WORKERS) $(PYTEST_ARGS)
 
-test-ci: $(VENV)/.ci ## the tests of CI: containers, pretrain() of Megatron-Bridge, versions of wandb (50 minutes)
+test-ci: $(VENV)/.ci ## the tests of CI: containers, pretrain() of Megatron-Bridge, versions of wandb and OmegaConf (50 minutes)
 	$(BIN)/python -m pytest -m ci --numprocesses $(WORKERS) $(PYTEST_ARGS)
 
 test-wandb: $(VENV)/.test ## lineage, checkpoints and resolution under wandb 0.22.0, 0.27.2 and the newest (8 minutes)
 	$(BIN)/python -m pytest tests/test_wandb_versions.py -m ci $(PYTEST_ARGS)
+
+test-omegaconf: $(VENV)/.test ## the tests of the config under the newest OmegaConf 2.4 (2 minutes)
+	$(BIN)/python -m pytest tests/test_omegaconf_versions.py -m ci $(PYTEST_ARGS)
 
 bench: $(VENV)/.test ## the cost beside that of the peers, with a verdict per bar (ten minutes)
 	$(BIN)/python -m benchmarks

@@ -20,7 +20,6 @@ from nemotron_exec.hydra_main import HydraMain, read
 from nemotron_exec.program_file import script_of_module
 
 DATA = Path(__file__).parent / "data/hydra"
-BIN = Path(sys.executable).parent
 BODY = textwrap.dedent(
     """
     import json, sys
@@ -122,7 +121,8 @@ def test_as_a_module(project: Path, store: Path, monkeypatch) -> None:
 def test_under_torchrun(project: Path, store: Path, words: tuple[str, ...]) -> None:
     if "-m" in words:
         package(project)
-    found = launch(BIN / "torchrun", "--standalone", "--nproc-per-node", "2", *words)
+    torchrun = (sys.executable, "-m", "torch.distributed.run")
+    found = launch(*torchrun, "--standalone", "--nproc-per-node", "2", *words)
     assert found == [expected(store)] * 2
 
 

@@ -243,7 +243,22 @@ class Config:
         for override in self._overrides:
             for scalar in _expressions(override):
                 _look(evaluator, scalar, override.path, None)
+        if evaluator.undecided:
+            for key in self._likely_keys(number, evaluator.undecided):
+                evaluator.used.setdefault(key, evaluator.undecided[0])
         return evaluator.used
+
+    def _likely_keys(self, number: int, undecided: Sequence[Scalar]) -> list[str]:
+        """Keys of `run` that `${art:${name}}` may mean in the job: an override, a Hydra group or a variable says it."""
+        root = self._roots[number]
+        said = {override.text for override in self._overrides if not override.is_ours}
+        if root.argument.hydra is not None:
+            said |= {scalar.value for document in root.documents for _, scalar in _scalars(document.tree(), ())}
+        if any("oc.env" in scalar.value for scalar in undecided):
+            said |= set(self._environ.values())
+        run = root.tree.get("run") if isinstance(root.tree, dict) else None
+        section = run if isinstance(run, dict) else {}
+        return [str(key) for key, value in section.items() if key in said and isinstance(value, Scalar)]
 
     def _refuse_unknown_keys(self, found: Mapping[str, Reference]) -> None:
         for number, root in enumerate(self._roots):

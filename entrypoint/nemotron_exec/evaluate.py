@@ -110,7 +110,8 @@ class Evaluator:
 
     Args:
         tree: The config with its parents merged in and the `run.*` overrides applied.
-        artifacts: By key under `run`; None before they are resolved: then `used` collects the keys that are asked for.
+        artifacts: By key under `run`; None before they are resolved: then `used` collects the keys that are asked for,
+            and `undecided` what asks for one that is known in the job only.
         replaced: Whether an override of the command replaces the value at a path, or something that it lies in.
         touched: Whether one changes something at, under or above a path.
         environ: Where `${oc.env:…}` is looked up, for the few values that the launcher itself needs; None keeps it.
@@ -128,6 +129,7 @@ class Evaluator:
         self.tree = tree
         self.artifacts = artifacts
         self.used: dict[str, Scalar] = {}
+        self.undecided: list[Scalar] = []
         self._replaced = replaced
         self._touched = touched
         self._environ = environ
@@ -317,13 +319,15 @@ class Evaluator:
                 f"art takes NAME and FIELD, here are {len(call.args)} arguments",
                 "Write ${art:NAME,FIELD}",
             )
-        arguments = []
+        arguments: list[Any] = []
         ours = False
         for argument in call.args:
             result = self.element(argument, container)
             if isinstance(result, Kept):
                 if result.broken and resolver in ("art", "manifest"):
                     raise self._error(f"to resolve {self._source(call)}", result.why, "Correct the interpolation")
+                if resolver == "art" and not arguments:
+                    self.undecided.append(self._scalar[-1])
                 return result
             if isinstance(result, Reached):
                 return Kept(f"{dotted(result.path)} is no scalar")

@@ -6,6 +6,7 @@ Needs OmegaConf, which the script has.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -84,7 +85,7 @@ def register_resolvers(artifacts=None, *, replace=True, mode=None):
     for key, reference in (artifacts or {}).items():
         _artifacts[key] = _from_launcher(key, reference) or _resolve(key, reference, mode)
     for name, resolver in (("art", resolve_art), ("manifest", resolve_manifest)):
-        OmegaConf.register_new_resolver(name, resolver, replace=replace)
+        _register(OmegaConf)(name, resolver, replace=replace)
     names = [one["qualified_name"] for one in _artifacts.values() if one.get("store") == "wandb"]
     return [name for name in names if name]
 
@@ -107,15 +108,30 @@ def register_from_launcher(omegaconf):
     given = {"art": resolve_art, "manifest": resolve_manifest, **ARITHMETIC}
     config = omegaconf.OmegaConf
     for name, resolver in given.items():
-        config.register_new_resolver(name, resolver, replace=True)
-    original = config.register_new_resolver
-
-    def register_new_resolver(name, resolver, *, replace=False, use_cache=False):
-        return original(name, resolver, replace=bool(given.pop(name, None)) or replace, use_cache=use_cache)
-
-    register_new_resolver.__doc__ = original.__doc__
-    config.register_new_resolver = staticmethod(register_new_resolver)
+        _register(config)(name, resolver, replace=True)
+    # OmegaConf.clear_resolver is of 2.2.
+    clear = getattr(config, "clear_resolver", None) or omegaconf.basecontainer.BaseContainer._resolvers.pop
+    # The others of OmegaConf's methods, deprecated ones among them, call these.
+    for method in {_register(config).__name__, "legacy_register_resolver"}:
+        if hasattr(config, method):
+            setattr(config, method, staticmethod(_giving_way(clear, getattr(config, method), given)))
     return True
+
+
+def _register(config):
+    """OmegaConf's own method. That of 2.4 has the name of one that was deprecated before, and takes two arguments."""
+    newest = getattr(getattr(config, "register_resolver", None), "__kwdefaults__", None) or ()
+    return config.register_resolver if "replace" in newest else config.register_new_resolver
+
+
+def _giving_way(clear, original, given):
+    @functools.wraps(original)
+    def register(name, resolver, **options):
+        if given.pop(name, None) is not None:
+            clear(name)
+        return original(name, resolver, **options)
+
+    return register
 
 
 def resolve_art(name, field_name="path"):
