@@ -312,3 +312,19 @@ def test_in_a_browser_a_thousand_versions_can_be_searched_and_clicked(browser, t
     assert "Used by (160)" in browser.find_element("id", "details").text
     browser.find_element("id", "all").click()
     assert all(box.is_displayed() for box in boxes)
+
+
+@pytest.mark.ci
+def test_in_a_browser_the_end_of_a_chain_that_is_too_long_to_be_seen_whole_is_shown(browser, root, tmp_path):
+    for number in range(200):
+        add(root, "m", [f"m:v{number}"] if number else [], path=f"/x/{number}")
+    open_page(browser, tmp_path / "page.html", graph_of(root))
+
+    def seen(name):
+        rect = browser.find_element("css selector", f'.node[data-id="{name}"]').rect
+        return 0 <= rect["x"] < 1400 and 0 <= rect["y"] < 900 and rect["height"] > 15
+
+    assert seen("m:v200")
+    assert not seen("m:v1")
+    browser.find_element("id", "search").send_keys("m:v1\n")
+    assert seen("m:v1")

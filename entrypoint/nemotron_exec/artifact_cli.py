@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["EXIT_FINDINGS", "cli", "main", "root_of_store"]
 
 EXIT_FINDINGS = 1
+_MOST_KEPT = 10  # lines of gc; more than a screen tells nobody anything
 EXIT_INTERRUPTED = 130
 
 # Subcommands that live in a module of their own, as `module:command`.
@@ -307,8 +308,10 @@ def gc(name: str | None, yes: bool, unmounted: bool, as_json: bool, store: str |
         verb = "REMOVED" if yes else "WOULD REMOVE"
         print_table((verb, "KIND", "SINCE IT"), [(one.subject, one.kind, one.reason) for one in garbage])
     messages = _messages()
-    for line in kept:
+    for line in kept[:_MOST_KEPT]:
         messages.info(f"kept: {line}")
+    if len(kept) > _MOST_KEPT:
+        messages.info(f"and {len(kept) - _MOST_KEPT} more are kept; --json names all")
     if garbage and not yes:
         messages.info(f"{len(garbage)} things would be removed; --yes does it")
     else:

@@ -67,7 +67,12 @@ def _of_version(entry: Entry, there: set[str], known: set[str]) -> list[Finding]
         findings.append(Finding("note", entry.qualified_name, entry.missing, "nemotron-artifact gc forgets it"))
     elif entry.missing:
         findings.append(
-            Finding("error", entry.qualified_name, entry.missing, "Put it back, or let nemotron-artifact gc forget it")
+            Finding(
+                "error",
+                entry.qualified_name,
+                entry.missing,
+                "Put it back; where nothing was made from it, nemotron-artifact gc forgets it",
+            )
         )
     for used in entry.used_artifacts:
         name, _, version = used.rpartition(":v")

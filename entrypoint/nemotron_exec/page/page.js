@@ -3,6 +3,8 @@
   const WIDTH = 220, HEIGHT = 46, COLUMN = 270, ROW = 62, MOST_ROWS = 40;
   // With more boxes than that, a picked one is shown with its own lineage only.
   const MANY = 150;
+  // Where all of it would be smaller than that, its end is shown at a size that can be read.
+  const LEAST = 0.1, LEGIBLE = 0.5;
   const data = JSON.parse(document.getElementById("data").textContent);
   const svg = document.getElementById("graph");
   const details = document.getElementById("details");
@@ -164,6 +166,10 @@
     const bottom = Math.max(...drawn.map((node) => node.y)) + HEIGHT;
     scale = Math.min(1.2, (svg.clientWidth - 40) / right, (svg.clientHeight - 40) / bottom);
     left = Math.max(20, (svg.clientWidth - right * scale) / 2);
+    if (scale < LEAST) {
+      scale = LEGIBLE;
+      left = svg.clientWidth - 20 - right * scale;
+    }
     top = Math.max(20, (svg.clientHeight - bottom * scale) / 2);
     show();
   };
