@@ -79,9 +79,18 @@ def _wrap(original):
         try:
             run = original(*args, **{**kwargs, **added})
         except Exception as error:
-            if not added or "deleted" not in str(error):
+            if not added:
                 raise
-            notice.warning("W&B has deleted run %s of this job; a new one is started" % added["id"])
+            if "deleted" in str(error):
+                notice.warning("W&B has deleted run %s of this job; a new one is started" % added["id"])
+            elif "Run initialization has timed out" in str(error):
+                # All that clients up to 0.27 say of a deleted run, when their time is over.
+                notice.warning(
+                    "W&B did not take up run %s of this job in time (it may be deleted); a new one is started"
+                    % added["id"]
+                )
+            else:
+                raise
             run = original(*args, **kwargs)
         _record_safely(run)
         return run
