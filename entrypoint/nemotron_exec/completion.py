@@ -13,7 +13,7 @@ SHELLS = ("bash", "zsh", "fish")
 def script(shell: str) -> str:
     """The script for `shell`; `eval "$(nemotron-artifact completion bash)"` in a start-up file brings it to life.
 
-    In bash nemotron-exec completes its own options up to the command, and the command as if it stood alone.
+    nemotron-exec completes its own options up to the command, and the command as if it stood alone.
     """
     from click.shell_completion import get_completion_class
 
@@ -26,7 +26,9 @@ def script(shell: str) -> str:
     if shell == "bash":
         # bash would take NAME:REF for three words.
         return "COMP_WORDBREAKS=${COMP_WORDBREAKS//:/}\n" + ours + "\n" + _bash()
-    return ours + "\n" + kind(click_command(), {}, "nemotron-exec", "_NEMOTRON_EXEC_COMPLETE").source()
+    # click offers values of options; of COMMAND it knows nothing.
+    options = kind(click_command(), {}, "nemotron-exec", "_NEMOTRON_EXEC_COMPLETE").source()
+    return "\n".join((ours, options, _zsh() if shell == "zsh" else _fish()))
 
 
 def _flags(*, values: bool) -> list[str]:
@@ -60,4 +62,67 @@ def _bash() -> str:
     fi
 }}
 complete -o filenames -o bashdefault -F _nemotron_exec nemotron-exec
+"""
+
+
+def _zsh() -> str:
+    return f"""_nemotron_exec() {{
+    local -i i=2
+    while (( i < CURRENT )); do
+        case ${{words[i]}} in
+            --) (( i += 1 )); break ;;
+            {"|".join(_flags(values=True))}) (( i += 2 )) ;;
+            -*) (( i += 1 )) ;;
+            *) break ;;
+        esac
+    done
+    if (( i < CURRENT )) || [[ $i -eq $CURRENT && (${{words[CURRENT]}} != -* || ${{words[CURRENT-1]}} == --) ]]; then
+        words=("${{(@)words[i,-1]}}")
+        (( CURRENT -= i - 1 ))
+        _normal
+    else
+        _nemotron_exec_completion
+        (( compstate[nmatches] )) || _files
+    fi
+}}
+compdef _nemotron_exec nemotron-exec
+"""
+
+
+def _fish() -> str:
+    return f"""function __nemotron_exec
+    set -l token (commandline -ct)
+    set -l words (commandline -opc)
+    set -e words[1]
+    set -l value no
+    while set -q words[1]
+        set value no
+        switch $words[1]
+            case --
+                set -e words[1]
+                set value never
+                break
+            case {" ".join(_flags(values=True))}
+                set -e words[1]
+                set -q words[1]; and set -e words[1]; or set value yes
+            case '-*'
+                set -e words[1]
+            case '*'
+                set value never
+                break
+        end
+    end
+    if test $value = yes; or begin; test $value = no; and string match -q -- '-*' $token; end
+        set -l found (_nemotron_exec_completion)
+        if set -q found[1]
+            printf '%s\\n' $found
+        else
+            __fish_complete_path $token
+        end
+    else
+        complete --do-complete=(string join ' ' -- (string escape -- $words) $token)
+    end
+end
+complete --erase --command nemotron-exec
+complete --no-files --command nemotron-exec --arguments '(__nemotron_exec)'
 """
