@@ -56,8 +56,8 @@ later and 125 if it failed.
 eval "$(nemotron-artifact completion bash)"    # both programs; zsh: the same with zsh, after compinit
 ```
 
-In fish: `nemotron-artifact completion fish | source`. Options of nemotron-exec are completed up to COMMAND, and COMMAND as
-if it stood alone.
+In fish: `nemotron-artifact completion fish | source`. Options of nemotron-exec are completed up to COMMAND, and COMMAND
+as if it stood alone.
 """
 
 
