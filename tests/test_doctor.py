@@ -287,6 +287,6 @@ def test_it_says_of_each_patch_what_becomes_of_it(doctor):
 
 
 def test_the_table_of_patches_is_that_of_the_injector():
-    source = ast.parse((Path(injector_directory()) / "sitecustomize.py").read_text())
+    source = ast.parse((Path(injector_directory()) / "payload/start.py").read_text())
     tables = [node.value for node in source.body if isinstance(node, ast.Assign) and node.targets[0].id == "_PATCHES"]
     assert {name: module for module, name in ast.literal_eval(tables[0]).items()} == PATCHES

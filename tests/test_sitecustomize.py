@@ -420,20 +420,30 @@ def test_our_own_failure_is_one_warning_and_the_job_goes_on(run):
     assert strict.returncode != 0
 
 
-def test_strict_a_failure_at_start_is_fatal(run, tmp_path, python):
+@pytest.mark.parametrize("how", ["it raises", "it is not there"])
+def test_strict_a_failure_at_start_is_fatal(run, tmp_path, python, how):
     copy = tmp_path / "copy"
     shutil.copytree(injector_directory(), copy)
-    source = (copy / "sitecustomize.py").read_text()
-    (copy / "sitecustomize.py").write_text(
-        source.replace("def _install(os):", "def _install(os):\n    raise RuntimeError('ours')")
-    )
-    given = {"python": python, "check": False, "PYTHONPATH": str(copy)}
+    start = copy / "payload/start.py"
+    if how == "it raises":
+        start.write_text(
+            start.read_text().replace("def _install(os):", "def _install(os):\n    raise RuntimeError('ours')")
+        )
+        warning = "warning: could not install its import hooks: RuntimeError: ours"
+        error = "could not install its import hooks: RuntimeError('ours')"
+    else:
+        start.unlink()
+        warning = error = f"warning: could not load {start}: "
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "sitecustomize.py").write_text("print('hidden')\n")
+    given = {"python": python, "check": False, "PYTHONPATH": f"{copy}{os.pathsep}{hidden}"}
     mild, strict = (run("print('went on')", **given, NEMOTRON_EXEC_STRICT=value) for value in "01")
-    assert (mild.returncode, mild.stdout) == (0, "went on\n"), mild.stderr
-    assert "warning: could not install its import hooks: RuntimeError: ours" in mild.stderr
+    assert (mild.returncode, mild.stdout) == (0, "hidden\nwent on\n"), mild.stderr
+    assert warning in mild.stderr
     assert strict.returncode != 0
     assert strict.stdout == ""
-    assert "could not install its import hooks: RuntimeError('ours')" in strict.stderr
+    assert error in strict.stderr
 
 
 def test_a_python_too_old_only_runs_what_we_hide(run, tmp_path):

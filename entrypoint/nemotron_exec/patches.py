@@ -15,7 +15,7 @@ PATCHES = {
     "resolvers": "omegaconf",
     "kit": "nemotron.kit.wandb_kit",
 }
-"""Name to the module that it hooks: the table of sitecustomize.py, which cannot be imported without acting."""
+"""Name to the module that it hooks: the table of the injector's start.py, which cannot be imported without acting."""
 
 
 def describe(environ: Mapping[str, str]) -> str:
