@@ -67,6 +67,14 @@ TABLE = {
     "a merge of no mapping": ("b: {<<: 1}\n", 2, ["<<"]),
     "a control character": ("b: \x07\n", 2, ["control characters"]),
     "levels": ("b: " + "[" * 300 + "]" * 300 + "\n", 2, ["200 levels"]),
+    "values that double": (
+        "k0: ${art:data}\n" + "".join(f"k{i + 1}: ${{k{i}}}${{k{i}}}\n" for i in range(60)), 21, ["too long"]
+    ),
+    "a long value many times": (
+        "k0: ${art:data}\n" + "".join(f"k{i + 1}: ${{k{i}}}${{k{i}}}\n" for i in range(17))
+        + "".join(f"x{i}: ${{k17}}\n" for i in range(400)), 208, ["too long"]
+    ),
+    "a run section that is a list": ("a: 1\nrun: [D:v1]\n", 3, ["a list"]),
     "a value that means missing": ("b: ${art:data,missing}\n", 2, ["???"]),
     "half a surrogate pair": ("b: ${art:data,half}\n", 2, ["surrogate"]),
 }  # fmt: skip

@@ -481,7 +481,8 @@ def _check_run(tree: Any, document: Document) -> None:
     run = tree.get("run")
     if run is None or isinstance(run, dict) or (isinstance(run, Scalar) and (_is_null(run) or run.is_expression)):
         return
-    line = run.line if isinstance(run, Scalar) else 0
+    named = _pair(document.root, "run")
+    line = run.line if isinstance(run, Scalar) else named[0].line if named else 0
     raise document.error(
         "to read the run section",
         f"it is a {'list' if isinstance(run, list) else 'scalar'}, not a mapping",

@@ -19,7 +19,7 @@ from nemotron_exec.interpolation import Call, Dict, Element, GrammarError, List,
 TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any
+    from typing import Any, NoReturn
 
     from nemotron_exec.artifact import Artifact
 
@@ -38,6 +38,7 @@ ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
 
 _PLAIN_TYPES = (str, int, float, bool, type(None), list, dict)
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL", re.IGNORECASE)
+_MAX_TOTAL = 50_000_000
 _MAX_RESULT = 1_000_000  # `${mul:x,1000000000}` repeats a string
 
 
@@ -136,6 +137,7 @@ class Evaluator:
         self._known: dict[Path, Result] = {}
         self._open: list[Path] = []
         self._scalar: list[Scalar] = []
+        self._total = 0
 
     # --- scalars
 
@@ -169,11 +171,16 @@ class Evaluator:
         """The value of one interpolation inside `scalar`, which stands in the container at `container`."""
         self._scalar.append(scalar)
         try:
-            return self.interpolation(part, container)
+            result = self.interpolation(part, container)
         except RecursionError:
-            return Kept("the interpolations lead on too far", broken=True)
+            result = Kept("the interpolations lead on too far", broken=True)
+        else:
+            self._total += len(result.value) if isinstance(result, Value) and isinstance(result.value, str) else 0
+            if self._total > _MAX_TOTAL:
+                self._too_long()
         finally:
             self._scalar.pop()
+        return result
 
     def _constant(self, scalar: Scalar, path: Path) -> Result:
         try:
@@ -197,6 +204,7 @@ class Evaluator:
     def _concatenation(self, parts: Iterable[Literal | Ref | Call], container: Path) -> Result:
         pieces = []
         ours = False
+        length = 0
         for part in parts:
             if isinstance(part, Literal):
                 pieces.append(str(part.value))
@@ -208,7 +216,18 @@ class Evaluator:
                 return result
             pieces.append(str(result.value))
             ours = ours or result.ours
+            length += len(pieces[-1])
+            if length > _MAX_RESULT:  # `b: ${a}${a}`, `c: ${b}${b}` and so on
+                if ours:
+                    self._too_long()
+                return Kept("it would be too long")
         return Value("".join(pieces), ours)
+
+    def _too_long(self) -> NoReturn:
+        scalar = self._scalar[-1]
+        raise self._error(
+            f"to resolve {scalar.value.strip()[:80]}", "the values that it leads to are too long", "Repeat less"
+        )
 
     def interpolation(self, part: Ref | Call, container: Path) -> Result:
         """`${a.b}` or `${name:…}`."""
