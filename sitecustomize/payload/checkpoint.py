@@ -206,11 +206,13 @@ def complete(announced):
             register(entry, files)
             settle = files.settle
         except Exception as error:
-            say = notice.debug if path is not None and getattr(error, "temporary", False) else notice.warning
-            say(
-                "checkpoint %s is not in the manifest store %s yet (%s): it is tried again in the background"
-                % (entry["checkpoint_path"], entry["store"], error)
-            )
+            if path is not None and str(error).startswith("to take the lock "):
+                notice.debug("checkpoint %s is registered in the background: %s" % (entry["checkpoint_path"], error))
+            else:
+                notice.warning(
+                    "checkpoint %s is not in the manifest store %s yet (%s): it is tried again in the background"
+                    % (entry["checkpoint_path"], entry["store"], error)
+                )
     return Recorded(entry, path, settle)
 
 
