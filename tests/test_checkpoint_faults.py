@@ -358,6 +358,18 @@ def test_training_does_not_wait_for_the_lock_of_a_dead_writer(job):
     assert manifest.read_latest(str(job.store), "pretrain") == 2
 
 
+def test_a_checkpoint_that_the_store_did_not_take_at_once_is_not_overtaken_by_the_next(job):
+    trainer = job.trainer(wandb=False)
+    job.store.write_text("no directory yet")
+    trainer.do("save 10")
+    job.store.unlink()
+    trainer.do("save 20")
+    trainer.say("exit 0")
+    assert trainer.end() == 0
+    assert job.recorded() == [10, 20]
+    assert job.waiting() == []
+
+
 def test_latest_of_a_writer_that_died_before_it_moved_it_is_moved_by_a_flush(job):
     job.backend.commit_delay = 30
     trainer = job.trainer()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
+import sys
 import threading
 import types
 from pathlib import Path
@@ -218,6 +219,22 @@ def test_the_last_step_of_the_run_is_not_transient_whatever_its_number(job, grpo
     found = [job.manifest(version, "grpo")["metadata"]["transient"] for version in (1, 2)]
     assert found == [True, False]
     assert job.manifest("latest", "grpo")["metadata"]["step"] == 12
+
+
+@pytest.mark.parametrize("variables", [{"is_last_step": True}, {"early_stop_message": "reward reached"}])
+def test_the_end_of_the_data_is_known_from_the_algorithms_variables_where_python_lets_us_look(job, grpo, variables):
+    module = fresh("main")
+    patch.apply(module)
+    manager = Algorithm(module, grpo, save_period=10, ft_save_period=2, ft_keep_latest_k=1).manager
+    algorithm = (
+        "def train(manager):\n"
+        + "".join(f"    {name} = {value!r}\n" for name, value in variables.items())
+        + "    return manager.init_tmp_checkpoint(12, {}, {'grpo': {'max_num_steps': 100}})\n"
+    )
+    names = {}
+    exec(algorithm, names)
+    manager.finalize_checkpoint(names["train"](manager))
+    assert job.manifest("v1", "grpo")["metadata"]["transient"] is (sys.version_info < (3, 13))
 
 
 @pytest.mark.parametrize(

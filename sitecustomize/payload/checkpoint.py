@@ -196,7 +196,8 @@ def complete(announced):
     entry, path = announced
     entry["gone"] = not is_uri(entry["local_path"]) and not os.path.isdir(entry["local_path"])
     settle = None
-    if manifest.is_local(entry["store"]):
+    # One that the background has not registered yet goes first: `latest` is the version that came last.
+    if manifest.is_local(entry["store"]) and not any(one.overdue for one in commit.COMMITTER.pending()):
         try:
             # The entry in the outbox is on the disk, and stays until the manifest is: training need not wait for that.
             files = manifest.LocalFiles(entry["store"])
@@ -382,6 +383,7 @@ def deliver(recorded, handle=None):
     if keep:
         _say_who_sends(entry)
     one = delivery.Delivery(entry, recorded.path, register=registering, send=send, handle=handle, keep=keep)
+    one.overdue = recorded.settle is None
     committer = commit.COMMITTER
     committer.job(lambda: run_record.write_once(settings(), entry))
     committer.job(_touch_handoff)

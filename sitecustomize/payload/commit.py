@@ -41,8 +41,8 @@ class GivenUpError(Exception):
 class Committer:
     """Runs deliveries on one background thread.
 
-    A delivery is an object with `attempt(patience, turn) -> bool` (done or not yet; raises `GivenUpError`, or anything
-    else for "try again"), and `str()` for people. A plain job is a callable, run once.
+    A delivery is an object with `attempt(patience, turn, register) -> bool` (done or not yet; raises `GivenUpError`, or
+    anything else for "try again"), and `str()` for people. A plain job is a callable, run once.
     """
 
     def __init__(self):
@@ -216,19 +216,20 @@ class Committer:
                 except Exception as error:
                     notice.debug("background work failed: %r" % (error,))
             progress = bool(jobs)
-            turn = True
+            turn = register = True
             for delivery in round_:
-                progress = self._attempt(delivery, turn) or progress
+                progress = self._attempt(delivery, turn, register) or progress
                 turn = turn and not delivery.for_wandb
+                register = register and delivery.register is None
             with self._changed:
                 self._running = 0
                 self._changed.notify_all()
                 if not progress and self._open and not self._jobs:
                     self._changed.wait(REST)
 
-    def _attempt(self, delivery, turn):
+    def _attempt(self, delivery, turn, register):
         try:
-            done = delivery.attempt(PATIENCE, turn)
+            done = delivery.attempt(PATIENCE, turn, register)
         except GivenUpError as error:
             done = True
             with self._changed:

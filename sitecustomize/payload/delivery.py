@@ -32,6 +32,9 @@ class Delivery:
         send: `send(entry)`, logs it to W&B and returns the artifact; None where W&B is not wanted.
         handle: The artifact that the framework itself has logged, to be waited for.
         keep: Whether the entry stays in the outbox: W&B is to have it, and not from this process.
+
+    Attributes:
+        overdue: Whether the manifest store lacks it, which had been told of it before a later one otherwise.
     """
 
     def __init__(self, entry, path=None, register=None, send=None, handle=None, keep=False):
@@ -41,6 +44,7 @@ class Delivery:
         self.send = send
         self.handle = handle
         self.keep = keep
+        self.overdue = False
         self._waiter = None
         self._failures = 0
         self._not_before = 0.0
@@ -54,12 +58,13 @@ class Delivery:
         """Whether W&B has to take it."""
         return self.handle is not None or self.send is not None
 
-    def attempt(self, patience, turn=True):
+    def attempt(self, patience, turn=True, register=True):
         """Do what can be done within about `patience` seconds. Whether all is done.
 
         Args:
             patience: Seconds.
             turn: Whether W&B may be told: one checkpoint after the other, so that its `latest` is the latest.
+            register: Whether the manifest store may be told, for the same reason.
 
         Raises:
             GivenUpError: W&B will not take it from this process.
@@ -67,12 +72,15 @@ class Delivery:
         if time.monotonic() < self._not_before:
             return False
         if self.register is not None:
+            if not register:
+                return False
             try:
                 self.register(self.entry)
             except Exception:
                 self._rest(_REGISTER_AFTER)
                 raise
             self.register = None
+            self.overdue = False
             self._failures = 0
             if self.entry.get("sent_by") and not getattr(self.handle, "logged", False):
                 self.leave_out_wandb()
