@@ -83,3 +83,14 @@ def test_the_hooks_pass_in_a_clean_clone_and_need_no_network(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("Passed") == done.stdout.count("\n"), done.stdout
+
+
+def test_the_lock_of_ci_pins_all_that_pyproject_asks_for():
+    def plain(name):
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    locked = {plain(line.partition("==")[0]) for line in (ROOT / "requirements/ci.lock").read_text().split()}
+    groups = (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition("[dependency-groups]")[2]
+    wanted = {plain(name) for name in re.findall(r'^    "([A-Za-z0-9_.-]+)', groups.partition("\n[tool")[0], re.M)}
+    assert len(wanted) > 15
+    assert wanted - locked == set(), "run `make lock`"
