@@ -294,6 +294,11 @@ def cases(draw: st.DrawFn) -> Case:
 @example(Case("run: {data: D:v1, n: 0}\na: ${run.n}\n", ["run.n='a b'", "~run.n"]))
 @example(Case("run: {data: D:v1, n: 0}\na: ${run.n}\n", ["~run.n", "+run.n=4"]))
 @example(Case("run: {data: D:v1}\na: ${art:data,splits}\nb: 'x${a}'\n"))
+@example(Case("run: {data: D:v1, which: x}\na: {x: y}\nb: ${run.which}\n", ["run.which=${a.x}"], "...", "all"))
+@example(Case("run: {data: D:v1, n: 0}\na: {x: y}\nb: ${run.n}\n", ["run.n='${art:data,weird}-${a.x}'", "a.x=2"]))
+@example(
+    Case("run: {data: D:v1, n: 0}\na: {x: y}\nb: ${run.n}\n", ["run.n={p: '${art:data,pack_size}', q: ['${a.x}']}"])
+)
 def test_the_resolved_config_means_what_the_original_means(case: Case) -> None:
     means_the_same(case)
 

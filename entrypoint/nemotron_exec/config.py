@@ -17,7 +17,7 @@ from nemotron_exec.errors import LaunchError
 from nemotron_exec.evaluate import Evaluator, Kept, Path, Value, select_plain
 from nemotron_exec.frozen import dataclass, field
 from nemotron_exec.inherit import Layer, load_layers, merge_layers
-from nemotron_exec.literal import grammar_literal, yaml_double_quoted, yaml_literal
+from nemotron_exec.literal import Expression, grammar_literal, yaml_double_quoted, yaml_literal
 from nemotron_exec.override import Override, Reach, parse_override
 from nemotron_exec.reference import Reference, looks_like_reference, parse_reference
 from nemotron_exec.rewrite import Retext, Whole, rewrite
@@ -377,7 +377,11 @@ class Config:
                     ours.add(document.path)
         primary = root.layer.document
         _add_wandb(root, changes[primary.path])
-        _apply_run_overrides(root, [*root.profile, *self._overrides], changes[primary.path])
+
+        def data(tree: Any, path: Path) -> Any:
+            return _data(tree, path, lambda scalar, here: rewrite(scalar, [here], evaluator, self._resolve))
+
+        _apply_run_overrides(root, [*root.profile, *self._overrides], changes[primary.path], data)
         if changes[primary.path]:
             ours.add(primary.path)
         place = _moved if root.argument.hydra is None else _moved_in_hydras_directory
@@ -609,7 +613,9 @@ def _add(document: Document, changes: Changes, node: Any, values: dict[str, Any]
         changes.added[id(node)] = (node, {**before, **values})
 
 
-def _apply_run_overrides(root: _Root, overrides: Sequence[Override], changes: Changes) -> None:
+def _apply_run_overrides(
+    root: _Root, overrides: Sequence[Override], changes: Changes, data: Callable[[Any, Path], Any]
+) -> None:
     """Write the `run.*` overrides into the text of the named file, which wins over those that it inherits from."""
     document = root.layer.document
     # Of several about the same key the last one counts.
@@ -625,7 +631,7 @@ def _apply_run_overrides(root: _Root, overrides: Sequence[Override], changes: Ch
             if pair is not None:
                 changes.removed[id(pair[0])] = (parent, pair[0])
             continue
-        value = _data(select_plain(root.tree, override.path))
+        value = data(select_plain(root.tree, override.path), override.path)
         if pair is None:
             _insert(document, changes, override.path[:-1], {override.path[-1]: value})
         else:
@@ -634,12 +640,20 @@ def _apply_run_overrides(root: _Root, overrides: Sequence[Override], changes: Ch
             changes.replaced[id(pair[0])] = (*pair, value)
 
 
-def _data(tree: Any) -> Any:
+def _data(tree: Any, path: Path, rewritten: Callable[[Scalar, Path], Any]) -> Any:
+    """The value of an override, to be written; what is not ours of its interpolations stays."""
     if isinstance(tree, dict):
-        return {key: _data(value) for key, value in tree.items()}
+        return {key: _data(value, (*path, key), rewritten) for key, value in tree.items()}
     if isinstance(tree, list):
-        return [_data(item) for item in tree]
-    return tree.construct() if isinstance(tree, Scalar) else tree
+        return [_data(item, (*path, index), rewritten) for index, item in enumerate(tree)]
+    if not isinstance(tree, Scalar):
+        return tree
+    if not tree.is_expression:
+        return tree.construct()
+    edit = rewritten(tree, path)
+    if isinstance(edit, Whole):
+        return edit.value
+    return Expression(tree.value if edit is None else edit.text)
 
 
 # --- walking --------------------------------------------------------------------------------------------------------

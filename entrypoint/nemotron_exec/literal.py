@@ -13,7 +13,13 @@ TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["UnwritableError", "escape", "grammar_literal", "yaml_double_quoted", "yaml_literal"]
+__all__ = ["Expression", "UnwritableError", "escape", "grammar_literal", "yaml_double_quoted", "yaml_literal"]
+
+
+class Expression(str):
+    """Text with interpolations that OmegaConf is to resolve: nothing in it is escaped."""
+
+    __slots__ = ()
 
 
 class UnwritableError(ValueError):
@@ -85,6 +91,8 @@ def yaml_literal(value: Any, *, flow: bool = False, depth: int = 0) -> str:
         return _integer(value)
     if isinstance(value, float):
         return _float(value)
+    if isinstance(value, Expression):
+        return yaml_double_quoted(value)
     if isinstance(value, str):
         if value == "???":
             raise UnwritableError("??? means a missing value to OmegaConf")

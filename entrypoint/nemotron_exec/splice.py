@@ -12,7 +12,7 @@ import yaml
 
 from nemotron_exec.document import Document, Mapping, Node, Scalar, Sequence, parse_text, tag_of
 from nemotron_exec.errors import LaunchError
-from nemotron_exec.literal import UnwritableError, escape, yaml_double_quoted, yaml_literal
+from nemotron_exec.literal import Expression, UnwritableError, escape, yaml_double_quoted, yaml_literal
 from nemotron_exec.rewrite import Retext, Whole
 
 TYPE_CHECKING = False  # typing costs 8 ms
@@ -352,7 +352,8 @@ def _equals(node: Any, value: Any) -> bool:
     if not isinstance(node, Scalar):
         return False
     if isinstance(value, str):
-        return node.value == (escape(value) if "${" in value else value) and _is_string(node)
+        kept = "${" not in value or isinstance(value, Expression)
+        return node.value == (value if kept else escape(value)) and _is_string(node)
     return _constructs(node, value)
 
 
