@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nemotron_exec.message import Messages
-from nemotron_exec.sitecustomize.payload.notice import redact
+from nemotron_exec.sitecustomize.payload.notice import redact, redact_command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +36,40 @@ TABLE = {
 def test_redact(row: tuple[str, str]) -> None:
     given, expected = row
     assert redact(given) == expected
+
+
+COMMAND = {
+    "an option with =": ("--wandb-api-key=hush", "--wandb-api-key=***"),
+    "an option with a word of its own": ("--password hush x", "--password *** x"),
+    "a switch before another option": ("--use-auth-token --x y", "--use-auth-token --x y"),
+    "an override": ("+logger.wandb.api_key=hush ++a.hf_token=hush", "+logger.wandb.api_key=*** ++a.hf_token=***"),
+    "a password in a URL": ("--store=s3://ann:hush@b/x", "--store=s3://***@b/x"),
+    "what only looks like it": (
+        "--tokenizer-type GPT2 pad_token=<pad> --sort-key a num_tokens=8 --keep-top-k 3 checkpoint.api_keyed=1",
+        "--tokenizer-type GPT2 pad_token=<pad> --sort-key a num_tokens=8 --keep-top-k 3 checkpoint.api_keyed=1",
+    ),
+}
+
+
+@pytest.mark.parametrize("row", COMMAND.values(), ids=COMMAND)
+def test_redact_command(row: tuple[str, str]) -> None:
+    given, expected = row
+    assert redact_command(given.split()) == expected.split()
+
+
+VARIABLES = {
+    "TEAM_TOKEN": "***",
+    "aws": "hush-hush",
+    "DB_PASSWORD": "***",
+    "GOOGLE_APPLICATION_CREDENTIALS_FILE": "hush-hush",
+    "SIGNING_KEY_2": "***",
+}
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_a_variable_is_secret_by_its_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "hush-hush")
+    assert redact("it is hush-hush") == f"it is {VARIABLES[name]}"
 
 
 def test_the_value_of_a_secret_variable_is_not_shown(
@@ -87,3 +121,35 @@ def test_an_error_of_the_launcher_shows_no_password(
     assert done.returncode in (75, 125), done.stderr
     assert "hush" not in done.stdout + done.stderr
     assert KEY not in done.stdout + done.stderr
+
+
+def test_a_secret_of_the_command_is_in_no_file_and_no_plan(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "cfg.yaml").write_text("run: {data: blend:latest}\npath: ${art:data,path}\n")
+    environ = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("NEMO", "WANDB"))},
+        "NEMO_ARTIFACT_ROOT": str(tmp_path / "store"),
+        "NEMOTRON_EXEC_STATE_DIR": str(tmp_path / "state"),
+    }
+
+    def run(module: str, *words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", module, *words],
+            cwd=tmp_path,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout + done.stderr
+
+    run("nemotron_exec.artifact_cli", "add", "blend", "data")
+    words = ["python3", "-c", "pass", "cfg.yaml", "logger.api_key=hush-hush"]
+    shown = [
+        run("nemotron_exec", *options, *words) for options in ([], ["--dry-run"], ["--dry-run", "--log-format=json"])
+    ]
+    assert "logger.api_key=***" in shown[1]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.name == "run.json" for path in files)
+    for text in [*shown, *(path.read_text(errors="replace") for path in files)]:
+        assert "hush-hush" not in text

@@ -9,6 +9,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nemotron_exec.sitecustomize.payload.notice import redact, redact_command
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -72,7 +74,7 @@ def _document(plan: Plan) -> dict[str, Any]:
         **plan.resolution.to_json(),
         "diff": {config.original: "".join(_diff(config)) for config in plan.resolution.configs},
         "environment": plan.variables,
-        "command": list(plan.words),
+        "command": redact_command(plan.words),
     }
 
 
@@ -106,7 +108,7 @@ def _print(plan: Plan, console: Console) -> None:
     for name, value in plan.variables.items():
         console.print(Text(f"  {name}={value}" if value is not None else f"  {name} is removed"))
     section("Command")
-    console.print(Text("  " + shlex.join(plan.words)))
+    console.print(Text("  " + shlex.join(redact_command(plan.words))))
 
 
 def _diff(config: ResolvedConfig) -> list[str]:
@@ -118,4 +120,4 @@ def _diff(config: ResolvedConfig) -> list[str]:
 
 
 def _shown(name: str, value: str | None) -> str | None:
-    return "(not shown)" if value and any(word in name.upper() for word in _SECRET) else value
+    return "(not shown)" if value and any(word in name.upper() for word in _SECRET) else value and redact(value)

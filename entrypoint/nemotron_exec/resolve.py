@@ -341,9 +341,10 @@ class _Question:
         import json
 
         from nemotron_exec import private
+        from nemotron_exec.sitecustomize.payload.notice import redact_command
 
         path = os.path.join(directory, "run.json")
-        record = {"command": list(self.command.argv), "cwd": os.getcwd()}
+        record = {"command": redact_command(self.command.argv), "cwd": os.getcwd()}
         private.replace(path, json.dumps(record, indent=1).encode(), durable=False)
         return path
 

@@ -164,7 +164,7 @@ def _launchers_part(data):
 
 def _command():
     command = getattr(sys, "orig_argv", None)  # Python 3.10 and later
-    return list(command) if command else [sys.executable] + sys.argv
+    return notice.redact_command(command or [sys.executable] + sys.argv)
 
 
 def _digested(config):
