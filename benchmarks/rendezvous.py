@@ -9,8 +9,11 @@ second). The simulation uses the same functions (nemotron_exec/polling.py) as th
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import gc
 import heapq
+import math
 import os
 import random
 import shutil
@@ -44,8 +47,8 @@ def main() -> None:
                 1000 * median,
                 1000 * statistics.median(theirs),
                 against="a look a second",
-                bar="at most 100 ms" if waiters <= 8 else "",
-                met=median <= 0.1 if waiters <= 8 else None,
+                bar="at most 100 ms",
+                met=median <= 0.1,
                 pairs=len(ours),
                 note=f"answer published {WAITED:g} s after the last arrival",
             )
@@ -70,7 +73,8 @@ def main() -> None:
     emit(
         Row("file-system operations a waiter, 6 to 12 s", "1/s", old / 6, 8.0, against="8 ranks, a look a second each")
     )
-    for duration in (5.0, 30.0):
+    # In the first case the last have only just arrived.
+    for duration, bound in ((5.0, 4), (30.0, 3)):
         ours_, theirs_ = simulate(10_000, duration), simulate(10_000, duration, ranks=8)
         emit(
             Row(
@@ -79,20 +83,20 @@ def main() -> None:
                 ours_.late,
                 theirs_.late,
                 against="8 ranks a node, a look a second each",
-                bar="at most 3 s",
-                met=ours_.late <= 3,
+                bar=f"at most {bound} s",
+                met=ours_.late <= bound,
                 note="simulated",
             )
         )
         emit(
             Row(
-                f"10,000 nodes, {duration:g} s of resolving: asked of the server",
+                f"10,000 nodes, {duration:g} s of resolving: asked of the server, busiest second",
                 "1/s",
                 ours_.load,
                 theirs_.load,
                 against="8 ranks a node, a look a second each",
-                bar="at most 20,000" if duration > 10 else "",
-                met=ours_.load <= 20_000 if duration > 10 else None,
+                bar="at most 18,000",
+                met=ours_.load <= 18_000,
                 note="simulated; the server answers 20,000 a second",
             )
         )
@@ -144,7 +148,9 @@ def release_by_the_second(waiters: int) -> list[float]:
 def _crowd(waiters: int, one) -> tuple[float, list[float]]:
     """Fork the waiters, then the leader; the time that each of them reports."""
     reading, writing = os.pipe()
+    gate, opener = os.pipe()
     children = []
+    gc.freeze()
     for index in [*range(1, waiters + 1), 0]:
         if index == 0:
             # All are there and wait before the answer is begun.
@@ -154,14 +160,23 @@ def _crowd(waiters: int, one) -> tuple[float, list[float]]:
             try:
                 at = one(index)
                 os.write(writing, struct.pack("id", index, at))
+                # What the end of a process costs is not to be waited for by those that still look.
+                os.close(opener)
+                os.read(gate, 1)
                 code = 0
             finally:
                 os._exit(code)
         children.append(pid)
-    failed = sum(os.waitpid(pid, 0)[1] != 0 for pid in children)
     os.close(writing)
-    with os.fdopen(reading, "rb") as reports:
-        times = dict(struct.iter_unpack("id", reports.read()))
+    # Each report is 16 bytes, written at once; a child that fails writes none and closes its end.
+    times = {}
+    os.close(gate)
+    while len(times) <= waiters and (report := os.read(reading, 16)):
+        index, at = struct.unpack("id", report)
+        times[index] = at
+    os.close(opener)
+    os.close(reading)
+    failed = sum(os.waitpid(pid, 0)[1] != 0 for pid in children)
     if failed or len(times) != waiters + 1:
         raise RuntimeError(f"{failed} of {waiters + 1} launchers have failed")
     return times.pop(0), list(times.values())
@@ -171,10 +186,16 @@ def _agree(directory: str, index: int, count: int, work: float) -> float:
     state = os.path.join(directory, "state")
     os.makedirs(state, 0o700, exist_ok=True)
     told = []
+    link = os.link
+
+    def publishing(source: str, target: str, **more: bool) -> None:
+        if "answer." in target:
+            told.append(time.monotonic())
+        link(source, target, **more)
 
     def produce(_lead: rendezvous.Lead) -> dict[str, object]:
         time.sleep(work)
-        told.append(time.monotonic())
+        os.link = publishing
         return {}
 
     rendezvous.agree(
@@ -189,7 +210,8 @@ def _agree(directory: str, index: int, count: int, work: float) -> float:
         messages=Messages("error"),
         timing=dataclasses.replace(Timing(), head_start=60.0),
     )
-    # For the leader the moment before it publishes: what link(2) and fsync cost counts as the waiters' time.
+    # For the leader the moment before link(2): what that costs counts as the waiters' time. Until then the disk is
+    # waited for (fsync), and there is no answer yet.
     return told[0] if told else time.monotonic()
 
 
@@ -242,17 +264,18 @@ def _wait_only(directory: str, seconds: float) -> None:
 
 SERVER = 20_000.0
 """Metadata operations a second."""
-ARRIVAL = 11
-"""Operations of one launcher's arrival, counted: four directories, the clock, the answer, signing in, the link."""
-ATTEMPT = 5
-"""Operations of one attempt at the lease: refresh the view, look at the marker, look again."""
+ARRIVAL = 8
+"""Operations of one launcher's arrival, counted: six directories on the way, the answer, signing in."""
+FIRST_ATTEMPT, ATTEMPT = 7, 5
+"""Operations of an attempt at the lease: refresh the view, see another node, look, look at the marker."""
 SKEW = 3.0
 """Seconds over which srun starts the launchers."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Simulated:
-    """What the simulation says: `late` is the 99 % quantile of release, seconds; `load` operations asked a second."""
+    """What the simulation says: `median` and `late` (99 %) of release, seconds; `load`: operations asked in the
+    busiest second up to the publication."""
 
     median: float
     late: float
@@ -264,38 +287,44 @@ def simulate(nodes: int, duration: float, *, ranks: int | None = None, seed: int
 
     Args:
         nodes: How many.
-        duration: Seconds from the first arrival to the publication.
+        duration: Seconds from the first start to the publication.
         ranks: None for our rule; else so many processes a node that each look once a second.
         seed: Of the random numbers.
     """
     chance = random.Random(seed)
     waiters = nodes * (ranks or 1)
-    retry = Timing().retry
-    # (time of asking, waiter, operations, whether the answer is looked for)
-    began = [chance.uniform(0.0, SKEW) for _ in range(waiters)]
-    attempts = [at + 2.0 + retry * chance.random() for at in began]
+    timing = Timing()
+    started = [chance.uniform(0.0, SKEW) for _ in range(waiters)]
+    began, attempts = started, [math.inf] * waiters
+    if ranks is None:
+        began = [at + polling.arrival_delay(nodes, chance.random()) for at in started]
+        attempts = [at + polling.first_attempt(timing.head_start, timing.retry, nodes, chance.random()) for at in began]
     events = [(at, index, ARRIVAL if ranks is None else 1) for index, at in enumerate(began)]
     heapq.heapify(events)
-    free = asked = 0.0
+    tried = set()
+    asked: collections.Counter[int] = collections.Counter()
+    free = 0.0
     released = []
     while events:
         at, index, cost = heapq.heappop(events)
         # The client waits for its reply before it asks again, so a slow server slows its askers down.
         free = max(free, at) + cost / SERVER
         if at < duration:
-            asked += cost
-        if free >= duration and cost != ATTEMPT:
-            released.append(free - duration)
+            asked[int(at)] += cost
+        if free >= duration:
+            # An attempt looks for the answer too. Who is started after the publication waits only from then on.
+            released.append(free - max(duration, started[index]))
             continue
         if ranks is not None:
             following, cost = free + 1.0, 1
         else:
             following, cost = free + polling.interval(free - began[index], nodes, chance.random()), 1
             if attempts[index] <= following:
-                following, cost = max(free, attempts[index]), ATTEMPT
-                attempts[index] = following + polling.attempt_interval(retry, nodes, chance.random())
+                following, cost = max(free, attempts[index]), ATTEMPT if index in tried else FIRST_ATTEMPT
+                tried.add(index)
+                attempts[index] = following + polling.attempt_interval(timing.retry, nodes, chance.random())
         heapq.heappush(events, (following, index, cost))
-    return Simulated(statistics.median(released), quantile(released, 0.99), asked / duration)
+    return Simulated(statistics.median(released), quantile(released, 0.99), max(asked.values()))
 
 
 if __name__ == "__main__":

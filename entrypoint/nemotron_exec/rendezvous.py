@@ -130,6 +130,10 @@ def agree(
             f"only {job.source}, which other nodes do not have in common",
             "Give one with --job-id ID or NEMOTRON_EXEC_JOB_ID, the same on every node and new for every job",
         )
+    if place.index != 0 and (place.count or 1) > 1:
+        import random
+
+        time.sleep(polling.arrival_delay(place.count, random.random()))  # noqa: S311
     meeting = _Meeting(place, job, state, key, refresh, messages, timing or Timing())
     if place.single:
         return meeting.alone(produce)
@@ -179,10 +183,11 @@ class _Meeting:
         )
         self.nonce = os.urandom(8).hex()
         self.began = time.monotonic()
-        self._offset = 0.0
+        self._offset: float | None = None
+        self._linked = False
         self.relay: Relay | None = None
         self.round = 0
-        self._signed_in = False
+        self.entry = ""
 
     # -- one launcher -----------------------------------------------------------------------------------------------
 
@@ -229,7 +234,10 @@ class _Meeting:
 
         waiting = _Waiting(self, lease)
         deadline = self.began + timeout + (0.0 if self.may_lead_at_once else self.timing.lease + self.timing.retry)
-        next_attempt = self.began + (0.0 if self.may_lead_at_once else self.timing.head_start)
+        next_attempt = self.began
+        if not self.may_lead_at_once:
+            chance = random.random()  # noqa: S311
+            next_attempt += polling.first_attempt(self.timing.head_start, self.timing.retry, self.place.count, chance)
         seen_another = not self.place.several_nodes or self.may_lead_at_once
         listens = self.relay is not None and self.place.local_index != 0
         while True:
@@ -245,6 +253,7 @@ class _Meeting:
                 if (answer := self.look()) is not None:
                     return self.adopt(answer, late=False)
                 if seen_another and lease.acquire():
+                    self._check_links()
                     with contextlib.closing(_Leading(self, lease, self.began + timeout - now, stall)) as leading:
                         if (agreement := leading.run(produce)) is not None:
                             return agreement
@@ -288,12 +297,11 @@ class _Meeting:
         """Find the round that concerns this launcher, and sign in to it.
 
         Args:
-            link: Whether the file system must have hard links: checked before anything is resolved.
+            link: Whether the file system must have hard links.
 
         Returns:
             The round's answer if it has one.
         """
-        self._measure_clock()
         self.round = 1
         kept: Answer | None = None
         while (found := self.look()) is not None:
@@ -305,7 +313,10 @@ class _Meeting:
             self.round += 1
         if found is None and kept is not None:
             found, self.round = kept, kept.round
-        self._sign_in(link=link)
+        self._sign_in()
+        # Whoever resolves must know before; ten thousand that wait need not ask.
+        if link and self.may_lead_at_once:
+            self._check_links()
         return found
 
     def concerns(self, found: Answer) -> bool:
@@ -346,24 +357,40 @@ class _Meeting:
         # On this machine a living process is a sibling, or this very job's launcher by another number.
         return entry.machine != self.machine or not os.path.exists(f"/proc/{entry.pid}")
 
-    def _sign_in(self, *, link: bool) -> None:
+    def _sign_in(self) -> None:
         node = "-" if self.place.node is None else self.place.node
         index = "-" if self.place.index is None else self.place.index
-        path = os.path.join(self.nodes, f"{self.round}.{node}.{index}.{self.machine}.{os.getpid()}.{self.nonce}")
+        name = f"{self.round}.{node}.{index}.{self.machine}.{os.getpid()}.{self.nonce}"
+        self.entry = os.path.join(self.nodes, name)
+        self._offset = self._touch(self.entry)
+
+    def _touch(self, path: str) -> float:
+        """Make an empty file. Returns how far the file server's clock is ahead of our monotonic one."""
         try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-            if link:
-                probe = path + private.TEMPORARY
-                try:
-                    os.link(path, probe)
-                finally:
-                    with contextlib.suppress(OSError):
-                        os.unlink(probe)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            if link and error.errno in private.NO_LINK and os.path.exists(path):
+            raise self._failed(error) from None
+        try:
+            return os.fstat(descriptor).st_mtime - time.monotonic()
+        finally:
+            os.close(descriptor)
+
+    def _check_links(self) -> None:
+        """Before anything is resolved: an answer that cannot be published is not worth the work."""
+        if self._linked:
+            return
+        probe = self.entry + private.TEMPORARY
+        try:
+            try:
+                os.link(self.entry, probe)
+            finally:
+                with contextlib.suppress(OSError):
+                    os.unlink(probe)
+        except OSError as error:
+            if error.errno in private.NO_LINK and os.path.exists(self.entry):
                 raise self._no_links() from None
             raise self._failed(error) from None
-        self._signed_in = True
+        self._linked = True
 
     def _no_links(self) -> LaunchError:
         from nemotron_exec.state import file_system
@@ -398,8 +425,8 @@ class _Meeting:
                     continue
                 self.messages.warning(f"ignoring {answers.path_of(self.path, self.round)}: {error}")
                 self.round += 1
-                if self._signed_in:
-                    self._sign_in(link=False)
+                if self.entry:
+                    self._sign_in()
 
     def settled(self) -> Answer:
         """The answer that is known to be there, because link(2) says so, even if this node does not see it yet."""
@@ -450,21 +477,15 @@ class _Meeting:
 
     def now(self) -> float:
         """The file server's time, seconds since the epoch."""
+        if self._offset is None:
+            # Asked before we have signed in, which tells it for nothing.
+            path = os.path.join(self.nodes, f"clock.{self.nonce}{private.TEMPORARY}")
+            try:
+                self._offset = self._touch(path)
+            finally:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
         return time.monotonic() + self._offset
-
-    def _measure_clock(self) -> None:
-        path = os.path.join(self.nodes, f"clock.{self.nonce}{private.TEMPORARY}")
-        self._offset = time.time() - time.monotonic()
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise self._failed(error) from None
-        try:
-            self._offset = os.fstat(descriptor).st_mtime - time.monotonic()
-        finally:
-            os.close(descriptor)
-            with contextlib.suppress(OSError):
-                os.unlink(path)
 
     # -- publishing -------------------------------------------------------------------------------------------------
 
