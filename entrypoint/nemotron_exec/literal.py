@@ -138,6 +138,8 @@ def _float(value: float) -> str:
 
 
 _GRAMMAR_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*\Z")
+# What a key would be that is not quoted; `y` and `on` are mere words to the grammar.
+_GRAMMAR_WORDS = frozenset(["true", "false", "null", "nan", "inf"])
 
 
 def grammar_literal(value: Any) -> str:
@@ -160,7 +162,9 @@ def grammar_literal(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(grammar_literal(item) for item in value) + "]"
     if isinstance(value, dict):
-        if not all(isinstance(key, str) and _GRAMMAR_KEY.match(key) and key.lower() not in _WORDS for key in value):
+        if not all(
+            isinstance(key, str) and _GRAMMAR_KEY.match(key) and key.lower() not in _GRAMMAR_WORDS for key in value
+        ):
             raise UnwritableError("OmegaConf's grammar has no quoted keys")
         return "{" + ", ".join(f"{key}: {grammar_literal(item)}" for key, item in value.items()) + "}"
     raise UnwritableError(f"a {type(value).__name__} has no form in an interpolation")
