@@ -1,4 +1,4 @@
-"""`make bench`: run every group, print one table, write results.json, fail if a bar is missed."""
+"""`make bench`: run every group, print one table, write it to results.json and README.md, fail if a bar is missed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ GROUPS = (
     "wandb_download",
     "containers",
 )
-RESULTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results.json")
+HERE = os.path.dirname(os.path.abspath(__file__))
+RESULTS = os.path.join(HERE, "results.json")
+README = os.path.join(HERE, "README.md")
+# The page's part between these is written by a run of all groups.
+BEGIN, END = "<!-- table: written by make bench -->\n", "<!-- end of the table -->\n"
 
 
 def main() -> None:
@@ -44,6 +48,7 @@ def main() -> None:
     print_table(report)
     if groups == [group for group in GROUPS if group in groups] and not sys.argv[1:]:
         write_results(report, seconds)
+        write_readme(report, seconds)
     missed = [f"{group}: {row.name}" for group, row in report if row.met is False]
     if missed:
         sys.exit("missed: " + "; ".join(missed))
@@ -69,16 +74,8 @@ def print_table(report: list[tuple[str, Row]]) -> None:
             table.add_section()
             table.add_row(f"[bold]{group}")
             last = group
-        low_high = f" ({row.interval[0]:+.3g} .. {row.interval[1]:+.3g})" if row.interval else ""
-        table.add_row(
-            row.name,
-            f"{row.ours:.4g} {row.unit}",
-            "" if row.baseline is None else f"{row.baseline:.4g} {row.unit}",
-            "" if row.added is None else f"{row.added:+.3g}{low_high}",
-            "" if row.ratio is None else f"{row.ratio:.3g}",
-            row.bar,
-            {"ok": "[green]ok", "MISSED": "[red]MISSED"}.get(row.verdict, ""),
-        )
+        colour = {"ok": "[green]ok", "MISSED": "[red]MISSED"}
+        table.add_row(*cells(row)[:-1], colour.get(row.verdict, ""))
     Console(width=None if sys.stdout.isatty() else 170).print(table)
 
 
@@ -93,6 +90,47 @@ def write_results(report: list[tuple[str, Row]], seconds: dict[str, float]) -> N
     with open(RESULTS, "w", encoding="utf-8") as file:
         json.dump(results, file, indent=1)
         file.write("\n")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A row of the table, as text."""
+    interval = f" ({row.interval[0]:+.3g} … {row.interval[1]:+.3g})" if row.interval else ""
+    return (
+        row.name,
+        f"{row.ours:.4g} {row.unit}".strip(),
+        "" if row.baseline is None else f"{row.baseline:.4g} {row.unit}".strip(),
+        "" if row.added is None else f"{row.added:+.3g}{interval}",
+        "" if row.ratio is None else f"{row.ratio:.3g}",
+        row.bar,
+        row.verdict,
+    )
+
+
+def write_readme(report: list[tuple[str, Row]], seconds: dict[str, float]) -> None:
+    """The same table in the page, with what it was measured on."""
+    on = machine()
+    measured_on = (
+        f"{datetime.now(timezone.utc):%Y-%m-%d}, {on['system']}, {on['processors']} processors, Python {on['python']}, "
+        f"all groups in one run of {sum(seconds.values()) / 60:.1f} minutes, load {on['load']} at its end. "
+        "Milliseconds belong to that machine; ratios travel better."
+    )
+    lines = [
+        measured_on,
+        "",
+        "| what | ours | baseline | added (95 %) | ratio | bar | verdict |",
+        "|---|---:|---:|---:|---:|---|---|",
+    ]
+    last = ""
+    for group, row in report:
+        if group != last:
+            lines.append(f"| **{group}** | | | | | | |")
+            last = group
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells(row)) + " |")
+    with open(README, encoding="utf-8") as file:
+        before, _, rest = file.read().partition(BEGIN)
+    after = rest.partition(END)[2]
+    with open(README, "w", encoding="utf-8") as file:
+        file.write(before + BEGIN + "\n".join(lines) + "\n" + END + after)
 
 
 def machine() -> dict[str, object]:
