@@ -300,6 +300,7 @@ def cases(draw: st.DrawFn) -> Case:
     Case("run: {data: D:v1, n: 0}\na: {x: y}\nb: ${run.n}\n", ["run.n={p: '${art:data,pack_size}', q: ['${a.x}']}"])
 )
 @example(Case("run: {data: D:v1}\na: 1\nc: ${art:data,splits}\nb: '${oc.create:{p: ${a}, q: [${c}]}}'\n", ["a=2"]))
+@example(Case("run: {data: D:v1}\nc: ${art:data,splits}\n", ["c={x: 4}"]))
 def test_the_resolved_config_means_what_the_original_means(case: Case) -> None:
     means_the_same(case)
 

@@ -405,7 +405,13 @@ class Config:
     def _edit(self, scalar: Scalar, paths: Sequence[Path], evaluator: Evaluator, root: _Root) -> Any:
         live = [path for path in paths if _at(root.tree, path) is scalar]
         if live:
-            return rewrite(scalar, live, evaluator, self._resolve)
+            edit = rewrite(scalar, live, evaluator, self._resolve)
+            if isinstance(edit, Whole) and isinstance(edit.value, dict):
+                # Hydra merges a mapping of the command into one of the config, and replaces an interpolation by it.
+                reach = self._reaches[self._roots.index(root)]
+                if root.argument.hydra is None and any(reach.replaces(path) for path in live):
+                    return None
+            return edit
         try:  # a child of the file replaced it: nothing reads it
             return rewrite(scalar, paths, evaluator, self._resolve)
         except LaunchError:
