@@ -7,12 +7,14 @@ processes, signals, file system, filelock. The protocol's times are shortened. T
 
 1. every launcher that was not killed ends within the bound, all with the same answer or all with the same error;
 2. nothing half-written stays: every published file is whole, and nothing but published files is left;
-3. what the published answer names is whole, and a restart of the job gets the same answer.
+3. the store and the cache are consistent: what the published answer names is whole, a restart of the job gets the same
+   answer, and in the seeds with a real store (chaos_stores.py) that has no damage and the download cache nothing half.
 """
 
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import dataclasses
 import json
@@ -26,6 +28,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from chaos_stores import ManifestChaos, NoStore, WandbChaos
 from nemotron_exec import lease, rendezvous, retention  # noqa: F401  loaded before the forks
 from nemotron_exec.errors import LaunchError, TemporaryError
 from nemotron_exec.job import JobIdentity
@@ -45,6 +48,8 @@ TIMING = Timing(
     progress=0.02,
     abandon=2.0,
 )
+WANDB = 60
+"""One seed in so many resolves from W&B: it costs as much processor time as thirty others."""
 BOUND = 60.0
 """Seconds for one seed on a machine that is busy with many others; a lease lasts 0.6 s."""
 
@@ -73,6 +78,7 @@ class Plan:
     starts: tuple[float, ...]
     faults: dict[int, Fault]
     deaf: bool
+    store: str
 
     @classmethod
     def of(cls, seed: int) -> Plan:
@@ -83,9 +89,11 @@ class Plan:
         # The leader is the one whose death matters: it is struck half of the time.
         if chance.random() < 0.5 and 0 not in struck and count > 1:
             struck = [0, *struck[1:]]
+        # W&B's client alone takes a second to start; a download through the slow server two more.
+        wandb = seed % WANDB == WANDB - 1
         faults = {
             index: Fault(
-                chance.uniform(0.0, 0.8),
+                chance.uniform(0.0, 6.0 if wandb else 0.8),
                 chance.choice(("kill", "kill", "stop", "terminate")),
                 chance.choice((0.2, 0.8, 1.5)),
             )
@@ -103,6 +111,7 @@ class Plan:
             starts=tuple(chance.choice((0.0, 0.0, 0.1, 0.5)) * chance.random() for _ in range(count)),
             faults=faults,
             deaf=chance.random() < 0.2,
+            store="wandb" if wandb else chance.choice(("none", "none", "manifest")),
         )
 
 
@@ -111,14 +120,24 @@ def run(seed: int) -> str | None:
     plan = Plan.of(seed)
     directory = tempfile.mkdtemp(prefix=f"chaos-{seed}-")
     try:
-        problem = _first_life(plan, directory) or _second_life(plan, directory)
+        store = _store(plan, directory)
+        with store.prepare():
+            problem = _first_life(plan, directory, store) or _second_life(plan, directory, store)
+        problem = problem or store.problem((_result(directory, 1, 0) or {})["answer"]["artifacts"])
     finally:
         if "CHAOS_KEEP" not in os.environ:
             shutil.rmtree(directory, ignore_errors=True)
     return problem and f"seed {seed}: {problem}\n  {plan}\n  {directory}"
 
 
-def _first_life(plan: Plan, directory: str) -> str | None:
+def _store(plan: Plan, directory: str) -> NoStore:
+    chance = random.Random(plan.seed + 0.5)
+    if plan.store == "manifest":
+        return ManifestChaos(directory, chance)
+    return WandbChaos(directory, chance) if plan.store == "wandb" else NoStore()
+
+
+def _first_life(plan: Plan, directory: str, store: NoStore) -> str | None:
     began = time.monotonic()
     running: dict[int, int] = {}
     due = [(start, "start", index) for index, start in enumerate(plan.starts)]
@@ -130,7 +149,7 @@ def _first_life(plan: Plan, directory: str) -> str | None:
     for at, what, index in sorted(due):
         time.sleep(max(0.0, began + at - time.monotonic()))
         if what == "start":
-            running[index] = _fork(plan, index, directory, attempt=0)
+            running[index] = _fork(plan, store, index, directory, attempt=0)
         elif index in running:
             _signal(running[index], what)
     if problem := _reap(running, began):
@@ -146,13 +165,13 @@ def _first_life(plan: Plan, directory: str) -> str | None:
     return None
 
 
-def _second_life(plan: Plan, directory: str) -> str | None:
+def _second_life(plan: Plan, directory: str, store: NoStore) -> str | None:
     """The job is requeued: same answer, and everything that the first life left is tidied up."""
     began = time.monotonic()
     before = [_result(directory, 0, index) for index in range(plan.count)]
     first = next((result for result in before if result is not None), None)
     quiet = dataclasses.replace(plan, fails="never", faults={}, work=0.0)
-    running = {index: _fork(quiet, index, directory, attempt=1) for index in range(2)}
+    running = {index: _fork(quiet, store, index, directory, attempt=1) for index in range(2)}
     if problem := _reap(running, began):
         return f"second life: {problem}"
     results = [_result(directory, 1, index) for index in range(2)]
@@ -186,13 +205,13 @@ def _untidy(plan: Plan, directory: Path) -> str | None:
 # -- one launcher ---------------------------------------------------------------------------------------------------
 
 
-def _fork(plan: Plan, index: int, directory: str, attempt: int) -> int:
+def _fork(plan: Plan, store: NoStore, index: int, directory: str, attempt: int) -> int:
     pid = os.fork()
     if pid:
         return pid
     code = 1
     try:
-        code = _launcher(plan, index, directory, attempt)
+        code = _launcher(plan, store, index, directory, attempt)
     except BaseException as error:  # noqa: BLE001  a fork must not return into its parent's code
         with open(os.path.join(directory, f"crash.{attempt}.{index}"), "w") as file:
             file.write(repr(error))
@@ -200,7 +219,7 @@ def _fork(plan: Plan, index: int, directory: str, attempt: int) -> int:
         os._exit(code)
 
 
-def _launcher(plan: Plan, index: int, directory: str, attempt: int) -> int:
+def _launcher(plan: Plan, store: NoStore, index: int, directory: str, attempt: int) -> int:
     if not plan.one_host:
         name, kernel = f"host{index // plan.per_node}", os.uname()
         # filelock asks the one, we the other.
@@ -236,9 +255,10 @@ def _launcher(plan: Plan, index: int, directory: str, attempt: int) -> int:
                 if not plan.deaf:
                     lead("data")
             file.write("yes\n")
+        artifacts = store.resolve((lambda *_: None) if plan.deaf else lead)
         if plan.fails == "always" or (plan.fails == "some" and chance.random() < 0.5):
             raise TemporaryError("something", f"nothing, says {index}", "Again")
-        return {"made_by": f"{index} in attempt {attempt}"}
+        return {"made_by": f"{index} in attempt {attempt}", "artifacts": artifacts}
 
     try:
         agreement = rendezvous.agree(
@@ -329,7 +349,11 @@ def main() -> int:
         if os.waitpid(pid, 0)[1]:
             problems += f"worker {pid} has failed\n"
     sys.stdout.write(problems)
-    sys.stdout.write(f"{last - first} seeds, {problems.count('seed ')} with problems\n")
+    stores = collections.Counter(Plan.of(seed).store for seed in range(first, last))
+    counts = ", ".join(f"{count} with {name}" for name, count in sorted(stores.items()) if name != "none")
+    sys.stdout.write(
+        f"{last - first} seeds ({counts or 'none with a store'}), {problems.count('seed ')} with problems\n"
+    )
     return 1 if problems else 0
 
 

@@ -39,6 +39,10 @@ def test_waiters_that_began_together_do_not_look_together():
     assert polling.interval(10.0, 8, 0.0) < 0.6 * polling.interval(10.0, 8, LAST)
 
 
+def test_a_waiter_speaks_after_five_seconds_and_then_every_thirty():
+    assert (Timing().first_line, Timing().next_lines) == (5.0, 30.0)
+
+
 @pytest.mark.parametrize(("nodes", "duration"), [(1_000, 5.0), (1_000, 30.0), (10_000, 5.0), (10_000, 30.0)])
 def test_a_metadata_server_has_room_left_in_its_busiest_second(nodes, duration):
     code = "import json; from benchmarks.rendezvous import SERVER, simulate; "

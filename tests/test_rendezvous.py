@@ -7,11 +7,14 @@ import errno
 import os
 import signal
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
 from agree_launchers import agreed, eventually, slurm, worker
+from nemotron_exec.answer import Answer
+from nemotron_exec.relay import Relay
 
 # -- one answer -------------------------------------------------------------------------------------------------------
 
@@ -308,6 +311,9 @@ def test_a_hot_spare_of_ft_launcher_adopts_what_its_array_has_agreed_on(launcher
     command = "ft_launcher --nnodes 2:3 train.py"
     processes = [launchers.start(0, 1, environ(task), command=command) for task in range(2)]
     first = agreed([launchers.result(process) for process in processes])
+    an_hour_ago = time.time() - 3600
+    for path in launchers.meeting.rglob("*"):
+        os.utime(path, (an_hour_ago, an_hour_ago))
     spare = launchers.result(launchers.start(0, 1, environ(2), command=command, value="v2"))
 
     assert spare["answer"] == first
@@ -481,6 +487,58 @@ def test_a_link_in_place_of_a_directory_of_ours_is_refused(launchers, meeting, t
     assert list(target.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["link", "open to all", "file"])
+def test_workers_whose_tmpdir_was_prepared_by_somebody_ask_the_shared_directory(launchers, tmp_path, kind):
+    target = tmp_path / "target"
+    target.mkdir(mode=0o700)
+    local = tmp_path / "local"
+    local.mkdir()
+    prepared = local / f"nemotron-exec-{os.geteuid()}"
+    if kind == "link":
+        prepared.symlink_to(target)
+    elif kind == "file":
+        prepared.touch()
+    else:
+        prepared.mkdir()
+        prepared.chmod(0o777)
+    processes = [launchers.start(index, 4, worker(index, 2, 2), job="j", local=str(local)) for index in range(4)]
+
+    agreed([launchers.result(process) for process in processes])
+
+    assert list(target.iterdir()) == []
+    assert kind != "open to all" or list(prepared.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "directory", "giant", "truncated", "other", "deep", "binary", "list"])
+def test_a_copy_of_the_answer_that_is_none_is_passed_over(tmp_path, kind):
+    relay = Relay(str(tmp_path), "/meeting", "j", "k")
+    assert relay.open()
+    [directory] = tmp_path.glob("*/relay")
+    answer = Answer("j", "k", 1, 0, None, "somebody", 1.0, {"made_by": "somebody"})
+    relay.write(answer)
+    [copy] = directory.iterdir()
+    assert relay.read(1) == answer
+    copy.unlink()
+    plant(copy, kind)
+
+    assert relay.read(1) is None
+
+
+def test_copies_of_answers_long_over_are_removed(tmp_path):
+    relay = Relay(str(tmp_path), "/meeting", "j", "k")
+    relay.open()
+    for age, name in ((31, "old.1.json"), (29, "young.1.json")):
+        path = tmp_path / f"nemotron-exec-{os.geteuid()}" / "relay" / name
+        path.touch()
+        os.utime(path, (time.time() - 86_400 * age,) * 2)
+    relay.write(Answer("j", "k", 1, 0, None, "somebody", 1.0, {}))
+
+    names = {path.name for path in path.parent.iterdir()}
+    assert "young.1.json" in names
+    assert "old.1.json" not in names
+    assert relay.read(1) is not None
+
+
 def test_nothing_that_we_write_can_be_read_by_others(launchers):
     agreed(launchers.run(2))
 
@@ -499,6 +557,7 @@ def test_waiters_say_who_leads_what_it_does_and_for_how_long(launchers):
     assert launchers.result(leader)["code"] == 0
     line = next(line for line in waiter["stderr"].splitlines() if " B of 1 kB" in line)
     assert "waiting for" in line
+    assert any(" B/s" in line for line in waiter["stderr"].splitlines())
     assert "launcher 0 on" in line
     assert f"(pid {leader.pid})" in line
     assert "data" in line

@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
 
-from nemotron_exec import private
+from nemotron_exec import private, retention
 from nemotron_exec.answer import Answer
 from nemotron_exec.errors import LaunchError
 
@@ -64,6 +65,16 @@ class Relay:
         if self._directory is not None:
             with contextlib.suppress(OSError):
                 private.replace(self._path(answer.round), answer.to_bytes(), durable=False)
+                self._forget_old(self._directory)
+
+    def _forget_old(self, directory: str) -> None:
+        # The copy of a job that lives is no loss: who misses it asks the shared directory.
+        before = time.time() - retention.AGE
+        for name in os.listdir(directory):
+            path = os.path.join(directory, name)
+            with contextlib.suppress(OSError):
+                if os.lstat(path).st_mtime < before:
+                    os.unlink(path)
 
     def _path(self, number: int) -> str:
         return os.path.join(self._directory or "", f"{self._name}.{number}.json")
