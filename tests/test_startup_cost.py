@@ -134,8 +134,8 @@ def _system_calls(python, environ, tmp_path):
 def test_a_start_with_the_injector_makes_few_system_calls_more(bare, environ, tmp_path):
     calls, opened = _system_calls(bare, environ, tmp_path)
     calls_with_ours, opened_with_ours = _system_calls(bare, _job(environ), tmp_path)
-    assert calls_with_ours - calls <= 50
-    assert opened_with_ours - opened <= 2  # our directory and one .pyc, for the two directories that no import lists
+    assert calls_with_ours - calls <= 35
+    assert opened_with_ours - opened <= 2  # our directory and two .pyc, for the two directories that no import lists
 
 
 def _instructions(argv, environ, cwd):
@@ -161,8 +161,8 @@ def test_a_start_with_the_injector_executes_few_instructions_more(bare, environ,
     added = _instructions([bare, "-c", "pass"], with_ours, tmp_path) - _instructions(
         [bare, "-c", "pass"], environ, tmp_path
     )
-    # Of 36 million. An empty directory on PYTHONPATH is 0.2 million of these.
-    assert added <= 700_000
+    # Of 36 million. An empty directory on PYTHONPATH is 0.2 million.
+    assert added <= (600_000 if active else 250_000)
 
 
 @pytest.mark.ci
