@@ -301,6 +301,8 @@ def cases(draw: st.DrawFn) -> Case:
 )
 @example(Case("run: {data: D:v1}\na: 1\nc: ${art:data,splits}\nb: '${oc.create:{p: ${a}, q: [${c}]}}'\n", ["a=2"]))
 @example(Case("run: {data: D:v1}\nc: ${art:data,splits}\n", ["c={x: 4}"]))
+@example(Case("run: {data: D:v1}\nc: ${art:data,splits}\n", ["++c.x=x"]))
+@example(Case("run: {data: D:v1}\nc: ['${art:data,splits}', 1]\nd: ${art:data,path}\n", ["c.0.x=x", "++d.x=x"]))
 def test_the_resolved_config_means_what_the_original_means(case: Case) -> None:
     means_the_same(case)
 

@@ -406,10 +406,12 @@ class Config:
         live = [path for path in paths if _at(root.tree, path) is scalar]
         if live:
             edit = rewrite(scalar, live, evaluator, self._resolve)
-            if isinstance(edit, Whole) and isinstance(edit.value, dict):
-                # Hydra merges a mapping of the command into one of the config, and replaces an interpolation by it.
+            if isinstance(edit, Whole) and root.argument.hydra is None:
+                # OmegaConf merges what the command says into a mapping or list of the config, and puts it in the place
+                # of an interpolation.
                 reach = self._reaches[self._roots.index(root)]
-                if root.argument.hydra is None and any(reach.replaces(path) for path in live):
+                container = isinstance(edit.value, (dict, list))
+                if any(reach.touches(path) and (container or not reach.replaces(path)) for path in live):
                     return None
             return edit
         try:  # a child of the file replaced it: nothing reads it
