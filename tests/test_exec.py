@@ -158,3 +158,24 @@ def _waiting_for(pid):
             return wait + (" fifo" if file.read().split()[0] == "257" else "")
     except OSError:
         return ""
+
+
+def test_a_signal_that_python_drops_still_keeps_the_command_from_starting(tmp_path):
+    (tmp_path / "cfg.yaml").write_text("run: {}\n")
+    code = (
+        "import os, signal\n"
+        "from nemotron_exec import launch\n"
+        "class Finalizer:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        os.getpid()\n"
+        "def place(*args, find=launch.rank.place):\n"
+        "    Finalizer()\n"
+        "    return find(*args)\n"
+        "launch.rank.place = place\n"
+        "environ = {**os.environ, 'NEMOTRON_EXEC_STATE_DIR': os.getcwd()}\n"
+        "launch.main(['sh', '-c', 'echo started', 'cfg.yaml'], environ)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert "Exception ignored" in done.stderr  # Python did drop it
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "")

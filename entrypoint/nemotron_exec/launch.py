@@ -110,11 +110,20 @@ def launch(chosen: Options, words: Sequence[str], environ: Mapping[str, str], me
         from nemotron_exec.patches import describe
 
         messages.info(describe(environ))
+    if _Signalled.arrived:
+        raise _Signalled(_Signalled.arrived)
     execute(job_words, environment)
 
 
 class _Signalled(BaseException):
-    """SIGTERM or SIGHUP arrived while we were still the launcher."""
+    """SIGTERM or SIGHUP arrived while we were still the launcher.
+
+    Attributes:
+        arrived: The number of one that arrived. Python drops an exception that is raised in a callback or a finalizer;
+            the job must not start then either.
+    """
+
+    arrived = 0
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -126,6 +135,7 @@ def _signals_as_exceptions() -> Iterator[None]:
     """Until exec, let a signal unwind the stack, so that leases are released and nothing half-written stays."""
 
     def unwind(number: int, _frame: FrameType | None) -> None:
+        _Signalled.arrived = number
         raise _Signalled(number)
 
     caught = [
