@@ -330,3 +330,23 @@ def test_only_a_script_that_mentions_hydra_takes_the_slow_path(tmp_path: Path, m
     }.items():
         assert may_need_resolving(words, {"PATH": "/bin"}, lambda: str(tmp_path)) is expected, words
         assert commands.read(words).configs == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], {"pack_size": 8}),
+        (["c={x: 4}"], {"x": 4}),
+        (["~c", "+c={x: 4}"], {"x": 4}),
+        (["+e=1"], {"pack_size": 8}),
+    ],
+)
+def test_a_mapping_of_the_command_replaces_an_artifacts_mapping(
+    project: Path, words: list[str], expected: dict[str, object]
+) -> None:
+    (project / "one").mkdir()
+    (project / "one/config.yaml").write_text("run: {data: 'D:v1'}\nc: ${art:data,metadata}\n")
+    decorated = '\nimport hydra\nmain = hydra.main(version_base=None, config_path="one", config_name="config")(main)\n'
+    (project / "one.py").write_text(BODY + decorated + RUN)
+    (result,) = launch(sys.executable, "one.py", *words)
+    assert result["c"] == expected

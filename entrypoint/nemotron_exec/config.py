@@ -159,6 +159,7 @@ class Config:
         self._overrides = overrides
         self._environ = environ
         self._resolve = resolve
+        self._commanded = Reach(override.path for override in overrides if not override.is_ours)
         self._reaches = [self._reach(root) for root in roots]
         self.files = tuple(dict.fromkeys(document.path for root in roots for document in root.documents))
         self.references = self._find_references()
@@ -406,10 +407,11 @@ class Config:
         live = [path for path in paths if _at(root.tree, path) is scalar]
         if live:
             edit = rewrite(scalar, live, evaluator, self._resolve)
-            if isinstance(edit, Whole) and root.argument.hydra is None:
+            if isinstance(edit, Whole):
                 # OmegaConf merges what the command says into a mapping or list of the config, and puts it in the place
                 # of an interpolation.
-                reach = self._reaches[self._roots.index(root)]
+                in_hydra = root.argument.hydra is not None
+                reach = self._commanded if in_hydra else self._reaches[self._roots.index(root)]
                 container = isinstance(edit.value, (dict, list))
                 if any(reach.touches(path) and (container or not reach.replaces(path)) for path in live):
                     return None
