@@ -1,4 +1,6 @@
-"""Build hook: the wheel carries bytecode for every Python that is at hand when it is built.
+"""Build hooks: README's links are made whole for a package page, and bytecode comes along.
+
+The wheel carries bytecode for every Python that is at hand when it is built.
 
 It is that of the injector, and of the launcher's short way to exec. An interpreter that finds no .pyc compiles at every
 start where it cannot write one (read-only image, PYTHONDONTWRITEBYTECODE): about 1 ms for the injector, more than all
@@ -10,12 +12,14 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import shutil
 import subprocess
 import sys
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 MINORS = range(8, 15)  # 3.8 is the oldest Python that the injector runs in
 # What the launcher loads for a command with nothing to resolve, for the Pythons that it runs in.
@@ -28,6 +32,24 @@ for source, target, shown in zip(*[iter(sys.argv[1:])] * 3):
     py_compile.compile(source, target, shown, True, -1, py_compile.PycInvalidationMode.UNCHECKED_HASH)
 """
 _ABOUT = "import sys; print(sys.implementation.cache_tag, sys.version_info >= (3, 8))"
+
+
+class ReadmeHook(MetadataHookInterface):
+    """README.md as the description, its links led to the repository, pictures to their files."""
+
+    PLUGIN_NAME = "readme"
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Put the text in the place of `readme`."""
+        with open(os.path.join(self.root, "README.md"), encoding="utf-8") as file:
+            text = file.read()
+        home = metadata["urls"]["Homepage"]
+
+        def whole(match: re.Match[str]) -> str:
+            return f"{match[1]}]({home}/{'raw' if match[1].startswith('!') else 'blob'}/main/{match[2]})"
+
+        text = re.sub(r"(!?\[[^\]]*)\]\((?!\w+:|#)([^)\s]+)\)", whole, text)
+        metadata["readme"] = {"content-type": "text/markdown", "text": text}
 
 
 class BytecodeHook(BuildHookInterface):

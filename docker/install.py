@@ -22,7 +22,7 @@ import sysconfig
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PREFIX = "/opt/nemotron-exec"
-COMMANDS = {"nemotron-exec": "nemotron_exec.cli", "nemotron-artifact": "nemotron_exec.artifact_cli"}
+COMMANDS = {"nemotron-exec": "nemotron_exec.cli", "nemotron-artifact": "nemotron_exec.artifact_cli.main"}
 
 # -I: PYTHONPATH, PYTHONHOME and the like are the job's. -S: so is the image's sitecustomize.
 COMMAND = """#!{python} -IS

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The main job: a data artifact, two training stages, and the lineage that comes out of them.
+# The main job: a data artifact, two training stages, an evaluation by a hook, and the lineage that comes out of them.
 # Usage: examples/demo.sh BIN [DIRECTORY]: BIN has nemotron-exec, nemotron-artifact and torchrun.
 set -eu
 bin=$(cd "$1" && pwd)
@@ -22,7 +22,19 @@ run nemotron-artifact add demo-blend "$work/data" --type dataset --meta pack_siz
 export NEMO_RUN_DIR="$work/jobs/1"
 run nemotron-exec torchrun --nproc-per-node 2 examples/pretrain.py examples/pretrain.yaml
 export NEMO_RUN_DIR="$work/jobs/2"
-run nemotron-exec torchrun --nproc-per-node 2 examples/sft.py examples/sft.yaml
+run nemotron-exec torchrun --nproc-per-node 2 examples/sft.py examples/sft.yaml run.on_checkpoint=examples/evaluate.sh
+# The evaluation outlives the training; this waits for it, and would run it had the training been killed.
+run nemotron-artifact flush "$work/jobs/2/sft"
 
 run nemotron-artifact ls
-run nemotron-artifact graph sft:latest
+run nemotron-artifact graph sft-eval:latest
+
+# What to look at next, as it can be pasted where the demo was started.
+shown=${2:-.demo}
+cat <<END
+
+What next:
+  $1/nemotron-artifact show sft-eval:latest --store $shown/artifacts        # its fields, and the YAML that uses it
+  $1/nemotron-artifact graph -o lineage.html --store $shown/artifacts       # the lineage as a page for the browser
+  $1/nemotron-exec --store $shown/artifacts --dry-run python3 examples/sft.py examples/sft.yaml  # the plan of a start
+END

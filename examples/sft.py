@@ -14,7 +14,7 @@ def main(config_path: str) -> None:
     tiny.say(f"reading {config_path}")
     model = tiny.TinyLM(config["model"]["hidden_size"])
     checkpoint = config["checkpoint"]
-    tiny.load_checkpoint(model, checkpoint["pretrained_checkpoint"], checkpoint["ckpt_step"])
+    tiny.load_checkpoint(model, checkpoint["pretrained_checkpoint"])
     tiny.train(
         model,
         tiny.read_tokens(config["dataset"]["path"] + "/blend.json"),

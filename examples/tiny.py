@@ -88,8 +88,10 @@ def save_checkpoint(model: TinyLM, save: str, step: int) -> None:
         on_save_checkpoint_success(directory, save, step, None)
 
 
-def load_checkpoint(model: TinyLM, save: str, step: int) -> None:
-    """Read the weights of one iteration."""
+def load_checkpoint(model: TinyLM, save: str) -> None:
+    """Read the weights of the iteration that the tracker file names, as Megatron-Bridge does."""
+    with open(os.path.join(save, "latest_checkpointed_iteration.txt")) as file:
+        step = int(file.read())
     path = os.path.join(save, f"iter_{step:07d}", "model.pt")
     say(f"reading {path}")
     model.load_state_dict(torch.load(path, weights_only=True))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["wandb_backend.plugin"]
+pytest_plugins = ["hub_backend.plugin", "wandb_backend.plugin"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -18,6 +20,26 @@ ROOT = Path(__file__).resolve().parent.parent
 # A shell that runs us in the background has SIGINT ignored, and every child would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Files whose tests share what takes long to start: one worker runs them all. The mark xdist_group does nothing here:
+# pytest-xdist 3.8 writes it into a field that pytest 9.2 does not read.
+TOGETHER = ("tests/slurm/test_ray.py", "tests/payload/checkpoints/test_exports.py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """`--dist loadgroup` with those files as the groups."""
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return file if file in TOGETHER else nodeid
+
+    return ByFile(config, log)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -30,13 +52,34 @@ def pytest_runtest_makereport(item, call):
         report.longrepr = f"skipped on CI, where nothing may be: {report.longrepr}"
 
 
+@pytest.fixture(scope="session")
+def _temporary():
+    """A TMPDIR for what the tests start. Its path is short: sockets lie in it."""
+    directory = tempfile.mkdtemp(prefix="nx-")
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
 @pytest.fixture(autouse=True)
-def _home(tmp_path_factory, monkeypatch):
-    """No test sees or changes the settings, caches and jobs of the person who runs it."""
+def _signals():
+    """No test leaves a signal ignored: what later tests start would inherit that."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        if signal.getsignal(number) != handler:
+            signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path_factory, monkeypatch, _temporary):
+    """No test sees or changes the settings, caches and jobs of the person who runs it, nor those of an earlier run."""
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("TMPDIR", _temporary)
     for name in list(os.environ):
-        if name.startswith(("NEMOTRON_", "NEMO_", "WANDB_", "SLURM_", "XDG_", "PET_", "TORCHELASTIC_", "SKYPILOT_")):
+        if name.startswith(
+            ("HF_", "NEMOTRON_", "NEMO_", "WANDB_", "SLURM_", "XDG_", "PET_", "TORCHELASTIC_", "SKYPILOT_")
+        ):
             monkeypatch.delenv(name)
     for name in ("PYTHONPATH", "RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)

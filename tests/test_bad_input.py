@@ -12,7 +12,7 @@ CONFIG = "run: {data: 'blend:latest'}\npath: ${art:data,path}\n"
 
 #    name: config text (None: no file), words that the message holds
 TABLE = {
-    "missing config": (None, ["cfg.yaml", "No such file"]),
+    "a missing file of -c": (None, ["cfg.yaml", "No such file"]),
     "YAML that does not parse": ("run:\n  data: [1, 2\npath: x\n", ["cfg.yaml:3"]),
     "run is a list": ("run: [a, b]\npath: ${art:a,path}\n", ["run", "cfg.yaml", "mapping"]),
     "run is a string": ("run: data\npath: ${art:a,path}\n", ["run", "cfg.yaml", "mapping"]),
@@ -23,17 +23,30 @@ TABLE = {
     "a reference with path parts": ("run: {data: '../../x:v1'}\np: ${art:data}\n", ["../../x:v1", "cfg.yaml:1"]),
     "an absolute reference": ("run: {data: '/etc/x:v1'}\np: ${art:data}\n", ["/etc/x:v1", "cfg.yaml:1"]),
     "an empty part": ("run: {data: 'a//b:v1'}\np: ${art:data}\n", ["a//b:v1", "cfg.yaml:1"]),
+    "a misspelt key": ("run: {data: 'blend:v1'}\np: ${art:dat}\n", ["cfg.yaml:2", "Did you mean data?"]),
+    "a misspelt field": (
+        "run: {data: 'blend:v1'}\np: ${art:data,pack_sice}\n",
+        ["cfg.yaml:2", "Did you mean pack_size?"],
+    ),
+    "no run section": ("p: ${art:data,path}\n", ["cfg.yaml:1", "no section `run`", "--artifact data="]),
+    "a mapping in place of a text": (
+        "run:\n  data: {name: blend}\np: ${art:data}\n",
+        ["run.data (", "cfg.yaml:2", "is a mapping", "`data: blend:latest`"],
+    ),
+    "a list in place of a text": ("run:\n  data: ['blend:v1']\np: ${art:data}\n", ["is a list", "`data: blend:v1`"]),
+    "a tab": ("run:\n\tdata: blend:v1\np: ${art:data}\n", ["cfg.yaml:2", "indented with a tab"]),
+    "a missing brace": ("run: {data: 'blend:v1'}\np: ${art:data,path\n", ["cfg.yaml:2", "no closing `}`"]),
     "two arguments too many": ("run: {data: 'blend:v1'}\np: ${art:data,path,x,y}\n", ["art", "cfg.yaml:2"]),
 }
 
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    from nemotron_exec.sitecustomize.payload import manifest
+    from nemotron_exec.sitecustomize.payload.manifest import register
 
     root = tmp_path / "store"
     (tmp_path / "data").mkdir()
-    manifest.register(str(root), "blend", type="dataset", path=str(tmp_path / "data"), metadata={"pack_size": 1})
+    register.register(str(root), "blend", type="dataset", path=str(tmp_path / "data"), metadata={"pack_size": 1})
     monkeypatch.setenv("NEMOTRON_EXEC_STORE", str(root))
     # Where the launcher writes: it must be as empty after an error as before.
     scratch = tmp_path / "scratch"
@@ -47,7 +60,8 @@ def test_bad_input_is_one_error_and_starts_nothing(nemotron_exec, tmp_path, stor
     text, words = row
     if text is not None:
         (tmp_path / "cfg.yaml").write_text(text)
-    done = nemotron_exec("touch", "started", "--config", "cfg.yaml")
+    options = ["-c", "cfg.yaml"] if text is None else []
+    done = nemotron_exec(*options, "touch", "started", "--config", "cfg.yaml")
     _refused(done, 125, words, tmp_path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -52,7 +53,10 @@ PYTHONS = {minor: _interpreter(minor) for minor in MINORS}
 def test_the_wheel_holds_the_package_and_nothing_else(dist):
     with zipfile.ZipFile(dist[1]) as wheel:
         names = wheel.namelist()
-    assert {name.split("/")[0] for name in names} == {"nemotron_exec", f"nemotron_exec-{__version__}.dist-info"}
+    ours = f"nemotron_exec-{__version__}"
+    assert {name.split("/")[0] for name in names} == {"nemotron_exec", f"{ours}.dist-info", f"{ours}.data"}
+    scripts = {name.rpartition("/")[2] for name in names if name.startswith(f"{ours}.data/scripts/")}
+    assert scripts == {"nemotron-exec", "nemotron-artifact", "nemotron-python"}
     assert "nemotron_exec/py.typed" in names
     tracked = subprocess.run(
         ["git", "ls-files", "entrypoint/nemotron_exec", "sitecustomize"],
@@ -85,6 +89,20 @@ def test_the_version_is_said_in_one_place(dist):
     assert dist[1].name.startswith(f"nemotron_exec-{__version__}-")
     assert "version =" not in (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("[project.optional")[0]
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_an_index_has_addresses_and_links_that_lead_to_the_repository(dist):
+    from nemotron_exec import __url__
+
+    with zipfile.ZipFile(dist[1]) as wheel:
+        (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+        head, _, page = wheel.read(name).decode().partition("\n\n")
+    assert f"Project-URL: Homepage, {__url__}\n" in head
+    for label in ("Documentation", "Changelog", "Issues"):
+        assert f"Project-URL: {label}, {__url__}/" in head
+    targets = re.findall(r"\]\(([^)\s]+)\)", page)
+    assert f"{__url__}/blob/main/docs/getting-started.md#install" in targets
+    assert [target for target in targets if not target.startswith(("https://", "#"))] == []
 
 
 def test_ci_has_every_python():
@@ -121,3 +139,78 @@ def test_the_wheel_works_in_an_empty_environment(dist, minor, tmp_path):
     assert f"path: {tmp_path / 'data'}" in printed
     assert str(programs.parent) in printed, "the injector is the wheel's own"
     assert "blend" in run(programs / "nemotron-artifact", "ls")
+
+
+WAYS = {
+    "into the user's directory": ([], ".local/bin"),
+    "with --target": (["--target", "there"], "there/bin"),
+    "with --prefix": (["--prefix", "prefix"], "prefix/bin"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_its_programs_find_their_interpreter_however_it_was_installed(dist, way, tmp_path):
+    """And never the job's PYTHONPATH and PYTHONHOME, though no virtual environment names their interpreter."""
+    options, programs = WAYS[way]
+    python = PYTHONS["3.12"]
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "a home")}
+    (tmp_path / "a home").mkdir()
+    install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-warn-script-location", *options, dist[1]]
+    if not options:
+        install.insert(4, "--user")
+        programs = f"a home/{programs}"
+    subprocess.run(install, cwd=tmp_path, env={**os.environ, **environ}, check=True, capture_output=True)
+    done = subprocess.run(
+        [tmp_path / programs / "nemotron-exec", "env"],
+        cwd=tmp_path,
+        env={**environ, "PYTHONHOME": "/nonexistent", "PYTHONPATH": "/job"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "PYTHONHOME=/nonexistent\n" in done.stdout
+    assert "sitecustomize:/job\n" in done.stdout
+    assert f"NEMOTRON_EXEC_PYTHON={os.path.realpath(python)}" in done.stdout.replace(
+        "/bin/python3\n", "/bin/python3.12\n"
+    )
+
+
+@pytest.mark.ci
+def test_getting_started_works_in_a_fresh_environment_with_another_python_for_the_job(dist, tmp_path):
+    """The page's commands, its installation included; the launcher's own Python stays off the job's PATH."""
+    page = (ROOT / "docs/getting-started.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh([^\n]*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    install = next(text for info, text in blocks if "venv" in text)
+    scripts = [text for info, text in blocks if "needs" not in info]
+    job = next(
+        Path(python) for minor, python in PYTHONS.items() if python and minor != "{}.{}".format(*sys.version_info)
+    )
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job/python3").symlink_to(job)
+    environ = {"HOME": str(tmp_path), "LANG": "C.UTF-8", "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_CONFIG_FILE", "SSL_CERT_FILE"):
+        environ.update({name: os.environ[name]} if name in os.environ else {})
+    assert "'.[wandb]'" in install
+    installed = install.replace("'.[wandb]'", f"'{dist[1]}'")
+
+    def shell(script, path):
+        done = subprocess.run(
+            ["bash", "-eo", "pipefail", "-c", script],
+            cwd=tmp_path,
+            env={**environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    shell(installed, environ["PATH"])
+    path = f"{tmp_path}/.local/bin:{tmp_path}/job:/usr/bin:/bin"
+    shown = shell("".join(scripts), path)
+    assert f"path: {tmp_path}/blend/blend.json" in shown
+    assert "seq_length: 4096" in shown
+    assert "the job would work" in shown
+    version = shell("nemotron-exec python3 -c 'import sys; print(sys.version_info[:2])'", path)
+    assert version == shell(f"{job} -c 'import sys; print(sys.version_info[:2])'", path)

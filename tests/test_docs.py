@@ -87,7 +87,10 @@ def test_the_excerpt_of_readme_is_what_the_demo_prints(tmp_path):
         if line == "…":
             left_out = True
             continue
-        found = printed.index(line, at)
+        # `…` in a line stands for a part that was left out.
+        pattern = re.compile(".*".join(map(re.escape, line.split("…"))))
+        found = next((number for number in range(at, len(printed)) if pattern.fullmatch(printed[number])), None)
+        assert found is not None, f"{line!r} is not printed: {done.stdout}"
         assert left_out or line.startswith("$ ") or found == at, f"there is more output before {line!r}"
         at, left_out = found + 1, False
 
@@ -97,7 +100,13 @@ def test_the_site_builds_without_a_warning(tmp_path):
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "site/index.html").exists()
+    landing = (tmp_path / "site/index.html").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.splitlines()[2].split(" with ")[0] in landing  # README is the landing page
+    from nemotron_exec import __version__
+
+    assert f"Changes ({__version__})" in landing
+    assert (tmp_path / "site/source/examples/slurm/pyxis.sbatch").exists()
 
 
 def test_links_between_the_documents_lead_somewhere():
@@ -120,6 +129,30 @@ def test_every_message_says_what_was_wanted_what_was_found_and_what_to_do():
 
 def test_the_list_of_messages_is_what_the_code_says():
     assert _catalogue("--check").returncode == 0, "run `make reference`"
+
+
+def test_the_recipes_are_the_files_of_the_examples():
+    done = subprocess.run([sys.executable, "docs/tools/recipes.py", "--check"], cwd=ROOT, check=False)
+    assert done.returncode == 0, "run `make reference`"
+    shown = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
+    examples = subprocess.run(["git", "ls-files", "examples/*/*"], cwd=ROOT, capture_output=True, text=True, check=True)
+    missing = [name for name in examples.stdout.split() if f"](../{name})" not in shown]
+    assert missing == [], "an example of a launcher is no recipe yet"
+
+
+def test_the_address_of_the_project_is_the_same_everywhere():
+    from nemotron_exec import __url__
+
+    for name in ("pyproject.toml", "mkdocs.yml"):
+        found = set(re.findall(r"https://github\.com/[\w-]+/nemotron-exec", (ROOT / name).read_text(encoding="utf-8")))
+        assert found == {__url__}, name
+
+
+def test_the_table_of_packages_is_what_their_docstrings_say():
+    done = subprocess.run(
+        [sys.executable, "docs/tools/packages.py", "--check"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, "run `make reference`\n" + done.stdout
 
 
 _SAYS = re.compile(
@@ -147,7 +180,7 @@ def test_no_message_is_missing_from_the_list():
     assert missing == [], "docs/tools/catalogue.py does not find these"
 
 
-NOT_OURS = {"train.py", "x.py", "cfg.yaml", "nemo_runspec/config/resolvers.py"}
+NOT_OURS = {"train.py", "main.py", "x.py", "cfg.yaml", "config/default.yaml", "nemo_runspec/config/resolvers.py"}
 PROSE = [page for page in PAGES if page not in ("docs/errors.md", "docs/reference.md")]
 
 
@@ -177,8 +210,10 @@ def test_what_the_pages_name_exists():
 def test_every_command_of_a_page_stands_in_a_block_that_is_run_or_read():
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
+        # Within a fence a command that goes on over lines is indented, too.
+        outside = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
         indented = re.findall(
-            r"^(?: {4}|\t)(?:\$ |python3? |make |pip |nemotron-|torchrun |srun |docker ).*", text, re.M
+            r"^(?: {4}|\t)(?:\$ |python3? |make |pip |nemotron-|torchrun |srun |docker ).*", outside, re.M
         )
         assert indented == [], f"{page}: put it in a block of sh or console"
         fences = re.findall(r"^ *```(?:sh|bash|shell|console)\b", text, re.M)

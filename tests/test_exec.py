@@ -68,6 +68,47 @@ def test_a_missing_command_is_127(nemotron_exec):
     assert done.stderr.startswith("nemotron-exec: error: start 'no-such-command-here': nothing of that name on PATH")
 
 
+MISTAKES = {
+    "a script without its interpreter": (["train.py", "a b"], "nemotron-exec python train.py 'a b'"),
+    "a script that is not executable": (["./train.py"], "nemotron-exec python ./train.py"),
+    "a config in place of the command": (["cfg.yaml"], "nemotron-exec python train.py cfg.yaml"),
+    "a command in quotes": (["python train.py"], "nemotron-exec python train.py"),
+    "a line of the shell in quotes": (["A=1 sh && true"], "nemotron-exec bash -c 'A=1 sh && true'"),
+    "a variable before the command": (["A_KEY=secret", "sh"], "A_KEY=… nemotron-exec sh"),
+    "something built into the shell": (["cd", "/x"], "nemotron-exec bash -c 'cd /x && COMMAND'"),
+    "a command of nemotron-artifact": (["add", "x", "y"], "Write nemotron-artifact add x y"),
+    "an option without its dashes": (["doctor", "sh"], "nemotron-exec --doctor sh"),
+    "help without its dashes": (["help"], "nemotron-exec --help"),
+    "a misspelt program": (["nemotron-artefact-x"], "Did you mean nemotron-artifact-x?"),
+    "an empty word": (["", "x"], "a variable may be unset"),
+}
+
+
+@pytest.mark.parametrize("row", MISTAKES.values(), ids=MISTAKES)
+def test_what_people_write_in_place_of_a_command_is_answered_with_what_they_meant(nemotron_exec, tmp_path, row):
+    words, meant = row
+    (tmp_path / "train.py").write_text("")
+    (tmp_path / "cfg.yaml").write_text("a: 1\n")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/nemotron-artifact-x").write_text("#!/bin/sh\n")
+    (tmp_path / "bin/nemotron-artifact-x").chmod(0o755)
+    done = nemotron_exec(*words, env={"PATH": f"{tmp_path}/bin:/usr/bin:/bin"})
+    assert done.returncode in (126, 127)
+    assert meant in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "A_KEY=secret" not in done.stderr
+
+
+def test_the_words_that_are_taken_for_a_mistake_are_those_of_the_two_programs():
+    from nemotron_exec.artifact_cli.main import cli
+    from nemotron_exec.command_mistake import ARTIFACT_COMMANDS, OPTION_WORDS
+    from nemotron_exec.options import OPTIONS
+
+    assert sorted(ARTIFACT_COMMANDS) == sorted(cli.list_commands(None))
+    flags = {flag for option in OPTIONS for flag in option.flags} | {"--help", "--version"}
+    assert {f"--{word}" for word in OPTION_WORDS} <= flags
+
+
 def test_a_missing_command_is_noticed_before_anything_is_resolved(nemotron_exec, tmp_path):
     (tmp_path / "cfg.yaml").write_text("run: {data: nowhere:v1}\npath: ${art:data,path}\n")
     assert nemotron_exec("no-such-command-here", "cfg.yaml").returncode == 127

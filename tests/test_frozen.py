@@ -29,15 +29,15 @@ def _classes(maker):
 OURS, STANDARD = _classes(frozen), _classes(dataclasses)
 
 
-@dataclasses.dataclass(frozen=True)
-class Module:
+@frozen.dataclass(frozen=True)
+class Inner:
     x: int
 
 
 @frozen.dataclass(frozen=True)
 class Pickled:
     x: int
-    inner: Module | None = None
+    inner: Inner | None = None
 
 
 @pytest.mark.parametrize(
@@ -57,10 +57,9 @@ def test_instances_are_as_those_of_the_standard_library(make):
     assert vars(ours) == vars(standard)
     assert ours == make(OURS)
     assert ours != standard
-    assert frozen.asdict(ours) == dataclasses.asdict(ours) == dataclasses.asdict(standard)
+    assert frozen.asdict(ours) == dataclasses.asdict(standard)
     assert [item.name for item in frozen.fields(ours)] == [item.name for item in dataclasses.fields(standard)]
-    assert dataclasses.replace(ours, x=7) == frozen.replace(ours, x=7)
-    assert dataclasses.is_dataclass(ours)
+    assert vars(frozen.replace(ours, x=7)) == vars(dataclasses.replace(standard, x=7))
     assert copy.copy(ours) == copy.deepcopy(ours) == ours
 
 
@@ -86,8 +85,9 @@ def test_an_instance_cannot_be_changed():
 def test_equal_instances_hash_alike_and_survive_pickling():
     assert hash(Pickled(1)) == hash(Pickled(1))
     assert len({Pickled(1), Pickled(1), Pickled(2)}) == 2
-    assert pickle.loads(pickle.dumps(Pickled(1, Module(2)))) == Pickled(1, Module(2))
+    assert pickle.loads(pickle.dumps(Pickled(1, Inner(2)))) == Pickled(1, Inner(2))
     assert frozen.asdict(Pickled(1)) == {"x": 1, "inner": None}
+    assert frozen.asdict(Pickled(1, Inner(2))) == {"x": 1, "inner": {"x": 2}}
 
 
 def test_a_default_that_is_made_is_not_shared():

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 import test_bad_input
-import test_config_bad_input
-from conftest import ROOT
-from nemotron_exec.sitecustomize.payload import manifest
+from nemotron_exec.sitecustomize.payload.manifest import register
+from places import ROOT
 from wandb_backend import API_KEY
 
 if TYPE_CHECKING:
@@ -27,16 +26,23 @@ if TYPE_CHECKING:
 
     from wandb_backend import Backend
 
-_spec = importlib.util.spec_from_file_location("catalogue", ROOT / "docs/tools/catalogue.py")
-catalogue = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(catalogue)
+
+def _load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+catalogue = _load(ROOT / "docs/tools/catalogue.py")
+test_config_bad_input = _load(ROOT / "tests/config/test_config_bad_input.py")
 PATTERNS = catalogue.patterns()
 
 # Root may read and write everything, unless it gives up the capabilities by which it may.
 GIVE_UP = "-dac_override,-dac_read_search"
 AS_ANYBODY = ["setpriv", f"--bounding-set={GIVE_UP}", f"--inh-caps={GIVE_UP}"] if os.geteuid() == 0 else []
 EXEC = [*AS_ANYBODY, sys.executable, "-m", "nemotron_exec"]
-ARTIFACT = [*AS_ANYBODY, sys.executable, "-c", "from nemotron_exec.artifact_cli import main; main()"]
+ARTIFACT = [*AS_ANYBODY, sys.executable, "-c", "from nemotron_exec.artifact_cli.main import main; main()"]
 
 
 def is_one_known_message(command: list[str], verbose: list[str], code: int, **where: object) -> None:
@@ -75,7 +81,7 @@ CONFIGS["a resolver that raises"] = BLEND + "b: ${div:${art:data,pack_size},0}\n
 def store(tmp_path, monkeypatch):
     root = tmp_path / "store"
     (tmp_path / "data").mkdir()
-    manifest.register(str(root), "blend", type="dataset", path=str(tmp_path / "data"), metadata={"pack_size": 1})
+    register.register(str(root), "blend", type="dataset", path=str(tmp_path / "data"), metadata={"pack_size": 1})
     monkeypatch.setenv("NEMOTRON_EXEC_STORE", str(root))
     return root
 
@@ -85,7 +91,8 @@ def test_a_bad_config_is_one_message(tmp_path, store, name):
     text = CONFIGS[name]
     if text is not None:
         (tmp_path / "cfg.yaml").write_text(text() if callable(text) else text)
-    command = ["true", "--config", "cfg.yaml"]
+    # What COMMAND names and is not there is the command's own to refuse; what -c names is not.
+    command = ["true", "--config", "cfg.yaml"] if text is not None else ["-c", "cfg.yaml", "true"]
     is_one_known_message([*EXEC, *command], [*EXEC, "-v", *command], 125, cwd=tmp_path)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from nemotron_exec.errors import UsageError
@@ -10,6 +12,8 @@ from nemotron_exec.options import OPTIONS, Options, parse
 #    option: words, environment twin (or None), value of the field
 TABLE = {
     "config": (["-c", "a.yaml", "--config", "b.yaml"], {"NEMOTRON_EXEC_CONFIG": "a.yaml:b.yaml"}, ("a.yaml", "b.yaml")),
+    "artifact": (["--artifact", "d=b:v1"], {"NEMOTRON_EXEC_ARTIFACT": "d=b:v1"}, ("d=b:v1",)),
+    "artifacts": (["--artifacts", "a.yaml"], {"NEMOTRON_EXEC_ARTIFACTS": "a.yaml"}, "a.yaml"),
     "backend": (["--backend", "wandb"], {"NEMOTRON_EXEC_BACKEND": "wandb"}, "wandb"),
     "store": (["--store=s3://b/x"], {"NEMOTRON_EXEC_STORE": "s3://b/x"}, "s3://b/x"),
     "resolve": (["--resolve", "all"], {"NEMOTRON_EXEC_RESOLVE": "all"}, "all"),
@@ -21,12 +25,16 @@ TABLE = {
     "pin": (["--pin", "p.json"], {"NEMOTRON_EXEC_PIN": "p.json"}, "p.json"),
     "timeout": (["--timeout", "0"], {"NEMOTRON_EXEC_TIMEOUT": "0"}, 0.0),
     "stall": (["--stall", "1.5"], {"NEMOTRON_EXEC_STALL": "1.5"}, 1.5),
+    "lock": (["--lock", "l.yaml"], None, "l.yaml"),
+    "locked": (["--locked", "l.yaml"], {"NEMOTRON_EXEC_LOCKED": "l.yaml"}, "l.yaml"),
     "refresh": (["--refresh"], {"NEMOTRON_EXEC_REFRESH": "1"}, True),
     "rendezvous": (["--rendezvous", "c10d"], {"NEMOTRON_EXEC_RENDEZVOUS": "c10d"}, "c10d"),
     "resolve_only": (["--resolve-only"], None, True),
     "output": (["--resolve-only", "-o", "f"], None, "f"),
     "dry_run": (["--dry-run"], None, True),
     "doctor": (["--doctor"], None, True),
+    "status": (["--status"], None, True),
+    "json": (["--status", "--json"], None, True),
     "strict": (["--strict"], {"NEMOTRON_EXEC_STRICT": "1"}, True),
     "verbose": (["-v"], {"NEMOTRON_EXEC_VERBOSE": "true"}, True),
     "quiet": (["-q"], {"NEMOTRON_EXEC_QUIET": "yes"}, True),
@@ -41,9 +49,10 @@ def test_the_table_has_a_row_for_every_option():
 @pytest.mark.parametrize("name", TABLE)
 def test_an_option_sets_its_field(name):
     words, _, value = TABLE[name]
-    options, command = parse([*words, "torchrun", "-v", "--backend", "x"], {})
+    command = ("slurm-4242",) if "--status" in words else ("torchrun", "-v", "--backend", "x")
+    options, rest = parse([*words, *command], {})
     assert getattr(options, name) == value
-    assert command == ("torchrun", "-v", "--backend", "x")
+    assert rest == command
 
 
 @pytest.mark.parametrize("name", [name for name, row in TABLE.items() if row[1]])
@@ -103,6 +112,28 @@ def test_version_and_help_go_to_stdout(nemotron_exec):
     assert nemotron_exec("--version").stdout == f"nemotron-exec {__version__}\n"
     shown = nemotron_exec("--help").stdout
     assert all(option.flags[-1] in shown for option in OPTIONS)
+
+
+def test_help_has_every_option_in_a_group_examples_the_off_switch_the_other_program_and_the_address(nemotron_exec):
+    from nemotron_exec import __url__
+    from nemotron_exec.help_page import GROUPS
+
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(option.name for option in OPTIONS)
+    shown = nemotron_exec("--help").stdout
+    titles = [line for line in shown.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert titles == ["Examples:", *(f"{title}:" for title in GROUPS), "More:"]
+    assert len(re.findall(r"^  nemotron-exec .*train\.py cfg\.yaml", shown, re.M)) == 3
+    for said in ("NEMOTRON_EXEC_DISABLE=1", "nemotron-artifact", __url__):
+        assert said in shown
+
+
+def test_help_takes_the_width_that_the_terminal_has(nemotron_exec):
+    widths = {}
+    for columns in (80, 150):
+        shown = nemotron_exec("--help", env={"COLUMNS": str(columns)}).stdout
+        widths[columns] = max(map(len, shown.splitlines()))
+    assert widths[80] <= 80
+    assert 100 < widths[150] <= 150
 
 
 def test_version_and_help_succeed(nemotron_exec):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nemotron_exec.message import Messages
+from nemotron_exec.resolution.masking import mask_yaml
 from nemotron_exec.sitecustomize.payload.notice import redact, redact_command
 
 if TYPE_CHECKING:
@@ -44,6 +45,31 @@ COMMAND = {
     "a switch before another option": ("--use-auth-token --x y", "--use-auth-token --x y"),
     "an override": ("+logger.wandb.api_key=hush ++a.hf_token=hush", "+logger.wandb.api_key=*** ++a.hf_token=***"),
     "a password in a URL": ("--store=s3://ann:hush@b/x", "--store=s3://***@b/x"),
+    "token alone": ("--token=hush hf.token=hush --token hush", "--token=*** hf.token=*** --token ***"),
+    "the names of services": (
+        "--hub-token=a +gitlabToken=b ~x.client_secret=c a[api_key]=d --db-pass e",
+        "--hub-token=*** +gitlabToken=*** ~x.client_secret=*** a[api_key]=*** --db-pass ***",
+    ),
+    "a token of a name that says nothing": (
+        "user_token=<user> user_token=aB3dE5fG7hI9jK1lM3nO --key 12",
+        "user_token=<user> user_token=*** --key 12",
+    ),
+    "keys of a service, and several": (
+        "--wandb-key a --openai_key=b --ngc-keys c --passwords d hf_tokens=e --api_keys=f",
+        "--wandb-key *** --openai_key=*** --ngc-keys *** --passwords *** hf_tokens=*** --api_keys=***",
+    ),
+    "a variable inside an option": (
+        "--env=WANDB_API_KEY=hush -e HF_TOKEN=hush",
+        "--env=WANDB_API_KEY=*** -e HF_TOKEN=***",
+    ),
+    "tokens of a text": (
+        "--eos_token_id 2 unk_token=<unk> --num-token 5 max_tokens=7 key=layer_norm stop_tokens=a --tokenizer t",
+        "--eos_token_id 2 unk_token=<unk> --num-token 5 max_tokens=7 key=layer_norm stop_tokens=a --tokenizer t",
+    ),
+    "a variable in its place": (
+        "hf.token=${oc.env:HF_TOKEN} --token=$HF_TOKEN --api-key=",
+        "hf.token=${oc.env:HF_TOKEN} --token=$HF_TOKEN --api-key=",
+    ),
     "what only looks like it": (
         "--tokenizer-type GPT2 pad_token=<pad> --sort-key a num_tokens=8 --keep-top-k 3 checkpoint.api_keyed=1",
         "--tokenizer-type GPT2 pad_token=<pad> --sort-key a num_tokens=8 --keep-top-k 3 checkpoint.api_keyed=1",
@@ -55,6 +81,65 @@ COMMAND = {
 def test_redact_command(row: tuple[str, str]) -> None:
     given, expected = row
     assert redact_command(given.split()) == expected.split()
+
+
+PIECES = {
+    "shell": (
+        "export HF_TOKEN=hush WANDB_API_KEY='hush'; torchrun --token=hush train.py pad_token=x",
+        "export HF_TOKEN=*** WANDB_API_KEY='***'; torchrun --token=*** train.py pad_token=x",
+    ),
+    "JSON": ('{"token": "hush", "lr": 1, "eos_token": "</s>"}', '{"token": "***", "lr": 1, "eos_token": "</s>"}'),
+    "a mapping of Hydra": ("+hub={token: hush, name: x}", "+hub={token: ***, name: x}"),
+    "a header": ("Authorization: Bearer hush-hush", "Authorization: Bearer ***"),
+    "a token that says what it is": ("use hf_abcdefghijklmnopqrstuv now", "use *** now"),
+    "an option in a text": (
+        "sh -c 'train --hf-token hush --eos-token x'",
+        "sh -c 'train --hf-token *** --eos-token x'",
+    ),
+    "a list of tokens": ("tokenizer.special_tokens=[<pad>,<eos>]", "tokenizer.special_tokens=[<pad>,<eos>]"),
+}
+
+
+@pytest.mark.parametrize("row", PIECES.values(), ids=PIECES)
+def test_a_word_that_is_a_piece_of_another_language(row: tuple[str, str]) -> None:
+    given, expected = row
+    assert redact_command([given]) == [expected]
+
+
+YAML = {
+    "a key": (
+        "run:\n  wandb:\n    api_key: hush\n    project: p\n",
+        "run:\n  wandb:\n    api_key: ***\n    project: p\n",
+    ),
+    "a flow mapping": ("hub: {token: 'hush', x: 1}\n", "hub: {token: ***, x: 1}\n"),
+    "a block": ("a:\n  secret: |\n    hush\n    hush\n  b: 1\n", "a:\n  secret: ***\n  b: 1\n"),
+    "an alias": ("x: &k hush\ny: {password: *k}\n", "x: ***\ny: {password: *k}\n"),
+    "a list": ("a:\n- api_key: hush\n- pad_token: <eos>\n", "a:\n- api_key: ***\n- pad_token: <eos>\n"),
+    "a mapping and a list under a secret's name": (
+        "secrets: {hf: hush, x: [hush]}\npasswords:\n- hush\napi_key: {value: hush}\n",
+        "secrets: {hf: ***, x: [***]}\npasswords:\n- ***\napi_key: {value: ***}\n",
+    ),
+    "variables, as Kubernetes lists them": (
+        "env:\n- name: HF_TOKEN\n  value: hush\n- name: LR\n  value: '1'\n- WANDB_API_KEY=hush\n",
+        "env:\n- name: HF_TOKEN\n  value: ***\n- name: LR\n  value: '1'\n- WANDB_API_KEY=***\n",
+    ),
+    "a command": ("cmd: train --hf-token hush --eos-token x\n", "cmd: train --hf-token *** --eos-token x\n"),
+    "JSON in a text": ('extra: \'{"token": "hush", "a": 1}\'\n', 'extra: \'{"token": "***", "a": 1}\'\n'),
+    "the tokens of a text": (
+        "pad_token: <pad>\neos_token_id: 2\ntokenizer: {type: x}\nkey: a\n",
+        "pad_token: <pad>\neos_token_id: 2\ntokenizer: {type: x}\nkey: a\n",
+    ),
+    "a URL": ("store: s3://ann:hush@b/x\n", "store: s3://***@b/x\n"),
+    "an expression": ("token: ${oc.env:HF_TOKEN}\n", "token: ${oc.env:HF_TOKEN}\n"),
+    "no YAML": ("a: [\ntoken: hush\n", "a: [\ntoken: ***\n"),
+}
+
+
+@pytest.mark.parametrize("row", YAML.values(), ids=YAML)
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["", "BOM"])
+def test_mask_yaml(row: tuple[str, str], mark: str) -> None:
+    given, expected = row
+    assert mask_yaml(mark + given) == mark + expected
 
 
 VARIABLES = {
@@ -125,7 +210,9 @@ def test_an_error_of_the_launcher_shows_no_password(
 
 def test_a_secret_of_the_command_is_in_no_file_and_no_plan(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    (tmp_path / "cfg.yaml").write_text("run: {data: blend:latest}\npath: ${art:data,path}\n")
+    (tmp_path / "cfg.yaml").write_text(
+        "run: {data: 'blend:latest'}\nlogger: {token: hush-yaml}\npath: ${art:data,path}\nat: http://a:hush-yaml@h\n"
+    )
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("NEMO", "WANDB"))},
         "NEMO_ARTIFACT_ROOT": str(tmp_path / "store"),
@@ -144,11 +231,12 @@ def test_a_secret_of_the_command_is_in_no_file_and_no_plan(tmp_path: Path) -> No
         return done.stdout + done.stderr
 
     run("nemotron_exec.artifact_cli", "add", "blend", "data")
-    words = ["python3", "-c", "pass", "cfg.yaml", "logger.api_key=hush-hush"]
+    words = ["python3", "-c", "pass", "cfg.yaml", "logger.api_key=hush-hush", "--token=hush-hush", "pad_token=shown"]
     shown = [
         run("nemotron_exec", *options, *words) for options in ([], ["--dry-run"], ["--dry-run", "--log-format=json"])
     ]
-    assert "logger.api_key=***" in shown[1]
+    assert "'logger.api_key=***' '--token=***' pad_token=shown" in shown[1]
+    assert "hush-yaml" not in "".join(shown)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.name == "run.json" for path in files)
     for text in [*shown, *(path.read_text(errors="replace") for path in files)]:

@@ -7,7 +7,7 @@ import os
 import sys
 
 LIB = os.path.dirname(os.path.abspath(__file__))
-COMMANDS = {"nemotron-exec": "nemotron_exec.cli", "nemotron-artifact": "nemotron_exec.artifact_cli"}
+COMMANDS = {"nemotron-exec": "nemotron_exec.cli", "nemotron-artifact": "nemotron_exec.artifact_cli.main"}
 
 
 def packages():

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections import defaultdict
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -45,7 +44,7 @@ class Message(NamedTuple):
     def pattern(self) -> re.Pattern[str]:
         """What an error looks like, without the program's name and the level."""
         text = "{}: {}. {}".format(*self.parts)
-        if self.file.endswith(("payload/manifest.py", "fsspec_files.py")):
+        if "payload/manifest/" in self.file or self.file.endswith("fsspec_files.py"):
             text = f"{_OPEN}{_UNKNOWN}: {_OR}{_CLOSE}{text}"  # the launcher says where the reference stands
         text = re.escape(text).replace(_OPEN, "(?:").replace(_OR, "|").replace(_CLOSE, ")")
         return re.compile(text.replace(re.escape(_UNKNOWN), ".*"), re.DOTALL)
@@ -69,8 +68,41 @@ class _File:
 
     @cached_property
     def calls(self) -> list[tuple[ast.Call, _Path]]:
-        """All calls, each with the way to it."""
-        return [(node, path) for node, path in self._nodes if isinstance(node, ast.Call)]
+        """All calls, each with the way to it; what a thread is given to call is one, too."""
+        found = [(node, path) for node, path in self._nodes if isinstance(node, ast.Call)]
+        for call, path in list(found):
+            named = {keyword.arg: keyword.value for keyword in call.keywords}
+            if "target" in named and isinstance(given := named.get("args"), ast.Tuple):
+                found.append((ast.Call(named["target"], given.elts, []), path))
+        return found
+
+    @cached_property
+    def modules(self) -> set[str]:
+        """The names of modules that the file imports: `os`, for instance."""
+        found = [node for node, _ in self._nodes if isinstance(node, ast.Import)]
+        return {one.asname or one.name.partition(".")[0] for node in found for one in node.names}
+
+    @cached_property
+    def imports(self) -> dict[str, str]:
+        """The launcher's functions that the file imports, each with the file that defines it."""
+        found = [node for node, _ in self._nodes if isinstance(node, ast.ImportFrom) and not node.level]
+        return {
+            one.asname or one.name: f"entrypoint/{node.module.replace('.', '/')}.py"
+            for node in found
+            if node.module and node.module.startswith("nemotron_exec.")
+            for one in node.names
+        }
+
+    @cached_property
+    def methods(self) -> set[ast.FunctionDef]:
+        """The functions that stand in a class."""
+        return {
+            child
+            for node, _ in self._nodes
+            if isinstance(node, ast.ClassDef)
+            for child in node.body
+            if isinstance(child, ast.FunctionDef)
+        }
 
     def returned(self, name: str) -> list[tuple[ast.expr, _Path]]:
         """What the functions of this name return."""
@@ -115,9 +147,11 @@ class _Path(NamedTuple):
                 statement = self.before[depth - 1][index]
                 where = _Path(self.file, self.function, (*self.before[: depth - 1], self.before[depth - 1][:index]))
                 values = [
-                    (node.value, where)
+                    (value, where)
                     for node in ast.walk(statement)
-                    if isinstance(node, ast.Assign) and any(_name(target) == name for target in node.targets)
+                    if isinstance(node, ast.Assign)
+                    for target in node.targets
+                    if (value := _value_of(name, target, node.value)) is not None
                 ]
                 found += values
                 if values and isinstance(statement, ast.Assign):
@@ -131,10 +165,13 @@ class _Path(NamedTuple):
         if self.function is None:
             return []
         taken = self.function.args
+        method = self.function in self.file.methods
         names = [argument.arg for argument in taken.args if argument.arg not in ("self", "cls")]
         found = []
         for call, path in calls if name in names + [argument.arg for argument in taken.kwonlyargs] else ():
-            if _name(call.func) == self.function.name:
+            # A method is called on an object: neither `open(…)` nor `os.open(…)` is one.
+            on = _name(call.func.value) if isinstance(call.func, ast.Attribute) else None
+            if _name(call.func) == self.function.name and not (method and (on is None or on in path.file.modules)):
                 found += [(one.value, path) for one in call.keywords if one.arg == name]
                 found += [(one, path) for index, one in enumerate(call.args) if names[index : index + 1] == [name]]
         return found
@@ -234,13 +271,32 @@ class Catalogue:
                 return _either([self._part(value, file, path, depth) for value in values])
             case ast.BinOp(left=left, op=ast.Add(), right=right):
                 return self._part(left, file, path, depth) + self._part(right, file, path, depth)
-            case ast.Call(func=called) if depth and (texts := file.returned(_name(called))):
+            case ast.Call(func=called) if depth and (texts := self._returned(_name(called), file)):
                 return _either([self._part(value, where.file, where, depth - 1) for value, where in texts])
+            case ast.Subscript(value=ast.Call(func=called), slice=ast.Constant(value=int(index))) if depth:
+                texts = [
+                    (value.elts[index], where)
+                    for value, where in self._returned(_name(called), file)
+                    if isinstance(value, ast.Tuple) and not _is_none(value.elts[index])
+                ]
+                if texts:
+                    return _either([self._part(value, where.file, where, depth - 1) for value, where in texts])
             case ast.Name(id=name) if depth:
-                given = path.assigned(name) or path.given(name, file.calls) or path.given(name, self._calls)
-                if given:
+                if given := path.assigned(name) or self._given(name, path):
                     return _either([self._part(value, where.file, where, depth - 1) for value, where in given])
         return self._words(node, file)
+
+    def _returned(self, name: str, file: _File) -> list[tuple[ast.expr, _Path]]:
+        """What a function returns that the file defines or imports."""
+        elsewhere = [one for one in self.files if one.path == file.imports.get(name)]
+        return file.returned(name) or [value for one in elsewhere for value in one.returned(name)]
+
+    def _given(self, name: str, path: _Path) -> list[tuple[ast.expr, _Path]]:
+        """What the callers give for a parameter: of a private function those of its file, of a method all."""
+        here = path.given(name, path.file.calls)
+        if here and (path.function not in path.file.methods or path.function.name.startswith("_")):
+            return here
+        return path.given(name, self._calls)
 
     def _words(self, node: ast.expr, file: _File) -> str:
         """What a text expression says, as far as the source says it; of names, only constants are known."""
@@ -268,6 +324,21 @@ class Catalogue:
                 value = file.constants.get(name, self._constants.get(name))
                 return words(value) if value is not None else _UNKNOWN
         return _UNKNOWN
+
+
+def _value_of(name: str, target: ast.expr, value: ast.expr) -> ast.expr | None:
+    """What an assignment gives the variable `name`; of `a, b = f()` the part of the call's answer."""
+    if _name(target) == name:
+        return value
+    if isinstance(target, ast.Tuple):
+        for index, one in enumerate(target.elts):
+            if _name(one) == name:
+                return value.elts[index] if isinstance(value, ast.Tuple) else ast.Subscript(value, ast.Constant(index))
+    return None
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
 
 
 def _name(node: ast.expr) -> str:
@@ -308,28 +379,38 @@ def text() -> str:
     lines = [
         "<!-- Written by docs/tools/catalogue.py from the code; `make reference` writes it again. -->\n",
         "# All messages\n\n",
-        "By the file that says it; `…` is filled in when it happens, `/` stands between what may be said. An error\n",
-        "says what was wanted, what was found and what to do, and ends the program with the code beside it; `-v`\n",
-        "adds the traceback. Other lines have a level: `-q` hides those of info. Files below `sitecustomize/` speak\n",
-        "inside the job, which goes on. Not here: what `--doctor` finds, and how a command line is wrong (code 2).\n",
+        "Sorted by the text, without regard to `to` at its beginning and to what is filled in. `…` is known only\n",
+        "when it happens, and `/` stands between what may be said. An error says what was wanted, what was found and\n",
+        "what to do, and ends the program with the code beside it; `-v` adds the traceback. Other lines have a\n",
+        "level: `-q` hides those of info. Files below `sitecustomize/` speak inside the job, which goes on. Not\n",
+        "here: what `--doctor` finds, and how a command line is wrong (code 2).\n",
     ]
-    by_file = defaultdict(list)
-    for message in messages():
-        by_file[message.file].append(message)
-    for file, found in by_file.items():
-        lines.append(f"\n## {file}\n")
-        errors = sorted({(one.kind, one.parts) for one in found if len(one.parts) == 3})
-        if errors:
-            lines.append("| code | wanted | found | what to do |\n|---|---|---|---|\n")
-            lines += [f"| {code} | " + " | ".join(map(_cell, parts)) + " |\n" for code, parts in errors]
-        others = sorted({(one.kind, one.parts) for one in found if len(one.parts) == 1})
-        if others:
-            lines.append(("\n" if errors else "") + "| level | line |\n|---|---|\n")
-            lines += [
-                f"| {level} | {_cell(parts[0].removeprefix(f'nemotron-exec: {level}: '))} |\n"
-                for level, parts in others
-            ]
+    found = messages()
+    errors = sorted({(one.parts, one.kind, one.file) for one in found if len(one.parts) == 3}, key=_order)
+    others = sorted({(one.parts, one.kind, one.file) for one in found if len(one.parts) == 1}, key=_order)
+    lines.append("\n## Errors\n")
+    last = ""
+    for parts, code, file in errors:
+        first = _first(parts[0])
+        if first != last:
+            lines += [f"\n### {first}\n", "| wanted | found | what to do | code | file |\n|---|---|---|---|---|\n"]
+            last = first
+        lines.append(f"| {' | '.join(map(_cell, parts))} | {code} | {_cell(file)} |\n")
+    lines += ["\n## Other lines\n", "| line | level | file |\n|---|---|---|\n"]
+    for parts, level, file in others:
+        lines.append(f"| {_cell(parts[0].removeprefix(f'nemotron-exec: {level}: '))} | {level} | {_cell(file)} |\n")
     return "".join(lines)
+
+
+def _order(row: tuple[tuple[str, ...], str, str]) -> tuple[bool, str, tuple[str, ...], str, str]:
+    parts, kind, file = row
+    return _first(parts[0]) == "…", re.sub(r"\W+", " ", parts[0]).strip().lower().removeprefix("to "), parts, kind, file
+
+
+def _first(text: str) -> str:
+    """The letter that a message stands under; `…` where its beginning is filled in."""
+    plain = _cell(text).lstrip("\\'\"` ").removeprefix("to ")
+    return plain[:1].upper() if plain[:1].isalpha() else "…"
 
 
 def _cell(words: str) -> str:

@@ -1,4 +1,7 @@
-"""A hook of MkDocs: files of the repository that a page links to, outside docs/, come along under source/."""
+"""A hook of MkDocs: README is the landing page, CHANGELOG a page, and files that a page links to come along.
+
+Links are written for those who read the repository. Of what lies outside docs/, files are published under source/.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,37 @@ import re
 
 from mkdocs.structure.files import File
 
-# Links are written for those who read the repository; `../x` is not on the site.
+import nemotron_exec
+
 _LINK = re.compile(r"\]\(\.\./([^)#\s]+)(#[^)\s]*)?\)")
+_PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md"}
+_MERMAID = "build/mermaid/mermaid.min.js"
+
+
+def on_config(config):
+    """Say the version; draw diagrams by the package of `make docs`, where there is one, and not from a server."""
+    config.copyright = f"nemotron-exec {nemotron_exec.__version__}"
+    for entry in config.nav:
+        if entry.get("Changes"):
+            entry[f"Changes ({nemotron_exec.__version__})"] = entry.pop("Changes")
+    if os.path.isfile(os.path.join(os.path.dirname(config.config_file_path), _MERMAID)):
+        config.extra_javascript.append("assets/mermaid.min.js")
+    return config
 
 
 def on_files(files, config):
-    """Add every file that a link names; a name that does not exist stays, and MkDocs warns."""
+    """Add the two pages and every file that a link names; a name that does not exist stays, and MkDocs warns."""
     root = os.path.dirname(config.config_file_path)
+    for name, page in _PAGES.items():
+        with open(os.path.join(root, name), encoding="utf-8") as file:
+            files.append(File.generated(config, page, content=_as_in_docs(file.read())))
+    if os.path.isfile(os.path.join(root, _MERMAID)):
+        script = os.path.join(root, _MERMAID)
+        files.append(File.generated(config, "assets/mermaid.min.js", abs_src_path=script))
     wanted = set()
     for page in files.documentation_pages():
         wanted.update(name for name, _ in _LINK.findall(page.content_string))
-    for name in sorted(wanted):
+    for name in sorted(wanted - set(_PAGES)):
         path = os.path.join(root, name)
         if os.path.isfile(path):
             files.append(File.generated(config, _published(name), abs_src_path=path))
@@ -26,10 +49,17 @@ def on_files(files, config):
 
 def on_page_markdown(markdown, **_):
     """Point the links there."""
-    return _LINK.sub(lambda match: f"]({_published(match[1])})", markdown)
+    return _LINK.sub(lambda match: f"]({_published(match[1])}{match[2] or '' if match[1] in _PAGES else ''})", markdown)
+
+
+def _as_in_docs(text):
+    """A page of the repository's root, with its links as a page in docs/ has them."""
+    return re.sub(r"\]\((?!\w+:|#)(docs/)?([^)\s]+)\)", lambda m: f"]({'' if m[1] else '../'}{m[2]})", text)
 
 
 def _published(name):
     # Markdown would become a page, whose links are the repository's; a dot at the beginning would be left out.
+    if name in _PAGES:
+        return _PAGES[name]
     parts = [part.lstrip(".") for part in name.split("/")]
     return "source/" + "/".join(parts) + (".txt" if name.endswith(".md") else "")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import sys
 from pathlib import Path
+
+from page import write_or_compare
 
 from nemotron_exec import errors, options
 from nemotron_exec.variables import OTHERS, VARIABLES
@@ -63,7 +63,7 @@ as if it stood alone.
 
 def text() -> str:
     """The whole page."""
-    defaults = {field.name: field.default for field in dataclasses.fields(options.Options)}
+    defaults = vars(options.Options())
     lines = [HEAD]
     for option in options.OPTIONS:
         flags = ", ".join(f"`{flag}`" for flag in option.flags)
@@ -99,15 +99,5 @@ def _default(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def main() -> int:
-    """Write the page, or with `--check` compare it; returns the exit code."""
-    if "--check" not in sys.argv[1:]:
-        PAGE.write_text(text(), encoding="utf-8")
-        return 0
-    written = PAGE.read_text(encoding="utf-8")
-    sys.stdout.writelines(difflib.unified_diff(written.splitlines(True), text().splitlines(True), "page", "code"))
-    return int(written != text())
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_compare(PAGE, text()))

@@ -1,16 +1,23 @@
-"""Draw what --dry-run and --doctor print on a terminal: python docs/tools/screenshots.py (make screenshots)
+"""Draw what the programs print on a terminal, and the lineage page: python docs/tools/screenshots.py [DEMO]
 
-Runs both for real, in a scratch directory, and has rich write what they print as SVG.
+Runs them for real on a pseudo-terminal, 80 and 128 columns wide, and has rich write what they print as SVG. DEMO is the
+directory of `make demo` with its output in DEMO/output.txt: then the recording of the demo and the picture of its
+lineage are drawn, too, the latter by Chromium.
 """
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
+import pty
 import re
+import shutil
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 from pathlib import Path
 
 from rich.console import Console
@@ -18,8 +25,10 @@ from rich.text import Text
 
 import nemotron_exec
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
-COLUMNS = 128
+ROOT = Path(__file__).resolve().parents[2]
+ASSETS = ROOT / "docs/assets"
+# In a column of 690 pixels, and on a phone, the first can be read.
+WIDTHS = {"": 80, "-wide": 128}
 _SOURCE = os.path.dirname(os.path.realpath(nemotron_exec.__file__))
 CONFIG = """\
 run:
@@ -32,18 +41,22 @@ data:
 
 
 def main() -> None:
-    """Write docs/assets/{dry-run,doctor}.svg."""
+    """Write docs/assets/*.svg, and lineage.png."""
+    ASSETS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as work, tempfile.TemporaryDirectory() as home:
-        _draw(Path(work), home)
+        _commands(Path(work), home)
+    if sys.argv[1:]:
+        demo = Path(sys.argv[1]).resolve()
+        text = (demo / "output.txt").read_text(encoding="utf-8").replace(str(demo), "/tmp/demo")
+        _record("demo", text, 100)
+        _lineage(demo)
 
 
-def _draw(work: Path, home: str) -> None:
+def _commands(work: Path, home: str) -> None:
     environ = {
         "PATH": os.pathsep.join([os.path.dirname(sys.executable), "/usr/bin", "/bin"]),
         "HOME": home,
         "TMPDIR": home,
-        "FORCE_COLOR": "1",
-        "COLUMNS": str(COLUMNS),
         "TERM": "xterm-256color",
         "NEMOTRON_EXEC_STORE": str(work / "artifacts"),
         "NEMOTRON_EXEC_STATE_DIR": str(work / "state"),
@@ -53,34 +66,98 @@ def _draw(work: Path, home: str) -> None:
         (work / name).mkdir()
     (work / "cfg.yaml").write_text(CONFIG)
     (work / "train.py").write_text("import sys\nprint(open(sys.argv[1]).read())\n")
-    _run(["nemotron-artifact", "add", "my-blend", "blend", "--meta", "pack_size=4096"], work, environ)
-    for name in ("dry-run", "doctor"):
-        words = ["nemotron-exec", f"--{name}", "python3", "train.py", "cfg.yaml"]
-        shown = _run(words, work, environ)
-        # What differs from one machine to the next, and is of no interest.
-        for path, stand_in in (
-            (str(work), "/data"),
-            (home, "/tmp"),
-            (sys.prefix, "/venv"),
-            (_SOURCE, "/venv/nemotron_exec"),
-        ):
-            shown = shown.replace(path, stand_in)
-        console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
-        console.print(Text(f"$ {' '.join(words)}", style="bold"))
-        console.print(Text.from_ansi(shown))
-        ASSETS.mkdir(exist_ok=True)
-        drawn = console.export_svg(title="nemotron-exec", unique_id=name)
-        # rich has the font fetched from a server; the reader's own will do.
-        drawn = re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL)
-        lines = (line.rstrip() for line in drawn.splitlines())
-        (ASSETS / f"{name}.svg").write_text("\n".join(line for line in lines if line) + "\n", encoding="utf-8")
+    add = ["nemotron-artifact", "add", "my-blend", "blend", "--meta", "pack_size=4096"]
+    subprocess.run(add, cwd=work, env=environ, check=True, capture_output=True)
+    stand_ins = ((str(work), "/data"), (home, "/tmp"), (sys.prefix, "/venv"), (_SOURCE, "/venv/nemotron_exec"))
+    for name, words in {
+        "dry-run": ["nemotron-exec", "--dry-run", "python3", "train.py", "cfg.yaml"],
+        "doctor": ["nemotron-exec", "--doctor", "python3", "train.py", "cfg.yaml"],
+        "help": ["nemotron-exec", "--help"],
+        "show": ["nemotron-artifact", "show", "my-blend"],
+    }.items():
+        for suffix, columns in WIDTHS.items():
+            shown = _run(words, work, environ, columns)
+            # What differs from one machine to the next, and is of no interest.
+            for path, stand_in in stand_ins:
+                shown = shown.replace(path, stand_in)
+            _draw(name + suffix, f"$ {' '.join(words)}", shown, columns)
 
 
-def _run(words: list[str], work: Path, environ: dict[str, str]) -> str:
-    done = subprocess.run(words, cwd=work, env=environ, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(words)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout
+def _run(words: list[str], work: Path, environ: dict[str, str], columns: int) -> str:
+    """What a program prints on a terminal of so many columns."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 60, columns, 0, 0))
+    process = subprocess.Popen(words, cwd=work, env=environ, stdout=follower, stderr=follower)
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            data = os.read(leader, 1 << 16)
+        except OSError:  # EIO: the last writer is gone
+            break
+        if not data:
+            break
+        shown += data
+    os.close(leader)
+    if process.wait():
+        sys.exit(f"{' '.join(words)}: exit code {process.returncode}\n{shown.decode()}")
+    return shown.decode().replace("\r\n", "\n")
+
+
+def _draw(name: str, title: str, shown: str, columns: int) -> None:
+    console = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True)
+    console.print(Text(title, style="bold"))
+    console.print(Text.from_ansi(shown))
+    _write(name, console.export_svg(title="nemotron-exec", unique_id=name))
+
+
+def _record(name: str, shown: str, columns: int) -> None:
+    """A recording: each line of an output appears after the one before it, commands after a pause."""
+    console = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True)
+    lines = [line for line in shown.splitlines() if not re.match(r"\s*\d*W\d{4} |W\d{4}", line)]
+    for index, line in enumerate(lines):
+        # The file of a config in the state directory has a name that nobody reads.
+        short = re.sub(r"/\S*/files\.\d+\.\w+/", "/tmp/…/", line)
+        lines[index] = short if len(short) <= columns else short[: columns - 1] + "…"
+        console.print(Text(lines[index], style="bold" if line.startswith("$ ") else ""))
+    drawn = console.export_svg(title="make demo", unique_id=name)
+    delays, now = [], 0.0
+    for line in lines:
+        now += 1.2 if line.startswith("$ ") else 0.15
+        delays.append(now)
+
+    def appear(match: re.Match[str]) -> str:
+        delay = delays[min(int(match[1]), len(delays) - 1)]
+        return f'{match[0]} style="animation: appear 0.1s steps(1) {delay:.1f}s both"'
+
+    drawn = re.sub(r'clip-path="url\(#demo-line-(\d+)\)"', appear, drawn)
+    drawn = drawn.replace("<style>", "<style>\n    @keyframes appear { from { opacity: 0 } to { opacity: 1 } }", 1)
+    _write(name, drawn)
+
+
+def _write(name: str, drawn: str) -> None:
+    # rich has the font fetched from a server; the reader's own will do.
+    drawn = re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL)
+    lines = (line.rstrip() for line in drawn.splitlines())
+    (ASSETS / f"{name}.svg").write_text("\n".join(line for line in lines if line) + "\n", encoding="utf-8")
+
+
+def _lineage(demo: Path) -> None:
+    """The page of the demo's lineage with its last model picked, as Chromium shows it."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome") or sys.exit("install chromium")
+    with tempfile.TemporaryDirectory() as work:
+        page = Path(work) / "lineage.html"
+        graph = ["nemotron-artifact", "graph", "-o", str(page), "--store", str(demo / "artifacts")]
+        subprocess.run([os.path.join(os.path.dirname(sys.executable), graph[0]), *graph[1:]], check=True)
+        shown = (
+            page.read_text(encoding="utf-8").replace(str(demo), "/tmp/demo").replace(str(ROOT), "/src/nemotron-exec")
+        )
+        page.write_text(shown, encoding="utf-8")
+        # The script's hash in the page's policy stays right: only the data have changed.
+        for name, size in (("lineage", "1100,560"), ("lineage-phone", "500,900")):
+            words = [chromium, "--headless=new", "--no-sandbox", "--hide-scrollbars", f"--window-size={size}"]
+            picture = f"--screenshot={ASSETS / name}.png"
+            subprocess.run([*words, picture, f"{page.as_uri()}#sft:v1"], check=True, capture_output=True)
 
 
 if __name__ == "__main__":

@@ -9,3 +9,16 @@ import sys
 sys.path_importer_cache.pop(__file__.rpartition("/")[0] + "/sitecustomize", None)
 
 __version__ = "0.1.0"
+__url__ = "https://github.com/NVIDIA-NeMo/nemotron-exec"
+
+
+def __getattr__(name: str) -> object:
+    """`record_checkpoint`, for training scripts: imported when asked for, since every start comes by here."""
+    if name == "record_checkpoint":
+        # In a job that the launcher has started there is one state per process: the injector's.
+        try:
+            from _nemotron_exec.api.checkpoint import record_checkpoint
+        except ImportError:
+            from nemotron_exec.sitecustomize.payload.api.checkpoint import record_checkpoint
+        return record_checkpoint
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,23 +12,56 @@ TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["is_yaml_name", "may_hold_something_of_ours", "may_need_resolving"]
+__all__ = [
+    "HARMLESS",
+    "OWN_OPTIONS",
+    "default_configs",
+    "is_yaml_name",
+    "may_hold_something_of_ours",
+    "may_need_resolving",
+    "read_regular",
+]
 
 # Variables that the launcher sets for the job (ARCHITECTURE.md), or that only the injector reads: a launcher inside
 # a job started by a launcher meets them all, and they change nothing on the way to exec.
-_HARMLESS = frozenset(
+HARMLESS = frozenset(
     {
         "NEMOTRON_EXEC_ACTIVE",
         "NEMOTRON_EXEC_BACKEND",
         "NEMOTRON_EXEC_CHECKPOINT_DRAIN",
         "NEMOTRON_EXEC_CHECKPOINT_WAIT",
-        "NEMOTRON_EXEC_DISABLED_PATCHES",
+        "NEMOTRON_EXEC_GIVEN",
         "NEMOTRON_EXEC_HANDOFF",
         "NEMOTRON_EXEC_LINEAGE_TIMEOUT",
         "NEMOTRON_EXEC_PYTHON",
         "NEMOTRON_EXEC_STORE",
     }
 )
+# Options of nemotron-exec that hardly any script has: behind COMMAND they are the script's, and nothing of ours.
+OWN_OPTIONS = frozenset(
+    {"--dry-run", "--doctor", "--resolve-only", "--refresh", "--env-file", "--state-dir", "--cache-dir"}
+    | {"--job-id", "--rendezvous", "--stall", "--pin"}
+)
+# What is meant as `${art:…}` and is written otherwise begins with one of these.
+_NEARLY = (
+    b"{art",
+    b"$art",
+    b"(art",
+    b"{ art",
+    b"<art",
+    b"[art",
+    b"{ART",
+    b"{Art",
+    b"$ART",
+    b" art:",
+    b"'art:",
+    b'"art:',
+)
+# Options by which a wrapper starts the command in another directory: a config of that name here may be another.
+_DIRECTORY = ("-C", "-D", "--chdir", "--directory", "--cwd", "-wd", "--wd", "--working-directory")
+# Where scripts keep the config that they fall back to, and how many of those that one names are looked at.
+_BESIDE = ("", "config", "conf", "configs")
+_MAX_DEFAULTS = 20
 _HYDRA = ("--config-path", "--config-name", "--config-dir", "-cp", "-cn", "-cd")
 
 
@@ -40,33 +73,59 @@ def may_need_resolving(words: Sequence[str], environ: Mapping[str, str], cwd: Ca
         environ: The environment.
         cwd: Gives the working directory; called only if it matters.
     """
-    if environ.get("NEMOTRON_EXEC_DISABLE") == "1":
+    if environ.get("NEMOTRON_EXEC_DISABLE") and _is_on(environ["NEMOTRON_EXEC_DISABLE"]):
         return not words or (words[0].startswith("-") and words[0] != "--")
     if not words or words == ["--"] or (words[0].startswith("-") and words[0] != "--"):
         return True
     for name in environ:
-        if name.startswith(("NEMOTRON_EXEC_", "_NEMOTRON_EXEC_COMPLETE")) and name not in _HARMLESS:
+        if name.startswith(("NEMOTRON_EXEC_", "_NEMOTRON_EXEC_COMPLETE")) and name not in HARMLESS:
             return True
     if environ.get("NEMOTRON_ENV_FILE") or environ.get("NEMO_RUN_DIR") or _env_toml_above(cwd):
         return True
     for word in words[1:]:
-        if word.startswith(("run.", "+run.", "++run.", "~run.")):
+        if _word_may_matter(word, environ):
             return True
-        if "${" in word and ("art" in word or "manifest" in word):
-            return True
-        if word.startswith(_HYDRA):
-            return True
-        path = word.rpartition("=")[2] if word.startswith("-") else word
-        if is_yaml_name(path) and _file_may_hold(path):
-            return True
-        if word.endswith(".py") and _may_use_hydra(word):
-            return True
-    return (words[0].endswith(".py") and _may_use_hydra(words[0])) or _module_may_use_hydra(words, environ)
+    return (words[0].endswith(".py") and _script_may_matter(words[0])) or _module_may_matter(words, environ)
+
+
+def _word_may_matter(word: str, environ: Mapping[str, str]) -> bool:
+    if word.startswith(("run.", "+run.", "++run.", "~run.")) and ("=" in word or word[0] == "~"):
+        return True  # command_override.py says whether it is an override
+    if ("${" in word and "manifest" in word) or ("art" in word and ("{" in word or "$" in word)):
+        return True
+    if word.partition("=")[0] in OWN_OPTIONS or (word.endswith("=") and "." in word and word[0] != "-"):
+        return True  # doubts.py: meant for nemotron-exec; emptied by the shell
+    if word.startswith(_HYDRA) or word.startswith(_DIRECTORY):
+        return True
+    if (".yaml" in word or ".yml" in word) and (" " in word or "\n" in word or not is_yaml_name(word)):
+        return True  # a shell's script, `cfg.yaml:section`, `[cfg.yaml]`
+    path = word.rpartition("=")[2] if word.startswith("-") else word
+    if is_yaml_name(path) and _file_may_hold(path):
+        return True
+    if " " in word and (".py" in word or "-m" in word) and _shell_text_may_matter(word, environ):
+        return True
+    if word.endswith(".py") and _script_may_matter(word):
+        return True
+    return word.endswith((".json", ".jsonc", ".toml")) and _may_name_artifacts(word.rpartition("=")[2])
 
 
 def is_yaml_name(path: str) -> bool:
     """Whether the name says YAML."""
     return path.endswith((".yaml", ".yml", ".YAML", ".YML"))
+
+
+def read_regular(path: str, limit: int = -1) -> bytes | None:
+    """The bytes of a file, `limit` of them at most; None where it is absent, no regular one, or cannot be read.
+
+    A FIFO would wait for its writer, and what it gives is the job's.
+    """
+    try:
+        if not os.path.isfile(path):
+            return None
+        with open(path, "rb") as file:
+            return file.read(limit)
+    except OSError:
+        return None
 
 
 def may_hold_something_of_ours(data: bytes) -> bool:
@@ -88,39 +147,80 @@ def may_hold_something_of_ours(data: bytes) -> bool:
     return False
 
 
-def _may_use_hydra(script: str) -> bool:
-    """Whether the text of a Python file mentions Hydra, whose config no argument has to name."""
-    try:
-        with open(script, "rb") as file:
-            return b"hydra" in file.read()
-    except OSError:
-        return False
+def _is_on(text: str) -> bool:
+    from nemotron_exec.sitecustomize.payload.flags import is_on
+
+    return is_on(text) is True
 
 
-def _module_may_use_hydra(words: Sequence[str], environ: Mapping[str, str]) -> bool:
+def _may_name_artifacts(path: str) -> bool:
+    """Whether a config in another format than YAML has `${art:…}`: it is not read, and that is said."""
+    data = read_regular(path, 1 << 20) or b""
+    return (b"${" in data and b"art" in data) or any(text in data for text in _NEARLY)
+
+
+def _script_may_matter(script: str) -> bool:
+    """Whether a Python file has a config that no argument has to name: Hydra's, or one in its own text."""
+    data = read_regular(script) or b""
+    return b"hydra" in data or any(_file_may_hold(path) for path in default_configs(script, data))
+
+
+def default_configs(script: str, data: bytes) -> list[str]:
+    """The existing YAML files beside a script that its text names: `Path(__file__).parent / "config" / "x.yaml"`.
+
+    Args:
+        script: Its path.
+        data: Its text.
+    """
+    found: list[str] = []
+    folder = os.path.dirname(script)
+    at = data.find(b".yaml")
+    while at >= 0 and len(found) < _MAX_DEFAULTS:
+        quote = data[at + 5 : at + 6]
+        start = data.rfind(quote, max(0, at - 200), at) if quote in (b'"', b"'") else -1
+        name = data[start + 1 : at + 5].decode("utf-8", "replace") if start >= 0 else ""
+        if name and not name.startswith(("/", "-")) and "\n" not in name and "\0" not in name:
+            for below in _BESIDE:
+                path = os.path.join(folder, below, name)
+                if path not in found and os.path.isfile(path):
+                    found.append(path)
+        at = data.find(b".yaml", at + 5)
+    return found
+
+
+def _shell_text_may_matter(text: str, environ: Mapping[str, str]) -> bool:
+    """Whether the text of `bash -c` starts such a script, here or in a directory that it changes to."""
+    pieces = [piece.strip("'\"();&|") for piece in text.split()]
+    directories = ["", *(pieces[at] for at in range(1, len(pieces)) if pieces[at - 1] == "cd")]
+    scripts = [piece for piece in pieces if piece.endswith(".py")]
+    if any(_script_may_matter(os.path.join(directory, name)) for directory in directories for name in scripts):
+        return True
+    return "-m" in pieces and ("cd" in pieces or _module_may_matter(pieces, environ))
+
+
+def _module_may_matter(words: Sequence[str], environ: Mapping[str, str]) -> bool:
     """`python -m pkg.mod`, `torchrun … -m pkg.mod`: the same of the module's file."""
     for index, word in enumerate(words):
         module = word[2:] if word.startswith("-m") else ""
+        if word.startswith("--module="):
+            module = word[len("--module=") :]
         if word == "--module" or (word == "-m" and index + 1 < len(words)):
             # torchrun's is a flag, and the module the first word that is no option or value of one.
-            module = next((name for name in words[index + 1 :] if not name.startswith("-")), "")
+            module = next((name for name in words[index + 1 :] if not name.startswith("-") and name != "runpy"), "")
         if not module or module.startswith(("torch.distributed.", "nvidia_resiliency_ext.")):
             continue
         from nemotron_exec.program_file import script_of_module
 
         script = script_of_module(module, words[:index], environ)
-        if script is not None and _may_use_hydra(script):
+        if script is not None and _script_may_matter(script):
             return True
     return False
 
 
 def _file_may_hold(path: str) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return may_hold_something_of_ours(file.read())
-    except OSError:
-        # Missing or unreadable: the slow path says so properly.
-        return True
+    data = read_regular(path)
+    # Missing or unreadable: the slow path says so properly.
+    return data is None or may_hold_something_of_ours(data) or any(text in data for text in _NEARLY)
 
 
 def _env_toml_above(cwd: Callable[[], str]) -> bool:

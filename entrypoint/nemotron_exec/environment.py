@@ -6,12 +6,52 @@ import os
 import sys
 
 from nemotron_exec import __version__
+from nemotron_exec.errors import LaunchError
 
 TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["default_cache", "default_store", "injector_directory", "job_environment"]
+__all__ = [
+    "default_cache",
+    "default_store",
+    "home_directory",
+    "homeless",
+    "injector_directory",
+    "is_disabled",
+    "job_environment",
+    "user_cache",
+    "without_given",
+]
+
+_GIVEN = "NEMOTRON_EXEC_GIVEN"
+_BETWEEN = "\x1e"  # ASCII's record separator, which no path and no project has
+
+
+def is_disabled(environ: Mapping[str, str]) -> bool:
+    """Whether `NEMOTRON_EXEC_DISABLE` turns everything off."""
+    text = environ.get("NEMOTRON_EXEC_DISABLE")
+    if not text:
+        return False
+    from nemotron_exec.sitecustomize.payload.flags import is_on
+
+    return is_on(text) is True
+
+
+def without_given(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """The environment without what a launcher around this one has set for its job.
+
+    A job may start jobs with configs of their own. What the outer launcher has decided for its job (store, backend, W&B
+    project) is not what the user says about the inner one. What has another value by now was set by the job.
+    """
+    if not environ.get(_GIVEN):
+        return environ
+    own = dict(environ)
+    for entry in own.pop(_GIVEN).split(_BETWEEN):
+        name, _, value = entry.partition("=")
+        if own.get(name) == value:
+            del own[name]
+    return own
 
 
 def injector_directory() -> str:
@@ -19,8 +59,26 @@ def injector_directory() -> str:
     return os.path.join(os.path.dirname(os.path.realpath(__file__)), "sitecustomize")
 
 
-def default_store(environ: Mapping[str, str]) -> str:
-    """Root of the manifest store where neither option nor config names one.
+def home_directory(environ: Mapping[str, str]) -> str | None:
+    """The user's home: HOME, else that of the passwd entry; None where there is neither, as in many containers."""
+    home = environ.get("HOME", "")
+    if os.path.isabs(home):
+        return home
+    from nemotron_exec.sitecustomize.payload.paths.absolute import home_directory as of_passwd
+
+    return of_passwd(environ)
+
+
+def homeless(wanted: str) -> LaunchError:
+    """The error where a directory would lie below a home that nobody names."""
+    remedy = "Set HOME, or name the directories with --store DIR and --cache-dir DIR"
+    named = os.environ.get("HOME")
+    home = f"HOME={named} is no absolute path" if named else "HOME is not set"
+    return LaunchError(wanted, f"{home}, and user {os.getuid()} is not in passwd", remedy)
+
+
+def default_store(environ: Mapping[str, str]) -> str | None:
+    """Root of the manifest store where neither option nor config names one; None where there is no home.
 
     `NEMO_ARTIFACT_ROOT` is the name that NVIDIA's Nemotron gives it; else an embedded store under the user's data
     directory (XDG Base Directory Specification). The same as the payload's `manifest.default_root`, whose module the
@@ -30,14 +88,26 @@ def default_store(environ: Mapping[str, str]) -> str:
         return root
     data = environ.get("XDG_DATA_HOME", "")
     if not os.path.isabs(data):
-        data = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".local", "share")
+        home = home_directory(environ)
+        if home is None:
+            return None
+        data = os.path.join(home, ".local", "share")
     return os.path.join(data, "nemotron-exec", "artifacts")
 
 
-def default_cache(environ: Mapping[str, str]) -> str:
-    """Where downloads are kept without `--cache-dir`: the user's cache directory (XDG Base Directory Specification)."""
-    cache = environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(cache, "nemotron-exec")
+def user_cache(environ: Mapping[str, str]) -> str | None:
+    """The user's cache directory (XDG Base Directory Specification); None where there is no home."""
+    cache = environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(cache):
+        return cache
+    home = home_directory(environ)
+    return home and os.path.join(home, ".cache")
+
+
+def default_cache(environ: Mapping[str, str]) -> str | None:
+    """Where downloads are kept without `--cache-dir`; None where there is no home."""
+    cache = user_cache(environ)
+    return cache and os.path.join(cache, "nemotron-exec")
 
 
 def job_environment(
@@ -46,7 +116,10 @@ def job_environment(
     store: str | None = None,
     backend: str | None = None,
     handoff: str | None = None,
+    handoff_value: str | None = None,
     defaults: Mapping[str, str] | None = None,
+    settings: Mapping[str, str] | None = None,
+    strict: bool = False,
 ) -> dict[str, str]:
     """The environment of the wrapped command.
 
@@ -55,13 +128,17 @@ def job_environment(
         store: Root of the manifest store.
         backend: "wandb" or "manifest"; None leaves the decision to what a process finds.
         handoff: Path of the hand-off file; None removes the variable, lest a job read an older job's.
+        handoff_value: The hand-off itself, for processes that do not see the file; None removes the variable.
         defaults: Variables to be set where the job does not set them (`WANDB_PROJECT`).
+        settings: Variables to be set whatever the job sets (`HF_HUB_CACHE`, a view of the job's own).
+        strict: Whether failures of the injector are fatal.
     """
     job = dict(environ)
-    if job.get("NEMOTRON_EXEC_DISABLE") == "1":
+    if is_disabled(job):
         return job
     for name, value in (defaults or {}).items():
         job.setdefault(name, value)
+    job.update(settings or {})
     ours = injector_directory()
     # No empty entry: it would put the working directory on sys.path.
     others = [entry for entry in job.get("PYTHONPATH", "").split(os.pathsep) if entry != ours]
@@ -70,11 +147,22 @@ def job_environment(
     job["PYTHONPATH"] = os.pathsep.join([ours, *others])
     job["NEMOTRON_EXEC_ACTIVE"] = __version__
     job["NEMOTRON_EXEC_PYTHON"] = sys.executable
-    job["NEMOTRON_EXEC_STORE"] = store or job.get("NEMOTRON_EXEC_STORE") or default_store(environ)
+    root = store or job.get("NEMOTRON_EXEC_STORE") or default_store(environ)
+    if root:
+        job["NEMOTRON_EXEC_STORE"] = root
     if backend:
         job["NEMOTRON_EXEC_BACKEND"] = backend
-    if handoff is None:
-        job.pop("NEMOTRON_EXEC_HANDOFF", None)
-    else:
-        job["NEMOTRON_EXEC_HANDOFF"] = handoff
+    if strict:
+        job["NEMOTRON_EXEC_STRICT"] = "1"
+    named = ("NEMOTRON_EXEC_STORE", "NEMOTRON_EXEC_BACKEND", "NEMOTRON_EXEC_STRICT", *(defaults or ()))
+    set_here = [f"{name}={job[name]}" for name in named if name in job and job[name] != environ.get(name)]
+    if environ.get(_GIVEN):
+        set_here = [environ[_GIVEN], *set_here]
+    if set_here:
+        job[_GIVEN] = _BETWEEN.join(set_here)
+    for name, given in (("NEMOTRON_EXEC_HANDOFF", handoff), ("NEMOTRON_EXEC_HANDOFF_VALUE", handoff_value)):
+        if given is None:
+            job.pop(name, None)
+        else:
+            job[name] = given
     return job

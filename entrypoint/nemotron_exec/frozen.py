@@ -1,8 +1,8 @@
 """Frozen dataclasses for the way to exec: as those of the standard library, for the tenth part of their price.
 
 `dataclasses` imports `inspect`, and compiles six methods for each class when the class is made: together a fifth of
-what the launcher spends before exec. These classes have the same constructor, comparison, hash and repr, and
-`dataclasses.replace`, `fields` and `asdict` work on them. A type checker sees the standard library's.
+what the launcher spends before exec. These classes have the same constructor, comparison, hash and repr, and `replace`,
+`fields` and `asdict` are this module's, too. A type checker sees the standard library's.
 """
 
 # ruff: noqa: ANN001, ANN002, ANN003, ANN202, ANN204, ANN201
@@ -33,24 +33,6 @@ if not TYPE_CHECKING:
         def __init__(self, name):
             self.name = name
 
-    class _StandardFields:
-        """`__dataclass_fields__`, made when somebody asks: `dataclasses` of the standard library does."""
-
-        def __get__(self, instance, owner):
-            import dataclasses
-
-            described = []
-            for name, default in owner._fields.items():
-                if default is _REQUIRED:
-                    given = dataclasses.field()
-                elif isinstance(default, _Factory):
-                    given = dataclasses.field(default_factory=default.make)
-                else:
-                    given = dataclasses.field(default=default)
-                described.append((name, owner.__annotations__[name], given))
-            made = dataclasses.make_dataclass(owner.__name__, described, frozen=True)
-            return made.__dataclass_fields__
-
     def field(*, default=_REQUIRED, default_factory=None, repr=True):  # noqa: A002
         """A default that is made anew for each instance, or one of a field that no message shows."""
         if default_factory is not None:
@@ -76,7 +58,6 @@ if not TYPE_CHECKING:
         cls._unshown = unshown
         cls._fields = defaults
         cls.__match_args__ = tuple(defaults)
-        cls.__dataclass_fields__ = _StandardFields()
         cls.__init__ = _init
         cls.__repr__ = _repr
         if "__eq__" not in cls.__dict__:
@@ -135,7 +116,7 @@ if not TYPE_CHECKING:
         return {name: _plain(getattr(instance, name)) for name in instance._fields}
 
     def _plain(value):
-        if hasattr(type(value), "_fields") and hasattr(type(value), "__dataclass_fields__"):
+        if hasattr(type(value), "_unshown"):
             return asdict(value)
         if isinstance(value, (list, tuple)):
             return type(value)(_plain(item) for item in value)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from nemotron_exec.errors import LaunchError
+
 TYPE_CHECKING = False  # typing costs 8 ms, and this module lies on the way to exec
 if TYPE_CHECKING:
     from typing import Literal, TextIO
@@ -24,6 +26,7 @@ class Messages:
         log_format: "text" or "json" (one object a line: level, message, and the fields of the message).
         stream: Where the lines go; stderr at the time of the call if None.
         program: What each line begins with.
+        strict: Whether a warning is an error (`--strict`).
     """
 
     def __init__(
@@ -32,11 +35,14 @@ class Messages:
         log_format: LogFormat = "text",
         stream: TextIO | None = None,
         program: str = "nemotron-exec",
+        *,
+        strict: bool = False,
     ) -> None:
         self.threshold = threshold
         self.log_format = log_format
         self._stream = stream
         self._program = program
+        self._strict = strict
 
     @property
     def verbose(self) -> bool:
@@ -57,7 +63,13 @@ class Messages:
         self._write("info", text, fields)
 
     def warning(self, text: str, **fields: object) -> None:
-        """Something the user should change, though the job starts."""
+        """Something the user should change, though the job starts.
+
+        Raises:
+            LaunchError: Under `--strict`, where it does not.
+        """
+        if self._strict:
+            raise LaunchError("start the command under --strict", text, "Mend it, or leave out --strict")
         self._write("warning", text, fields)
 
     def error(self, text: str, **fields: object) -> None:
@@ -79,9 +91,22 @@ class Messages:
         line = redact(line)
         stream = self._stream or sys.stderr
         try:
+            if self.log_format != "json" and stream.isatty():
+                line = self._for_people(line, level, stream)
             # One write a line, so that the lines of many ranks sharing one stderr do not interleave.
             stream.write(line + os.linesep)
             stream.flush()
         except (OSError, ValueError):
-            # A closed stderr must not keep the job from starting.
-            return
+            # A stderr that is closed or full must not keep the job from starting.
+            if stream is sys.stderr:
+                # What the full one holds back would be tried again at the end, and make the exit code 120.
+                sys.stderr = open(2, "w", closefd=False, errors="backslashreplace")  # noqa: SIM115
+
+    def _for_people(self, line: str, level: str, stream: TextIO) -> str:
+        """On a terminal the level has a colour, and what wraps stands under the beginning of the text."""
+        from nemotron_exec import terminal
+
+        line = terminal.wrapped(line, terminal.width_of(stream), "  ")
+        if level in ("error", "warning") and terminal.has_colour(stream, os.environ):
+            line = line.replace(f": {level}: ", f": {terminal.coloured(level + ':', level)} ", 1)
+        return line

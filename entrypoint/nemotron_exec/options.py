@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 
+from nemotron_exec.backends import BACKENDS
 from nemotron_exec.errors import UsageError
 from nemotron_exec.frozen import dataclass
+from nemotron_exec.sitecustomize.payload.flags import is_on
 
 TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ class Options:
     """What the user asked of nemotron-exec itself. Times are in seconds."""
 
     config: tuple[str, ...] = ()
+    artifact: tuple[str, ...] = ()
+    artifacts: str | None = None
     backend: str = "auto"
     store: str | None = None
     resolve: str = "artifacts"
@@ -37,12 +41,16 @@ class Options:
     pin: str | None = None
     timeout: float = 1800.0
     stall: float = 120.0
+    lock: str | None = None
+    locked: str | None = None
     refresh: bool = False
     rendezvous: str = "auto"
     resolve_only: bool = False
     output: str | None = None
     dry_run: bool = False
     doctor: bool = False
+    status: bool = False
+    json: bool = False
     strict: bool = False
     verbose: bool = False
     quiet: bool = False
@@ -90,17 +98,22 @@ def _seconds(text: str) -> float:
 
 
 def _truth(text: str) -> bool:
-    if text.lower() in ("1", "true", "yes", "on"):
-        return True
-    if text.lower() in ("", "0", "false", "no", "off"):
-        return False
-    raise ValueError(text)
+    on = is_on(text)
+    if on is None:
+        raise ValueError(text)
+    return bool(on)
 
 
 def _paths(text: str) -> tuple[str, ...]:
     return tuple(part for part in text.split(os.pathsep) if part)
 
 
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.splitlines() if part.strip())
+
+
+_WIDEST = 160  # columns of --help; click stops at 80
+_REPEATABLE = ("config", "artifact")
 OPTIONS: tuple[Option, ...] = (
     Option(
         "config",
@@ -111,17 +124,31 @@ OPTIONS: tuple[Option, ...] = (
         convert=_paths,
     ),
     Option(
+        "artifact",
+        ("--artifact",),
+        "Artifact of the job, as `run: {KEY: REF}` names one (repeatable; in the environment one a line). It wins over "
+        "the config, which needs no `run` section.",
+        "KEY=REF",
+        convert=_lines,
+    ),
+    Option(
+        "artifacts",
+        ("--artifacts",),
+        "YAML file with one `KEY: REF` a line, as --artifact names them; --artifact wins.",
+        "FILE",
+    ),
+    Option(
         "backend",
         ("--backend",),
         "Where references are looked up. auto: W&B where a project and a key are configured, else the manifest store.",
         "NAME",
-        ("auto", "wandb", "manifest"),
+        ("auto", *(backend.name for backend in BACKENDS if backend.option)),
     ),
     Option("store", ("--store",), "Root of the manifest store: a path or any fsspec URI.", "URI"),
     Option(
         "resolve",
         ("--resolve",),
-        "What becomes a literal. artifacts: what depends on ${art:…} and ${run.…}; all: every interpolation that means "
+        "Which ${…} are replaced. artifacts: those that depend on ${art:…} or ${run.…}; all: also every one that means "
         "the same on all ranks and after the command's overrides.",
         "WHAT",
         ("all", "artifacts"),
@@ -150,7 +177,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "timeout",
         ("--timeout",),
-        "Bound on resolving and on waiting for it, seconds.",
+        "Give up resolving, and waiting for it, after this many seconds.",
         "S",
         convert=_seconds,
         expects=_SECONDS,
@@ -158,11 +185,13 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "stall",
         ("--stall",),
-        "A leader without progress for so many seconds publishes an error.",
+        "Stop all nodes if the resolving one makes no progress for this many seconds.",
         "S",
         convert=_seconds,
         expects=_SECONDS,
     ),
+    Option("lock", ("--lock",), "Write what is resolved, with versions and digests, to this YAML.", "FILE", twin=False),
+    Option("locked", ("--locked",), "Start only with exactly what this lock names, and say what differs.", "FILE"),
     Option("refresh", ("--refresh",), "Ask again instead of reusing the versions of an earlier start."),
     Option(
         "rendezvous",
@@ -180,6 +209,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("output", ("-o", "--output"), "With --resolve-only: write the resolved YAML here.", "FILE", twin=False),
     Option("dry_run", ("--dry-run",), "Do everything but exec, and print the plan.", twin=False),
     Option("doctor", ("--doctor",), "Check this container and say what would not work.", twin=False),
+    Option(
+        "status",
+        ("--status",),
+        "Say what is known of the jobs in the state directory; a job's id in place of COMMAND: of that job.",
+        twin=False,
+    ),
+    Option("json", ("--json",), "With --status: print JSON.", twin=False),
     Option("strict", ("--strict",), "Make failures inside the job's interpreters fatal, and warnings errors."),
     Option("verbose", ("-v", "--verbose"), "Say more; show the traceback of an error."),
     Option("quiet", ("-q", "--quiet"), "Say nothing but warnings and errors."),
@@ -209,10 +245,14 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> tuple[Options, tu
     else:
         command = tuple(words[1:] if words[0] == "--" else words)
     options = Options(**values)
-    if not command and not (options.doctor or (options.resolve_only and options.config)):
+    if not command and not (options.doctor or options.status or (options.resolve_only and options.config)):
         raise UsageError(
             "start a command", "none was given", "Write `nemotron-exec [OPTIONS] [--] COMMAND [ARGS]...`; see --help"
         )
+    if options.json and not options.status:
+        raise UsageError("print JSON", "no --status", "Give both, or --log-format json")
+    if options.status and len(command) > 1:
+        raise UsageError("say what is known of a job", f"{len(command)} words", "Write nemotron-exec --status [JOB]")
     if options.output and not options.resolve_only:
         raise UsageError("write the resolved YAML to -o", "no --resolve-only", "Give both, or neither")
     return options, command
@@ -220,6 +260,10 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> tuple[Options, tu
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
+    if is_on(environ.get("NEMOTRON_EXEC_DISABLE")) is None:
+        raise UsageError(
+            "read NEMOTRON_EXEC_DISABLE", repr(environ["NEMOTRON_EXEC_DISABLE"]), "It takes 1, true, yes, on, or 0"
+        )
     for option in OPTIONS:
         text = environ.get(option.variable) if option.variable else None
         if text:
@@ -260,7 +304,7 @@ def _with_click(words: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[
             if name not in by_name or value in (None, (), False):
                 continue
             option = by_name[name]
-            if name == "config":
+            if name in _REPEATABLE:
                 given[name] = tuple(value)
             else:
                 given[name] = _convert(option, value, option.flags[-1]) if option.metavar else value
@@ -272,27 +316,31 @@ def click_command() -> click.Command:
     import click
 
     from nemotron_exec import __version__
+    from nemotron_exec.help_page import HelpPage
 
     params: list[click.Parameter] = []
     for option in OPTIONS:
-        twin = f"  [{option.variable}]" if option.variable else ""
         if option.metavar is None:
-            params.append(click.Option(list(option.flags), is_flag=True, help=option.help + twin))
+            params.append(click.Option(list(option.flags), is_flag=True, help=option.help))
             continue
         params.append(
             click.Option(
                 list(option.flags),
-                help=option.help + twin,
+                help=option.help,
                 metavar=option.metavar if not option.choices else None,
                 type=click.Choice(list(option.choices)) if option.choices else click.STRING,
-                multiple=option.name == "config",
+                multiple=option.name in _REPEATABLE,
             )
         )
     params.append(click.Argument(["command"], nargs=-1, type=click.UNPROCESSED, metavar="COMMAND [ARGS]..."))
-    command = click.Command(
+    command = HelpPage(
         "nemotron-exec",
         params=params,
-        context_settings={"allow_interspersed_args": False, "help_option_names": ["-h", "--help"]},
+        context_settings={
+            "allow_interspersed_args": False,
+            "help_option_names": ["-h", "--help"],
+            "max_content_width": _WIDEST,
+        },
         options_metavar="[OPTIONS] [--]",
         help="Start COMMAND with the artifacts of its config resolved and its checkpoints tracked.\n\n"
         "Messages go to stderr; stdout, signals and exit code are COMMAND's. Exit codes of nemotron-exec itself: "

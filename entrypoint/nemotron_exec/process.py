@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # `signal` itself imports enum (1.5 ms); this is behind it
 import os
+import sys
 
 from nemotron_exec.errors import CommandNotExecutableError, CommandNotFoundError
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import NoReturn
 
-__all__ = ["check_command", "die_by_signal", "execute"]
+__all__ = ["check_command", "die_by_signal", "discard_output", "execute", "hold_closed_streams"]
 
 
 def execute(command: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
@@ -29,8 +30,27 @@ def execute(command: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
             _signal.signal(getattr(_signal, name), _signal.SIG_DFL)
     try:
         os.execvpe(command[0], list(command), dict(environ))
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: the first word is empty
         _explain(command, environ, error)
+
+
+def hold_closed_streams() -> None:
+    """Put /dev/null in the place of a standard stream that is closed, until exec.
+
+    Else the first file that this process opens gets its number, and what is meant for stderr is written there. The
+    command finds the stream closed, as it was.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free; closed by exec
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
+
+
+def discard_output() -> None:
+    """Let stdout lead nowhere: what it could not take is not tried again when the interpreter ends."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
 
 
 def check_command(command: Sequence[str], environ: Mapping[str, str]) -> None:
@@ -41,7 +61,7 @@ def check_command(command: Sequence[str], environ: Mapping[str, str]) -> None:
         CommandNotExecutableError: Found, but not executable (126).
     """
     if not command[0]:
-        raise _not_found(command[0], "an empty word")
+        raise CommandNotFoundError("start ''", "the first word is empty", "Name the program; a variable may be unset")
     found = None
     for path in _candidates(command[0], environ):
         if os.path.isfile(path):
@@ -51,8 +71,11 @@ def check_command(command: Sequence[str], environ: Mapping[str, str]) -> None:
         elif os.path.isdir(path) and os.sep in command[0]:
             raise _not_executable(path, "a directory")
     if found:
-        raise _not_executable(found, "a file without execute permission")
-    raise _not_found(command[0], "no such file" if os.sep in command[0] else "nothing of that name on PATH")
+        raise _not_executable(found, "a file without execute permission", command, environ)
+    from nemotron_exec.command_mistake import explain, shown
+
+    said, remedy = explain(command, environ)
+    raise CommandNotFoundError(f"start {shown(command[0])!r}", said, remedy)
 
 
 def die_by_signal(number: int) -> NoReturn:
@@ -62,9 +85,12 @@ def die_by_signal(number: int) -> NoReturn:
     os._exit(128 + number)
 
 
-def _explain(command: Sequence[str], environ: Mapping[str, str], error: OSError) -> NoReturn:
+def _explain(command: Sequence[str], environ: Mapping[str, str], error: OSError | ValueError) -> NoReturn:
     import errno
 
+    if not isinstance(error, OSError):
+        check_command(command, environ)
+        raise error
     if error.errno == errno.ENOEXEC:
         # A script without `#!`: execvp(3) and every shell give it to sh.
         for path in _candidates(command[0], environ):
@@ -82,11 +108,13 @@ def _candidates(name: str, environ: Mapping[str, str]) -> list[str]:
     return [os.path.join(directory, name) for directory in os.get_exec_path(dict(environ))]
 
 
-def _not_found(name: str, found: str) -> CommandNotFoundError:
-    return CommandNotFoundError(
-        f"start {name!r}", found, "Check the spelling and the PATH of the environment that nemotron-exec runs in"
-    )
+def _not_executable(
+    name: str, found: str, command: Sequence[str] = (), environ: Mapping[str, str] | None = None
+) -> CommandNotExecutableError:
+    remedy = "Name a program, or an interpreter before the file"
+    if command:
+        from nemotron_exec.command_mistake import explain
 
-
-def _not_executable(name: str, found: str) -> CommandNotExecutableError:
-    return CommandNotExecutableError(f"start {name!r}", found, "Name a program, or an interpreter before the file")
+        meant = explain(command, environ or {})[1]
+        remedy = meant if meant.startswith("Write") else remedy
+    return CommandNotExecutableError(f"start {name!r}", found, remedy)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from nemotron_exec.sitecustomize.payload.paths.absolute import absolute
+
 TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -15,25 +17,28 @@ if TYPE_CHECKING:
 __all__ = ["package_directory", "script_of_module"]
 
 
-def script_of_module(module: str, words: Sequence[str], environ: Mapping[str, str]) -> str | None:
+def script_of_module(module: str, words: Sequence[str], environ: Mapping[str, str], directory: str = "") -> str | None:
     """The file that `python -m MODULE` runs; None if it is not found.
 
     Args:
         module: Its dotted name.
         words: The command up to there: the interpreter's own packages are searched too.
         environ: The environment.
+        directory: The working directory of the command.
     """
     if not all(part.isidentifier() for part in module.split(".")):
         return None
     name = module.replace(".", "/")
     for root in _roots(words, environ):
         for path in (os.path.join(root, name, "__main__.py"), os.path.join(root, name + ".py")):
-            if os.path.isfile(path):
-                return path
+            if os.path.isfile(os.path.join(directory, path)):
+                return os.path.join(directory, path)
     return None
 
 
-def package_directory(package: str, words: Sequence[str], environ: Mapping[str, str], beside: str) -> str | None:
+def package_directory(
+    package: str, words: Sequence[str], environ: Mapping[str, str], beside: str, directory: str = ""
+) -> str | None:
     """The directory of `pkg://PACKAGE` (dots or slashes between its parts); None if it is not found.
 
     Args:
@@ -41,8 +46,9 @@ def package_directory(package: str, words: Sequence[str], environ: Mapping[str, 
         words: The command up to its program.
         environ: The environment.
         beside: The directory of the program, which is first on its search path.
+        directory: The working directory of the command.
     """
-    for root in (beside, *_roots(words, environ)):
+    for root in (beside, *(os.path.join(directory, root) for root in _roots(words, environ))):
         path = os.path.join(root, *package.replace("/", ".").split("."))
         if os.path.isdir(path):
             return path
@@ -53,16 +59,16 @@ def _roots(words: Sequence[str], environ: Mapping[str, str]) -> Iterator[str]:
     """sys.path of the job's interpreter, as far as it can be told without starting it."""
     yield ""
     yield from (entry for entry in environ.get("PYTHONPATH", "").split(os.pathsep) if entry)
-    for word in words:
-        path = _on_path(word, environ)
+    for position, word in enumerate(words):
+        path = _on_path(word, environ, known=position == 0)
         if path is not None:
-            yield from _site_packages(os.path.dirname(os.path.dirname(os.path.abspath(path))))
+            yield from _site_packages(os.path.dirname(os.path.dirname(absolute(path))))
 
 
-def _on_path(word: str, environ: Mapping[str, str]) -> str | None:
-    """The file of a word that may be an interpreter, or a launcher that lies beside one."""
+def _on_path(word: str, environ: Mapping[str, str], *, known: bool) -> str | None:
+    """The file of a word that may be an interpreter, or a launcher that lies beside one; `known` if it is a program."""
     name = os.path.basename(word)
-    if not name.startswith(("python", "pypy", "torchrun", "ft_launcher")):
+    if not known and not name.startswith(("python", "pypy", "torchrun", "ft_launcher", "accelerate", "deepspeed")):
         return None
     if os.sep in word:
         return word

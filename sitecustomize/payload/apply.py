@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from . import notice
+from . import noted, notice
 from .status import INSTALLED, STOOD_DOWN, WAITING, Status
 
 STATUS: dict[str, Status] = {}
@@ -14,7 +14,11 @@ STATUS: dict[str, Status] = {}
 def apply(name, module):
     """Apply the patch `name` (as in NEMOTRON_EXEC_DISABLED_PATCHES) to `module`."""
     patch = importlib.import_module("." + name.replace("-", "_"), __package__ + ".patches")
-    STATUS[name] = status = patch.apply(module)
+    status = patch.apply(module)
+    # Of a patch that waits for several modules the first one that it is applied to counts; a later one may still warn.
+    if name not in STATUS or status.state == STOOD_DOWN:
+        STATUS[name] = status
+        noted.note("patch", patch=name, state=status.state, reason=status.reason)
     if status.state == STOOD_DOWN:
         notice.warning("patch %s stands down: %s" % (name, status.reason))
     elif status.state == INSTALLED and status.reason:
@@ -30,4 +34,7 @@ def report(patches):
     Returns:
         A `Status` for each, in that order; "waiting" where the job has not imported the module.
     """
-    return [STATUS.get(name) or Status(name, WAITING, "for %s" % module) for module, name in patches.items()]
+    waiting = {}
+    for module, name in patches.items():
+        waiting.setdefault(name, module)
+    return [STATUS.get(name) or Status(name, WAITING, "for %s" % module) for name, module in waiting.items()]

@@ -3,24 +3,53 @@
 import sys
 
 
-def _chain():
+def _chain(here):
     """Run it as the interpreter would have run it; its errors are its own."""
-    here = sys.modules["os"].path.dirname(__file__)
-    ours = sys.modules.pop("sitecustomize", None)
-    path = sys.path
+    path, modules = sys.path, sys.modules
+    running = modules.pop("sitecustomize", None)
+    ours = (getattr(running, "__file__", None) or "").rpartition("/")[0] == here
     at = [index for index, entry in enumerate(path) if entry == here]
-    path[:] = [entry for entry in path if entry != here]
     try:
-        __import__("sitecustomize")
-    except ImportError as error:
-        # Python 2 has only the message.
-        if getattr(error, "name", str(error).rpartition(" ")[2]) != "sitecustomize":
-            raise
-        if ours is not None:
-            sys.modules["sitecustomize"] = ours
+        spec = _behind(path, at) if "_frozen_importlib" in modules else None
+        path[:] = [entry for entry in path if entry != here]
+        if spec is not None:
+            modules["_frozen_importlib"]._load(spec)
+        elif "_frozen_importlib" not in modules:
+            _import()
     finally:
+        # Another tool's sitecustomize that has run this one is still being imported, and has to be found there.
+        if running is not None and not (ours and "sitecustomize" in modules):
+            modules["sitecustomize"] = running
         for index in at:
             path.insert(index, here)
 
 
-_chain()
+def _behind(path, at):
+    """The spec of the sitecustomize behind our entry of sys.path; None where there is none.
+
+    What lies before our entry is a tool that runs us, or one that it has passed over.
+    """
+    whole = path[:]
+    path[:] = path[at[0] + 1 :] if at else path
+    try:
+        spec = sys.modules["_frozen_importlib"]._find_spec("sitecustomize", None)
+    finally:
+        path[:] = whole
+    frame = sys._getframe() if spec is not None else None
+    while frame is not None:
+        if frame.f_code.co_filename == spec.origin:
+            return None  # it is the tool that runs us
+        frame = frame.f_back
+    return spec
+
+
+def _import():
+    # Python 2.
+    try:
+        __import__("sitecustomize")
+    except ImportError as error:
+        if str(error).rpartition(" ")[2] != "sitecustomize":
+            raise
+
+
+_chain(__file__.rpartition("/payload/")[0])

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import errno
+import binascii
 import json
 import os
-import stat
+import zlib
 
-from . import notice
+from . import disk, notice
 
-__all__ = ["SCHEMA", "read"]
+__all__ = ["SCHEMA", "VALUE", "read"]
 
 SCHEMA = 1
+VALUE = "NEMOTRON_EXEC_HANDOFF_VALUE"
+"""The same by value (base64 of zlib), for a process on a node that does not see the file, such as a Ray worker."""
 _LIMIT = 16 << 20
 # Of these, one that is present and differs says that the hand-off is an older job's, left in an environment that
 # something has carried over (design ruling 19).
 _JOB_VARIABLES = ("SLURM_JOB_ID", "SKYPILOT_TASK_ID", "DSTACK_RUN_ID")
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .documents import HandOff
+
 _read = {}
 
 
-def read(environ=os.environ):
+def read(environ: Mapping[str, str] = os.environ) -> HandOff:
     """The hand-off as a dictionary; {} where nothing was resolved, or where it must not be believed.
 
     One warning says why it is not; the job goes on as without it.
@@ -33,14 +41,24 @@ def read(environ=os.environ):
         if problem:
             notice.warning("the hand-off %s is not used: %s" % (path, problem))
         _read[path] = data
-    return _read[path]
+    known: HandOff = _read[path]
+    return known
 
 
 def _load(path, environ):
     try:
-        content = _content(path)
-    except (OSError, ValueError) as error:
-        return {}, getattr(error, "strerror", None) or str(error)
+        # The launcher may be root in a job that drops to a user.
+        content = disk.read_regular(path, _LIMIT, (os.geteuid(), 0))
+    except disk.UnusableFileError as error:
+        return {}, "it is %s" % error
+    except OSError as error:
+        problem = error.strerror or str(error)
+        content = _carried(environ)
+        if content is None:
+            return {}, (
+                "%s. This process records no inputs, and its checkpoints under their default names. Give the launcher "
+                "a directory that every node sees with --state-dir DIR" % problem
+            )
     try:
         data = json.loads(content.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError):
@@ -58,25 +76,10 @@ def _load(path, environ):
     return data, None
 
 
-def _content(path):
-    """The bytes of a regular file of ours: no link, no FIFO that would hang, nothing of unbounded size."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+def _carried(environ):
+    """The bytes that the environment carries; None where it carries none, or something else."""
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise ValueError("it is no regular file")
-        # The launcher may be root in a job that drops to a user.
-        if found.st_uid not in (os.geteuid(), 0):
-            raise ValueError("it belongs to user %d" % found.st_uid)
-        if found.st_size > _LIMIT:
-            raise ValueError("it has %d bytes" % found.st_size)
-        parts = []
-        while True:
-            part = os.read(descriptor, 1 << 20)
-            if not part:
-                return b"".join(parts)
-            parts.append(part)
-            if sum(map(len, parts)) > _LIMIT:
-                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-    finally:
-        os.close(descriptor)
+        packed = binascii.a2b_base64(environ.get(VALUE, "").encode("ascii", "replace"))
+        return zlib.decompressobj().decompress(packed, _LIMIT) or None
+    except (ValueError, zlib.error):
+        return None

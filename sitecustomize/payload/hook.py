@@ -1,4 +1,4 @@
-"""The half of the import hook that a start does not need: loaded by sitecustomize.py when a framework is imported."""
+"""The half of the import hook that a start does not need: loaded by the finder when a framework is imported."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ _asked = set()
 
 
 def find_spec(ours, name, path, target):
-    """A framework's module: the spec that the other finders give, patched right after it has been executed, once.
+    """A framework's module: the spec that the other finders give, patched right after it has been executed.
+
+    A module that is reloaded, or imported anew, is found anew, and patched again.
 
     Args:
-        ours: The module sitecustomize, which is our finder.
+        ours: The injector's finder.
         name: As for every finder's `find_spec`.
         path: As for every finder's `find_spec`.
         target: As for every finder's `find_spec`.
@@ -56,15 +58,15 @@ def _served(name, theirs):
         if theirs.origin is not None or theirs.submodule_search_locations is None:
             return theirs
         portions = list(theirs.submodule_search_locations)
-    directory = os.path.join(os.path.dirname(os.path.abspath(__file__)), "public", name)
+    directory = os.path.join(os.path.dirname(__file__), "public", name)
     return sys.modules["_frozen_importlib_external"].spec_from_file_location(
         name, os.path.join(directory, "__init__.py"), submodule_search_locations=[*portions, directory]
     )
 
 
 def patch(ours, name, module):
-    """Run the patch of `module`, unless it was run. Whatever goes wrong in it is ours to report."""
-    which = ours.hooks.pop(name, None)
+    """Run the patch of `module`, which leaves alone what it has wrapped. Whatever goes wrong is ours to report."""
+    which = ours.hooks.get(name)
     if which is None:
         return
     try:

@@ -1,4 +1,4 @@
-"""What the injector says to people: one line on stderr, never on stdout, never an exception.
+"""Messages of the injector: one line on stderr, never on stdout, never an exception.
 
 Written to the file descriptor in one piece: lines of many ranks do not interleave, and a signal handler may call it.
 """
@@ -7,16 +7,43 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 
-# A password or a key in front of a host; and what follows a URL's path, which may be a signature.
-_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#@\"']+|[^\s/?#@:\"']+:(?!\d+[/?#])[^\s@\"']+)@")
-_QUERY = re.compile(r"(https?://[^\s?#\"'<>]+)\?[^\s\"'<>)]+")
-# How a variable is named whose value is a secret; one that only says where a secret lies is none.
+from . import flags
+from .lazy import pattern
+
+# A password or a key before the host of a URL; a query after its path, which may be a signature.
+_USER = pattern(r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#@\"']+|[^\s/?#@:\"']+:(?!\d+[/?#])[^\s@\"']+)@")
+_QUERY = pattern(r"(https?://[^\s?#\"'<>]+)\?[^\s\"'<>)]+")
+# An authorization header; and tokens whose prefix names their issuer: GitHub, GitLab, Hugging Face, Slack, NVIDIA,
+# W&B and AWS, and JSON web tokens.
+_BEARER = pattern(r"(?i)\b((?:authorization\s*[:=]\s*)(?:(?:bearer|basic|token)\s+)?|bearer\s+)[\w.~+/=-]{4,}")
+_KNOWN = pattern(
+    r"\b(?:gh[opsu]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|hf_\w{20,}|xox[abps]-[\w-]{10,}|nvapi-[\w-]{20,}"
+    r"|wandb_v\d_\w{20,}|A[KS]IA[0-9A-Z]{16}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*)"
+)
+# Parts of the name of a variable whose value is a secret. A variable with the path of a secret is none.
 _VARIABLE = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "CREDENTIALS")
-# The same of an option or an override; but tokens and keys of another kind (`pad_token`, `sort_key`) are many there.
-_ARGUMENT = (
-    r"(?i)(?:^|[^a-z])(?:password|passwd|credentials|secret|api_?key|(?:access|secret|private)_key"
-    r"|(?:access|auth|bearer|hf|hub|session)_token)$"
+# The last part of the name of an option, an override or a key of a config whose value is one. Tokens and keys of
+# another kind (`pad_token`, `sort_key`) are many there: those are secrets only if the value looks like one.
+_SECRET_NAME = pattern(
+    r"(?:^|_)(?:pass|passwds?|passwords?|passphrases?|pwd|secrets?|credentials?|api_?keys?|bearer"
+    r"|(?:access|account|auth|deploy|encryption|license|master|private|secret|service|signing|ssh)_?keys?"
+    r"|(?:anthropic|azure|gemini|hf|huggingface|mlflow|neptune|ngc|nvidia|openai|wandb)_?keys?"
+    r"|(?:^|access|api|auth|bearer|deploy|git|github|gitlab|hf|hub|hugging_?face|jwt|ngc|oauth|personal|private"
+    r"|refresh|registry|secret|security|service|session|slack|wandb)_?token"
+    r"|(?:access|api|auth|git|github|gitlab|hf|hub|ngc|oauth|refresh|secret|session|wandb)_?tokens)$"
+)
+_PERHAPS = pattern(r"(?:^|_)(?:key|token)$")
+_RANDOM = pattern(r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[\w.+/=-]{20,}\Z")
+_REFERENCE = pattern(r"\$\{[^{}]*\}\Z|\$\w+\Z|(?:null|None|~|True|False|true|false)?\Z")
+# `--hf-token VALUE` inside a text.
+_OPTION = pattern(
+    r"(?<![\w-])(?P<name>--?[A-Za-z][\w.-]*)(?P<sign>\s+)(?P<value>\"[^\"]*\"|'[^']*'|[^\s\"';&|)-][^\s\"';&|)]*)"
+)
+_PAIR = pattern(
+    r"(?<![\w.])(?P<name>[A-Za-z_][\w.-]*)(?P<sign>[\"']?\s*[:=]\s*)"
+    r"(?P<value>\"[^\"]*\"|'[^']*'|\$\{[^{}]*\}|[^\s,;&|{}()\[\]\"']+)"
 )
 
 
@@ -43,17 +70,40 @@ def strict():
 
 
 def redact(text):
-    """`text` without the passwords and signatures of URLs, and without the values of variables that hold secrets."""
+    """`text` without the passwords and signatures of URLs, known tokens, and the values of variables with secrets."""
     if "://" in text:
         text = _QUERY.sub(r"\1?***", _USER.sub(r"\1***@", text))
+    text = _KNOWN.sub("***", _BEARER.sub(r"\1***", text))
     for name, value in os.environ.items():
-        if len(value) >= 8 and value in text and name.rstrip("_0123456789").endswith(_VARIABLE):
+        if len(value) >= 8 and value in text and is_secret_variable(name):
             text = text.replace(value, "***")
     return text
 
 
+def is_secret_variable(name):
+    """Whether a variable of the environment holds a secret, by its name."""
+    return name.rstrip("_0123456789").upper().endswith(_VARIABLE)
+
+
+def is_secret(name, value):
+    """Whether `value` is a secret, by the name of the option, override or key of a config that it belongs to.
+
+    Args:
+        name: str; of a dotted or dashed one the last part counts.
+        value: str. `${oc.env:TOKEN}`, `$TOKEN`, null and the empty text hide nothing.
+    """
+    value = value.strip("\"'")
+    if _REFERENCE.match(value):
+        return False
+    last = re.split(r"[.\[\]/:+~]", name.rstrip("]"))[-1].strip("-_ \"'").replace("-", "_")
+    last = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", last).lower().rstrip("_0123456789")
+    if _SECRET_NAME.search(last):
+        return True
+    return _PERHAPS.search(last) is not None and _RANDOM.match(value) is not None
+
+
 def redact_command(words):
-    """The words of a command without secrets: as `redact`, and `--api-key VALUE`, `--api-key=VALUE`, `a.secret=VALUE`.
+    """The words of a command without secrets: as `redact`, and `--api-key VALUE`, `--token=VALUE`, `a.secret=VALUE`.
 
     Args:
         words: list of str.
@@ -61,23 +111,41 @@ def redact_command(words):
     Returns:
         A list of str of the same length.
     """
-    shown, hide = [], False
+    shown, before = [], ""
     for word in words:
-        name, equals, _ = word.partition("=")
-        is_secret = re.search(_ARGUMENT, name.replace("-", "_")) is not None
-        if hide and not word.startswith("-"):
+        name, equals, value = word.partition("=")
+        if before and not word.startswith("-") and is_secret(before, word):
             shown.append("***")
+        elif equals and re.match(r"[+~-]*[\w.\[\]/@-]+\Z", name) and is_secret(name, value):
+            shown.append(name + "=***")
         else:
-            shown.append(name + "=***" if is_secret and equals else redact(word))
-        hide = is_secret and not equals and word.startswith("-")
+            shown.append(redact_text(word))
+        before = word if word.startswith("-") and not equals else ""
     return shown
 
 
+def redact_text(text):
+    """A piece of shell, of Python, of JSON or YAML without secrets."""
+    return redact(_OPTION.sub(_hide, _PAIR.sub(_hide, text)))
+
+
+def _hide(pair):
+    name, sign, value = pair.group("name"), pair.group("sign"), pair.group("value")
+    quote = value[0] if value[0] in "\"'" else ""
+    if is_secret(name, value):
+        return name + sign + quote + "***" + quote
+    # `--env=HF_TOKEN=…`, `sh -c "… --hf-token …"`
+    inner = value[1:-1] if quote else value
+    return name + sign + quote + _OPTION.sub(_hide, _PAIR.sub(_hide, inner)) + quote
+
+
 def _on(name):
-    return os.environ.get(name, "").strip().lower() not in ("", "0", "false", "no")
+    return flags.is_on(os.environ.get(name)) is True
 
 
 def _write(text):
+    if sys.__stderr__ is None:
+        return  # closed when the process began: the descriptor may be a file of the job's by now
     try:
         os.write(2, ("nemotron-exec: " + redact(text).replace("\n", "\n  ") + "\n").encode("utf-8", "replace"))
     except OSError:

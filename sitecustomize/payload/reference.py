@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["looks_like_reference"]
+from .lazy import pattern
 
-_IMAGE = re.compile(r"(?:nvcr\.io|docker|ghcr\.io|quay\.io)|\.sqsh\Z|\.sif\Z", re.IGNORECASE)
+__all__ = ["looks_like_reference", "may_be_another"]
+
+_IMAGE = pattern(r"(?:nvcr\.io|docker|ghcr\.io|quay\.io)|\.sqsh\Z|\.sif\Z", re.IGNORECASE)
 _FORMS = (
     # name:v3, name:3, name:latest, with slashes as the manifest store has them
-    re.compile(r"(?:[A-Za-z0-9][\w.\-]*/){0,7}[A-Za-z0-9][\w.\-]*:(?:v?\d+|latest)\Z"),
+    pattern(r"(?:\w[\w.+\-]*/){0,7}\w[\w.+\-]*:(?:v?\d+|latest)\Z"),
     # entity/project/name:alias
-    re.compile(r"(?:[A-Za-z0-9][\w.\-]*/){2}[A-Za-z0-9][\w.\-]*:[\w.\-]+\Z"),
+    pattern(r"(?:\w[\w.+\-]*/){2}\w[\w.+\-]*:[\w.\-]+\Z"),
     # a registry of W&B
-    re.compile(r"wandb-registry-[\w.\-]+/[\w.\-]+(?::[\w.\-]+)?\Z"),
+    pattern(r"wandb-registry-[\w.\-]+/[\w.\-]+(?::[\w.\-]+)?\Z"),
     # Name-with-Artifact
-    re.compile(r"[A-Za-z0-9][\w.\-]*Artifact[\w.\-]*(?::[\w.\-]+)?\Z"),
+    pattern(r"\w[\w.+\-]*Artifact[\w.\-]*(?::[\w.\-]+)?\Z"),
 )
+
+
+# torch.device, and hosts with a port.
+_DEVICE = pattern(
+    r"(?:cuda|cpu|gpu|mps|xpu|npu|hpu|tpu|xla|mlu|musa|ipu|hip|rocm|mtia|maia|vulkan|meta|privateuseone):\d+\Z",
+    re.IGNORECASE,
+)
+_HOST = pattern(r"(?:localhost|\d{1,3}(?:\.\d{1,3}){3}|[\w\-]+(?:\.[\w\-]+)+):\d{2,5}\Z|[\w\-]+:\d{5}\Z", re.IGNORECASE)
+# `ubuntu:latest`, `redis:7`, `org/image:latest`: as a container image is written, or a host with its port.
+_SHORT = pattern(r"(?:[A-Za-z0-9][\w.\-]*/)?[A-Za-z0-9][\w.\-]*:(?:\d+|latest)\Z")
+
+
+def may_be_another(value):
+    """Whether a value that looks like a reference may as well be an image or a host: nothing but its use says so."""
+    return _SHORT.match(value) is not None and "Artifact" not in value
 
 
 def looks_like_reference(value):
@@ -26,6 +43,8 @@ def looks_like_reference(value):
     """
     if not isinstance(value, str) or not value:
         return False
-    if value.startswith("art://"):
+    if value.startswith(("art://", "hf://")):
         return True
+    if _DEVICE.match(value) or _HOST.match(value):
+        return False
     return not _IMAGE.search(value) and any(form.match(value) for form in _FORMS)

@@ -11,8 +11,12 @@ import json
 import os
 import re
 
-from . import field, handoff, manifest
-from .reference import looks_like_reference
+from . import artifact, field, handoff, notice
+from .manifest import files as manifest_files
+from .manifest import names as manifest_names
+from .manifest import read
+from .paths import host
+from .reference import looks_like_reference, may_be_another
 
 __all__ = ["clear_artifact_cache", "register_resolvers", "register_resolvers_from_config"]
 
@@ -54,6 +58,7 @@ def register_resolvers_from_config(
         KeyError: An artifact or version that does not exist in the manifest store.
         ValueError: A mode that does not exist.
     """
+    # A script's own call, to have OmegaConf resolve what it reads: no patch and no start comes here.
     from omegaconf import OmegaConf
 
     if isinstance(config, (str, os.PathLike)):
@@ -69,7 +74,8 @@ def register_resolvers_from_config(
         for key, value in named.items()
         if isinstance(value, str) and (key in used or looks_like_reference(value))
     }
-    return register_resolvers(artifacts, replace=replace, mode=mode)
+    uncertain = [key for key, value in artifacts.items() if key not in used and may_be_another(value)]
+    return _register_all(artifacts, replace, mode, uncertain)
 
 
 def register_resolvers(artifacts=None, *, replace=True, mode=None):
@@ -77,13 +83,24 @@ def register_resolvers(artifacts=None, *, replace=True, mode=None):
 
     Returns and raises as `register_resolvers_from_config`.
     """
+    return _register_all(artifacts or {}, replace, mode, ())
+
+
+def _register_all(artifacts, replace, mode, uncertain):
+    """`uncertain` are the keys that nothing uses, and whose value may be an image or a host."""
+    # As above: only where the script itself registers its resolvers.
     from omegaconf import OmegaConf
 
     mode = mode or _default_mode()
     if mode not in MODES:
         raise ValueError("mode must be one of %s, and is %r" % (", ".join(MODES), mode))
-    for key, reference in (artifacts or {}).items():
-        _artifacts[key] = _from_launcher(key, reference) or _resolve(key, reference, mode)
+    for key, reference in artifacts.items():
+        try:
+            _artifacts[key] = _from_launcher(key, reference) or _resolve(key, reference, mode)
+        except Exception as error:
+            if key not in uncertain:
+                raise
+            notice.warning("run.%s: %s is taken for no artifact: %s" % (key, reference, error))
     for name, resolver in (("art", resolve_art), ("manifest", resolve_manifest)):
         _register(OmegaConf)(name, resolver, replace=replace)
     names = [one["qualified_name"] for one in _artifacts.values() if one.get("store") == "wandb"]
@@ -96,16 +113,17 @@ def clear_artifact_cache():
 
 
 def register_from_launcher(omegaconf):
-    """Register our resolvers, `art` and `manifest` from the hand-off; whether there was something to register.
+    """Register our resolvers, `art` and `manifest` from the hand-off; whether it has artifacts.
+
+    Without artifacts only `art` is registered, which then says what is missing instead of OmegaConf.
 
     For a script that loads a config which the launcher could not replace, or that keeps an expression since an override
     bears on it, and registers no resolvers of its own. A script that does may do so without `replace`: ours give way.
     """
     known = {one["key"]: one for one in handoff.read().get("artifacts") or () if isinstance(one, dict)}
-    if not known:
-        return False
     _artifacts.update(known)
-    given = {"art": resolve_art, "manifest": resolve_manifest, **ARITHMETIC}
+    # Without artifacts only ours that can say what is missing.
+    given = {"art": resolve_art, "manifest": resolve_manifest, **ARITHMETIC} if known else {"art": resolve_art}
     config = omegaconf.OmegaConf
     for name, resolver in given.items():
         _register(config)(name, resolver, replace=True)
@@ -115,13 +133,24 @@ def register_from_launcher(omegaconf):
     for method in {_register(config).__name__, "legacy_register_resolver"}:
         if hasattr(config, method):
             setattr(config, method, staticmethod(_giving_way(clear, getattr(config, method), given)))
-    return True
+    if hasattr(config, "has_resolver") and not known:
+        # A script that registers its own only where there is none.
+        config.has_resolver = staticmethod(_denying(config.has_resolver, given))
+    return bool(known)
 
 
 def _register(config):
     """OmegaConf's own method. That of 2.4 has the name of one that was deprecated before, and takes two arguments."""
     newest = getattr(getattr(config, "register_resolver", None), "__kwdefaults__", None) or ()
     return config.register_resolver if "replace" in newest else config.register_new_resolver
+
+
+def _denying(original, given):
+    @functools.wraps(original)
+    def has_resolver(name):
+        return name not in given and original(name)
+
+    return has_resolver
 
 
 def _giving_way(clear, original, given):
@@ -141,7 +170,15 @@ def resolve_art(name, field_name="path"):
         KeyError: No such artifact or field; the message names those that there are.
     """
     if name not in _artifacts:
-        raise KeyError("no artifact %r; the config names %s" % (name, ", ".join(sorted(_artifacts)) or "none"))
+        if not _artifacts:
+            raise KeyError(
+                "nemotron-exec has resolved no config that names the artifact %r: name the file on the command line, "
+                "or with nemotron-exec -c FILE" % name
+            )
+        raise KeyError(
+            "nemotron-exec knows no artifact %r, but %s: name the config that has it with nemotron-exec -c FILE"
+            % (name, ", ".join(sorted(_artifacts)))
+        )
     try:
         return field.look_up(_artifacts[name], field_name)
     except KeyError:
@@ -184,68 +221,54 @@ def _resolve(key, reference, mode):
 
 def _from_manifest(key, reference, name, alias):
     try:
-        record = manifest.read_version(manifest.default_root(os.environ), name, alias)
-    except manifest.StoreError as error:
+        files = manifest_files.open_files(manifest_names.default_root(os.environ))
+        record = read.read_version(files, name, alias, localise=host.localise)
+        gone = read.missing_data(files, record, host.localise)
+    except manifest_names.StoreError as error:
         raise KeyError("run.%s (%s): %s" % (key, reference, error)) from None
-    number, described, fields = record[0], record[1], record[2]
-    metadata = described.get("metadata") or {}
-    return {
-        "key": key,
-        "reference": reference,
-        "store": "manifest",
-        "name": name,
-        "version": "v%d" % number,
-        "type": described.get("type") or "",
-        "path": described["path"],
-        "qualified_name": "%s:v%d" % (name, number),
-        "iteration": metadata.get("iteration"),
-        "fields": fields,
-        "metadata": metadata,
-    }
+    if gone:
+        raise KeyError("run.%s (%s): %s:v%d %s" % (key, reference, name, record.number, gone))
+    return artifact.describe_record(record, key, reference, name, host.localise)
 
 
 def _from_wandb(key, reference, text, mode):
+    # Only where the script itself asks W&B by this API: no patch and no start comes here.
     import wandb
 
     project, entity = os.environ.get("WANDB_PROJECT"), os.environ.get("WANDB_ENTITY")
     if mode == "active_run":
         if wandb.run is None:
             raise ValueError("mode 'active_run' needs a run: call wandb.init() first, or use mode 'pre_init'")
-        artifact = wandb.run.use_artifact(text)
+        found = wandb.run.use_artifact(text)
     else:
         if "/" not in text and project:
             text = "/".join(part for part in (entity, project, text) if part)
-        artifact = wandb.Api().artifact(text)
-    metadata = dict(artifact.metadata or {})
+        found = wandb.Api().artifact(text)
+    metadata = dict(found.metadata or {})
     path = metadata.get("absolute_path")
-    fields = {}
-    iteration = metadata.get("iteration")
-    if path:
-        base = os.path.basename(path.rstrip("/"))
-        if base.startswith("iter_") and base[5:].isdigit():
-            # The legacy form: the path of one iteration instead of the save directory.
-            path, iteration = os.path.dirname(path.rstrip("/")), int(base[5:]) if iteration is None else iteration
+    fields = None
+    if isinstance(path, str) and path:
+        path = path if "://" in path else host.localise(path)
     else:
-        path = artifact.download()
+        path = found.download()
         try:
             with open(os.path.join(path, "metadata.json")) as stream:
                 fields = json.load(stream)
         except (OSError, ValueError):
-            fields = {}
-    return {
-        "key": key,
-        "reference": reference,
-        "store": "wandb",
-        "name": artifact.name.rpartition(":")[0] or artifact.name,
-        "version": artifact.version,
-        "type": artifact.type,
-        "path": path,
+            fields = None
+    return artifact.describe(
+        key,
+        reference,
+        "wandb",
+        found.source_name.rpartition(":")[0],
+        found.version if ":" not in found.source_name else found.source_name.rpartition(":")[2],
+        path,
         # Pinned, whatever alias was asked for; of a registry, the artifact that it links to.
-        "qualified_name": "/".join((artifact.source_entity, artifact.source_project, artifact.source_name)),
-        "iteration": iteration,
-        "fields": fields if isinstance(fields, dict) else {},
-        "metadata": metadata,
-    }
+        "/".join((found.source_entity, found.source_project, found.source_name)),
+        found.type,
+        fields=fields,
+        metadata=metadata,
+    )
 
 
 def _keys_in(tree):

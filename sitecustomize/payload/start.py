@@ -1,4 +1,4 @@
-"""The part of sitecustomize.py that only a job needs, run in its namespace: the import hook, and what installs it.
+"""The part of sitecustomize.py that only a job needs: the import hook, and what installs it.
 
 Every process of every rank pays for this file, too. What is done to a module that has been found lies in hook.py, which
 is loaded when a framework is.
@@ -13,46 +13,70 @@ import sys
 _PATCHES = {
     "wandb.sdk.wandb_init": "lineage",
     "megatron.bridge.training.utils.wandb_utils": "megatron-bridge",
+    "megatron.bridge.models.conversion.auto_bridge": "megatron-bridge",
+    "megatron.bridge.training.checkpointing": "megatron-bridge",
+    "modelopt.torch.export.unified_export_hf": "modelopt",
+    "modelopt.torch.export.unified_export_megatron": "modelopt",
+    "megatron.training.wandb_utils": "megatron-lm",
     "nemo_rl.utils.checkpoint": "nemo-rl",
+    "nemo_automodel.components.checkpoint.lifecycle": "automodel",
+    "nemo_automodel.recipes.base_recipe": "automodel",
     "omegaconf": "resolvers",
     "nemotron.kit.wandb_kit": "kit",
+    "ray._private.utils": "ray",
+    "ray.util.client": "ray",
+    "ray._private.worker": "ray",
+    "nemo_runspec.config.resolvers": "kit",
 }
 
-# What the finder answers for; empty where it is not installed.
-hooks = {}
 
-# By this a second copy of this file, of a launcher inside a launcher, knows that the hooks are there already.
-nemotron_exec = True
+def _finder(name, path=None, target=None):
+    """First on sys.meta_path, where its attribute `find_spec` is called. A miss is one look-up: no lock, no import.
 
-_this = sys.modules[__name__]
-
-
-def find_spec(name, path=None, target=None):
-    """This module is itself the finder, first on sys.meta_path. A miss is one look-up: no lock, no import."""
-    if name not in hooks:
+    An object of a class of its own would cost each start more.
+    """
+    if name not in _finder.hooks:
         return None
     if name == "_nemotron_exec":
         # The package in which the patches lie; its modules are found on its own path.
-        payload = sys.modules["os"].path.abspath(__file__).rpartition("/")[0] + "/payload"
+        payload = __file__.rpartition("/")[0]
         return sys.modules["_frozen_importlib_external"].spec_from_file_location(
             name, payload + "/__init__.py", submodule_search_locations=[payload]
         )
     try:
         __import__("_nemotron_exec.hook")
-        return sys.modules["_nemotron_exec.hook"].find_spec(_this, name, path, target)
+        return sys.modules["_nemotron_exec.hook"].find_spec(_finder, name, path, target)
     except BaseException as error:
-        failed("hook the import of " + name, error)
+        _failed("hook the import of " + name, error)
         return None
 
 
-def failed(what, error):
-    """Whatever goes wrong in us is ours to report, and never the job's to suffer."""
-    if isinstance(error, KeyboardInterrupt) or sys.modules["os"].environ.get("NEMOTRON_EXEC_STRICT") == "1":
+# Names that it answers for: those that patches hook, and those that are served where the job's own environment has none
+# of that name, the package of the patches and the Python API.
+_finder.hooks = dict.fromkeys(("_nemotron_exec", "nemotron_exec", "nemotron"))
+_finder.find_spec = _finder
+# By this a second copy of this file, of a launcher inside a launcher, knows that the hooks are there already.
+_finder.nemotron_exec = True
+
+
+def _failed(what, error):
+    """A fault of the injector is reported here, and the job never suffers it."""
+    text = sys.modules["os"].environ.get("NEMOTRON_EXEC_STRICT", "")
+    try:
+        from _nemotron_exec.flags import is_on
+
+        strict = is_on(text)
+    except Exception:  # what failed may be this very import
+        strict = text == "1"
+    if isinstance(error, KeyboardInterrupt) or strict:
         raise error
     try:
         sys.stderr.write("nemotron-exec: warning: could not %s: %s: %s\n" % (what, type(error).__name__, error))
     except Exception:  # no stderr, no warning
         pass
+
+
+_finder.failed = _failed
 
 
 def _install(os):
@@ -61,28 +85,30 @@ def _install(os):
             return
     disabled = os.environ.get("NEMOTRON_EXEC_DISABLED_PATCHES")
     disabled = disabled.replace(" ", "").split(",") if disabled else ()
-    # Served where the job's own environment has none of that name: the patches, and the Python API.
-    hooks["_nemotron_exec"] = hooks["nemotron_exec"] = hooks["nemotron"] = None
     for name, patch in _PATCHES.items():
         if patch not in disabled:
-            hooks[name] = patch
-    sys.meta_path.insert(0, _this)
+            _finder.hooks[name] = patch
+    sys.meta_path.insert(0, _finder)  # type: ignore[arg-type]
     for name in _PATCHES:
         # A .pth file may have imported it before us.
         if name in sys.modules:
             __import__("_nemotron_exec.hook")
-            sys.modules["_nemotron_exec.hook"].patch(_this, name, sys.modules[name])
+            sys.modules["_nemotron_exec.hook"].patch(_finder, name, sys.modules[name])
+    if "NEMOTRON_EXEC_OUTPUTS" in os.environ and os.environ["NEMOTRON_EXEC_OUTPUTS"] == str(os.getpid()):
+        __import__("_nemotron_exec.checkpoints.outputs")
+        sys.modules["_nemotron_exec.checkpoints.outputs"].arm()
     if "NEMO_RUN_DIR" in os.environ and "nemo-run" not in disabled and not os.path.lexists("/nemo_run"):
-        __import__("_nemotron_exec.nemo_run")
-        sys.modules["_nemotron_exec.nemo_run"].translate_process()
+        __import__("_nemotron_exec.paths.nemo_run")
+        sys.modules["_nemotron_exec.paths.nemo_run"].translate_process()
 
 
 try:
     _install(sys.modules["os"])
 except BaseException as error:
     try:
-        failed("install its import hooks", error)
+        _failed("install its import hooks", error)
     except Exception:
         # site would print any other exception and go on.
-        sys.stderr.write("nemotron-exec: could not install its import hooks: %r\n" % (error,))
+        if sys.stderr is not None:
+            sys.stderr.write("nemotron-exec: could not install its import hooks: %r\n" % (error,))
         raise SystemExit(1) from None

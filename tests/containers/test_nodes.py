@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import textwrap
 
 import pytest
 
@@ -82,7 +81,7 @@ def test_a_checkpoint_under_nemo_run_is_recorded_with_its_host_path_and_opened_e
                           f"{host}/jobs/12346:/nemo_run", examples, NEMO_ARTIFACT_ROOT="/registry"), "-w", "/examples"),
     )  # fmt: skip
     assert second.returncode == 0, second.stdout + second.stderr
-    assert "reading /team/jobs/12345/pretrain/iter_0000020/model.pt" in second.stdout
+    assert "/pretrained/model/pretrain/iter_0000020/model.pt" in second.stdout
     assert "reading /corpora/blend.json" in second.stdout
     with open(host / "store/sft/v1/manifest.json") as file:
         assert json.load(file)["path"] == f"{host}/jobs/12346/sft"
@@ -155,9 +154,10 @@ def test_the_doctor_in_a_container_says_whether_the_job_would_work(engine, image
     assert f"is {host}/jobs/12345 on the host" in good.stdout
     assert "the injector runs" in good.stdout
 
-    bad = engine.run(tag, "--doctor", "python3", "-I", "train.py", options=environment)
+    words = ("--log-format", "json", "--doctor", "python3", "-I", "train.py")
+    bad = engine.run(tag, *words, options=environment)
     assert bad.returncode == 1
     assert "ends with this container" in bad.stdout  # the store, on the container's own layer
     assert "-I takes PYTHONPATH" in bad.stdout
-    text = textwrap.dedent(bad.stdout)
-    assert text.count("fault ") == 2, text
+    found = [json.loads(line) for line in bad.stdout.splitlines() if line.startswith("{")]
+    assert {one["subject"] for one in found if one["level"] == "fault"} == {"command", "store"}

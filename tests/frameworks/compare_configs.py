@@ -28,14 +28,16 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from nemotron_exec.artifact import Artifact
-from nemotron_exec.command import ConfigArgument
-from nemotron_exec.config import Header, Injected, read
-from nemotron_exec.document import load as load_document
+from nemotron_exec.artifacts.artifact import Artifact
+from nemotron_exec.artifacts.reference import Reference
+from nemotron_exec.command.words import ConfigArgument
+from nemotron_exec.config.config import read
+from nemotron_exec.config.evaluate import ARITHMETIC
+from nemotron_exec.config.files import Header
+from nemotron_exec.config.inherit import parents_named
+from nemotron_exec.config.run_section import Injected
+from nemotron_exec.document.parse import load as load_document
 from nemotron_exec.errors import LaunchError
-from nemotron_exec.evaluate import ARITHMETIC
-from nemotron_exec.inherit import parents_named
-from nemotron_exec.reference import Reference
 
 FOLDERS = ("examples", "tutorials", "src/nemotron/recipes", "src/megatron/bridge", "conf", "research")
 ENVIRONMENT = MappingProxyType({"HOME": "/root", "USER": "someone", "PWD": "/work"})
@@ -105,7 +107,11 @@ def compare_file(path: Path, load: Loader, counts: Counter[str]) -> str:
 def resolve(path: Path, directory: Path) -> Path:
     """What the job would be given instead of `path`."""
     config = read(
-        [ConfigArgument(0, "", str(path))], {}, environ=ENVIRONMENT, run_wandb=Injected(), resolve="artifacts"
+        [ConfigArgument(0, "", str(path), explicit=True)],
+        [],
+        environ=ENVIRONMENT,
+        run_wandb=Injected(),
+        resolve="artifacts",
     )
     found = {reference.key: artifact(reference) for reference in config.references}
     rendered = config.render(found, directory=str(directory), header=Header("now"))

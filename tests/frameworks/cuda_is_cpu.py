@@ -100,6 +100,13 @@ def _answer_for_cuda():
     for name, value in answers.items():
         setattr(torch.cuda, name, value)
     torch.cuda.random.get_rng_state = answers["get_rng_state"]
+    # PyTorch's own optimizers ask the accelerator, whatever it is, about streams.
+    for name in ("is_available", "device_count", "current_stream", "set_stream", "synchronize", "empty_cache"):
+        if hasattr(torch.accelerator, name):
+            setattr(torch.accelerator, name, answers[name])
+    for name in ("current_device_index", "current_device_idx"):
+        if hasattr(torch.accelerator, name):
+            setattr(torch.accelerator, name, answers["current_device"])
     torch._C._cuda_setRNGState = torch.set_rng_state
     torch.cuda.default_generators = (torch.default_generator,)
     torch.Tensor.pin_memory = lambda self, *_, **__: self
@@ -153,3 +160,5 @@ def install():
     _answer_for_cuda()
     OnTheCpu().__enter__()
     sys.meta_path.insert(0, _LentTransformerEngine())
+    # The resiliency extension of PyPI is older than the one that Megatron-Core 0.19 would use where there is any.
+    sys.modules["nvidia_resiliency_ext.checkpointing.async_ckpt.core"] = None

@@ -1,14 +1,21 @@
-"""Megatron-Bridge's own `pretrain()` with a tiny GPT on the CPU, unmodified: no word of nemotron-exec in here.
+"""Megatron-Bridge's own `pretrain()` and `finetune()` with a tiny GPT on the CPU, unmodified.
+
+No word of nemotron-exec in here.
 
 Usage: pretrain_tiny_gpt.py SAVE_DIR [--async] [--wandb] [--iterations N] [--every N] [--keep K]
+           [--then-async DIR] [--then-finetune DIR] [--then-keep-one DIR]
+
+`--then-…` trains once more in the same process, which has spent most of its time on imports.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 
 import cuda_is_cpu
+import torch
 
 os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
@@ -21,7 +28,48 @@ def main(arguments):
 
     megatron.core.datasets.utils.compile_helpers = lambda: None
     import megatron.bridge.training.initialize as initialize
-    import torch
+    from megatron.bridge.training.gpt_step import forward_step
+    from megatron.bridge.training.pretrain import pretrain
+
+    if hasattr(initialize, "compile_helpers"):
+        initialize.compile_helpers = lambda: None
+    if "RANK" in os.environ:
+        # One group for all trainings: a second one would find the first one's addresses in torchrun's store.
+        torch.distributed.init_process_group("gloo")
+    pretrain(
+        config=configured(arguments, arguments.save_dir, asynchronous=arguments.asynchronous),
+        forward_step_func=forward_step,
+    )
+    if arguments.then_async:
+        start_again()
+        pretrain(config=configured(arguments, arguments.then_async, asynchronous=True), forward_step_func=forward_step)
+    if arguments.then_finetune:
+        from megatron.bridge.training.finetune import finetune
+
+        start_again()
+        finetune(
+            config=configured(arguments, arguments.then_finetune, pretrained=arguments.save_dir),
+            forward_step_func=forward_step,
+        )
+    if arguments.then_keep_one:
+        start_again()
+        arguments.iterations, arguments.keep = 6, 1
+        pretrain(config=configured(arguments, arguments.then_keep_one), forward_step_func=forward_step)
+
+
+def start_again():
+    """What Megatron keeps of a run for the rest of the process."""
+    from megatron.core import parallel_state
+    from megatron.core.num_microbatches_calculator import destroy_num_microbatches_calculator
+    from megatron.core.rerun_state_machine import destroy_rerun_state_machine
+
+    parallel_state.destroy_model_parallel()
+    destroy_num_microbatches_calculator()
+    destroy_rerun_state_machine()
+
+
+def configured(arguments, save_dir, asynchronous=False, pretrained=None):
+    """A whole configuration of Megatron-Bridge."""
     from megatron.bridge.models.gpt_provider import GPTModelProvider, local_layer_spec
     from megatron.bridge.training.config import (
         CheckpointConfig,
@@ -36,14 +84,12 @@ def main(arguments):
         TokenizerConfig,
         TrainingConfig,
     )
-    from megatron.bridge.training.gpt_step import forward_step
-    from megatron.bridge.training.pretrain import pretrain
     from megatron.core.distributed import DistributedDataParallelConfig
 
-    if hasattr(initialize, "compile_helpers"):
-        initialize.compile_helpers = lambda: None
+    # "nvrx", the default since there is a choice, needs a GPU.
+    chosen = {"async_strategy": "mcore"} if "async_strategy" in inspect.signature(CheckpointConfig).parameters else {}
     sequence = 16
-    config = ConfigContainer(
+    return ConfigContainer(
         train=TrainingConfig(
             micro_batch_size=1,
             global_batch_size=2,
@@ -106,19 +152,20 @@ def main(arguments):
         ),
         tokenizer=TokenizerConfig(tokenizer_type="NullTokenizer", vocab_size=127),
         checkpoint=CheckpointConfig(
-            save=arguments.save_dir,
+            save=save_dir,
+            pretrained_checkpoint=pretrained,
             save_interval=arguments.every,
             ckpt_format="torch_dist",
-            async_save=arguments.asynchronous,
-            use_persistent_ckpt_worker=arguments.asynchronous,
+            async_save=asynchronous,
+            use_persistent_ckpt_worker=asynchronous,
             fully_parallel_save=False,
             most_recent_k=arguments.keep,
+            **chosen,
         ),
         dist=DistributedInitConfig(distributed_backend="gloo"),
         rng=RNGConfig(seed=1),
         rerun_state_machine=RerunStateMachineConfig(rerun_mode="disabled"),
     )
-    pretrain(config=config, forward_step_func=forward_step)
 
 
 if __name__ == "__main__":
@@ -129,4 +176,7 @@ if __name__ == "__main__":
     parser.add_argument("--iterations", type=int, default=4)
     parser.add_argument("--every", type=int, default=2)
     parser.add_argument("--keep", type=int, default=-1)
+    parser.add_argument("--then-async")
+    parser.add_argument("--then-finetune")
+    parser.add_argument("--then-keep-one")
     main(parser.parse_args())

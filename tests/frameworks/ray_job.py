@@ -17,9 +17,30 @@ import signal
 import sys
 import tempfile
 import time
+from typing import Any
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DOUBLES = os.path.join(os.path.dirname(HERE), "doubles", "nemo_rl_main")
+
+
+def start(ray: Any, scratch: str) -> None:
+    """A cluster of one node. Ray gives its raylet 30 s and has no setting for that: a busy machine takes longer."""
+    for left in reversed(range(4)):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=2,
+                include_dashboard=False,
+                configure_logging=False,
+                runtime_env={"env_vars": dict(os.environ)},
+                _temp_dir=scratch,
+            )
+        except Exception as error:
+            if "timed out during startup" not in str(error) or not left:
+                raise
+            ray.shutdown()
+        else:
+            return
 
 
 def main() -> None:
@@ -31,14 +52,7 @@ def main() -> None:
 
     # Ray keeps sockets there, whose paths have an end at 107 bytes.
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as scratch:
-        ray.init(
-            address="local",
-            num_cpus=2,
-            include_dashboard=False,
-            configure_logging=False,
-            runtime_env={"env_vars": dict(os.environ)},
-            _temp_dir=scratch,
-        )
+        start(ray, scratch)
         try:
             answer = {"tells": tells, "saves": saves, "dies": dies}[scenario](ray, directory)
             print(json.dumps(answer), flush=True)
@@ -118,9 +132,9 @@ class Trainer:
         self._manager.finalize_pending()
 
     def settled(self):
-        from _nemotron_exec import commit
+        from _nemotron_exec.checkpoints import commit
 
-        return commit.COMMITTER.settle(60)
+        return commit.committer().settle(60)
 
     def root(self):
         return str(self._manager.checkpoint_dir)

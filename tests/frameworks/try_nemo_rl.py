@@ -43,7 +43,8 @@ def main(checkout: Path) -> int:
     """All events; the exit code."""
     work = Path(tempfile.mkdtemp())
     os.environ["NEMOTRON_EXEC_STORE"] = str(work / "store")
-    from nemotron_exec.sitecustomize.payload import commit, manifest
+    from nemotron_exec.sitecustomize.payload.checkpoints import commit
+    from nemotron_exec.sitecustomize.payload.manifest import listing, read
     from nemotron_exec.sitecustomize.payload.patches import nemo_rl as patch
 
     commits = subprocess.run(
@@ -76,16 +77,16 @@ def main(checkout: Path) -> int:
         save(manager, 50, {"step": 50, "val:reward": 1.0}, broken)
     except (OSError, RuntimeError) as error:
         failed = error
-    commit.COMMITTER.settle(60)
+    commit.committer().settle(60)
     store = str(work / "store")
     found = [
         (
-            manifest.read_version(store, "grpo", number, skip_gone=False).manifest["metadata"]["step"],
+            read.read_version(store, "grpo", number, skip_gone=False).manifest["metadata"]["step"],
             (work / "store" / "grpo" / f"v{number}" / "pruned").exists(),
         )
-        for number in manifest.versions(store, "grpo")
+        for number in listing.versions(store, "grpo")
     ]
-    best = manifest.read_version(store, "grpo", "best").manifest["metadata"]["step"]
+    best = read.read_version(store, "grpo", "best").manifest["metadata"]["step"]
     theirs = manager.get_best_checkpoint_path()
     promises = {
         "one version for each completed checkpoint": [step for step, _ in found] == [10, 20, 30, 40],

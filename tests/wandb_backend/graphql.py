@@ -582,7 +582,16 @@ class GraphQL:
             "tags": [],
             "notes": None,
             "wandbConfig": '{"t": 1}',
-            "state": "finished" if run.finished else "running",
+            "state": ("failed" if run.exit_code else "finished") if run.finished else "running",
+            "group": None,
+            "jobType": None,
+            "commit": None,
+            "readOnly": False,
+            "createdAt": now(),
+            "heartbeatAt": now(),
+            "systemMetrics": "{}",
+            "user": {"name": self.model.user, "username": self.model.user},
+            "historyKeys": None,
             "stopped": False,
             "project": self._project(run.entity, project),
         }
@@ -606,6 +615,29 @@ class GraphQL:
             "model": {"id": "UA==", "name": given.get("project"), "entity": shown, "bucket": run and self._run(run)}
         }
 
+    def _known_run(self, given: Answer) -> tuple[Project, Run | None]:
+        entity = given.get("entity") or self.model.default_entity or self.model.user
+        name = given.get("name") or given.get("run") or given.get("runName") or ""
+        project = self.model.project(entity, given["project"])
+        return project, self.model.runs.get((entity, given["project"], name))
+
+    def _op_Run(self, given: Answer) -> Answer:
+        project, run = self._known_run(given)
+        return {"project": {**self._project(given["entity"], project), "run": run and self._run(run)}}
+
+    def _op_RunInputArtifacts(self, given: Answer) -> Answer:
+        project, run = self._known_run(given)
+        if run is None:
+            return {"project": {**self._project(given["entity"], project), "run": None}}
+        used = [version for version in self.model.versions.values() if version.qualified_name in run.used]
+        listed = page([self._version(version) for version in used], given.get("cursor") or given.get("after"))
+        return {
+            "project": {
+                **self._project(given["entity"], project),
+                "run": {**self._run(run), "artifacts": listed, "inputArtifacts": listed},
+            }
+        }
+
     def _op_RunStoppedStatus(self, _: Answer) -> Answer:
         return {"project": {"run": {"stopped": False}}}
 
@@ -626,6 +658,13 @@ class GraphQL:
             for name in given["files"]
         ]
         return {"createRunFiles": {"runID": run, "uploadHeaders": [], "files": files}}
+
+    def _op_RunUploadUrls(self, given: Answer) -> Answer:
+        """How `wandb sync` of clients before 0.26 or so uploads a run's files."""
+        base = f"{given.get('entity') or self.model.default_entity}/{given['name']}/{given['run']}"
+        files = page([{"name": name, "url": f"{self.url}/run-files/{quote(f'{base}/{name}')}", "updatedAt": now()}
+                      for name in given["files"]])  # fmt: skip
+        return {"model": {"bucket": {"id": identifier("Run", base), "files": {**files, "uploadHeaders": []}}}}
 
     def _op_NotifyScriptableRunAlert(self, _: Answer) -> Answer:
         return {"notifyScriptableRunAlert": {"success": True}}

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from wandb_backend.faults import Fault, Faults
 from wandb_backend.graphql import GraphQL, GraphQLError, UnknownOperationError
@@ -67,7 +67,11 @@ class Backend:
         latency: Seconds before each answer.
         commit_delay: Seconds before CommitArtifact is done.
         bandwidth: Bytes a second on each download; None for no limit.
+        ranges: Whether it answers a request for a part with that part.
         keys: API keys that are accepted.
+        required_headers: A front's: every request without them is answered 403.
+        unauthorized_status: The answer to a query without a key: of the front, where it is another than 401.
+        identity_tokens: What is exchanged for a key at /oidc/token.
     """
 
     def __init__(self, *, default_entity: str | None = "team", latency: float = 0.0) -> None:
@@ -77,9 +81,14 @@ class Backend:
         self.latency = latency
         self.commit_delay = 0.0
         self.bandwidth: float | None = None
+        self.ranges = True
         self.keys = {API_KEY}
+        self.required_headers: dict[str, str] = {}
+        self.unauthorized_status = 401
+        self.identity_tokens: set[str] = set()
         self.faults = Faults()
         self.closed = threading.Event()
+        self.released = threading.Event()
         self._started = time.monotonic()
         self._log_lock = threading.Lock()
         self._changed = threading.Condition(self._log_lock)
@@ -98,6 +107,7 @@ class Backend:
     def close(self) -> None:
         """Stop answering; stalled downloads end, too."""
         self.closed.set()
+        self.released.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(10)
@@ -180,6 +190,10 @@ class Backend:
             self.log.append(Operation(name, variables, status, at, agent, sent))
             self._changed.notify_all()
 
+    def release(self) -> None:
+        """Finish every commit that waits for its delay, and delay none from now on."""
+        self.released.set()
+
     def pause(self, seconds: float) -> None:
         """Wait, but no longer than the server lives."""
         if seconds > 0:
@@ -222,6 +236,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._graphql(body)
         elif path.endswith("/file_stream"):
             self._file_stream(path, body)
+        elif path == "/oidc/token":
+            self._exchange(parse_qs(body.decode()))
         else:
             self._answer(path, {}, 404, b"{}")
 
@@ -259,6 +275,21 @@ class _Handler(BaseHTTPRequestHandler):
             return base64.b64decode(given).decode().partition(":")[2] in self.backend.keys
         return False
 
+    def _exchange(self, form: dict[str, list[str]]) -> None:
+        """A key for an identity token, as wandb/sdk/lib/credentials.py asks for it."""
+        known = form.get("assertion", [""])[0] in self.backend.identity_tokens
+        answer = {"access_token": API_KEY, "token_type": "bearer", "expires_in": 3600} if known else {}
+        self._answer("oidc/token", {}, 200 if known else 401, json.dumps(answer).encode())
+
+    def _let_in(self, name: str) -> bool:
+        """Whether the request has what the front asks of all."""
+        for header, value in self.backend.required_headers.items():
+            given = self.headers.get(header)
+            if given != value:
+                self._answer(name, {"refused": header}, 403, b"<html>the front says no</html>")
+                return False
+        return True
+
     def _graphql(self, body: bytes) -> None:
         request = json.loads(body or b"{}")
         query, variables = request.get("query") or "", request.get("variables") or {}
@@ -271,10 +302,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if not self._authorized():
             message = {"errors": [{"message": "user is not logged in"}], "data": None}
-            self._answer(name, variables, 401, json.dumps(message).encode())
+            self._answer(name, variables, self.backend.unauthorized_status, json.dumps(message).encode())
             return
         if name == "CommitArtifact":
-            self.backend.pause(self.backend.commit_delay)
+            self.backend.released.wait(self.backend.commit_delay)
         status, answer = 200, {}
         try:
             answer = {"data": self.backend.graphql.answer(name, query, variables)}
@@ -296,8 +327,11 @@ class _Handler(BaseHTTPRequestHandler):
         data = json.loads(body or b"{}")
         run = self.backend.model.runs.get((entity, project, name))
         if run is not None:
-            for line in (data.get("files") or {}).get("wandb-history.jsonl", {}).get("content", []):
-                run.history.append(json.loads(line))
+            # A line has a number: what is sent twice is there once.
+            sent = (data.get("files") or {}).get("wandb-history.jsonl", {})
+            lines = [json.loads(line) for line in sent.get("content", [])]
+            start = sent.get("offset", len(run.history))
+            run.history[start : start + len(lines)] = lines
             if data.get("complete"):
                 run.exit_code = int(data.get("exitcode") or 0)
         self._answer("file_stream", {"run": name}, 200, b'{"exitcode": null, "limits": {}}')
@@ -311,6 +345,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _refused(self, name: str, *also: str, variables: dict[str, Any] | None = None) -> bool:
         """Whether a fault has taken the place of the answer. Those that only spoil a body are kept for it."""
         self._spoil = fault = self.backend.faults.take(name, *also)
+        if not self._let_in(name):
+            return True
         if fault is None:
             return False
         self.backend.pause(fault.delay)
@@ -358,10 +394,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(name, {}, 404, b'{"error": "no such file"}')
             return
         start, status, length = 0, 200, blob.length
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
-        if asked and int(asked.group(1)) < length:
-            start, status = int(asked.group(1)), 206
         end = length - 1 if fault and fault.short else length
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
+        if asked and int(asked.group(1)) < length and self.backend.ranges:
+            start, status = int(asked.group(1)), 206
+            end = min(end, int(asked.group(2) or end) + 1)
         self.send_response(status)
         self.send_header("Content-Type", "application/octet-stream")
         self.send_header("Content-Length", str(end - start))

@@ -11,16 +11,16 @@ import sys
 from typing import TYPE_CHECKING
 
 from nemotron_exec.doctor.finding import Finding, Level, Patient
+from nemotron_exec.schemas import DOCTOR
+from nemotron_exec.terminal import is_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import TextIO
 
     from nemotron_exec.options import Options
 
 __all__ = ["EXIT_FAULT", "Finding", "Level", "Patient", "examine"]
-
-_STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAULT: "bold red"}
 
 EXIT_FAULT = 1
 """Exit code where at least one fault was found: as `grep` and `test` say no."""
@@ -41,51 +41,40 @@ def examine(chosen: Options, words: Sequence[str], environ: Mapping[str, str], s
     from nemotron_exec.sitecustomize.payload.notice import redact
 
     out = stream or sys.stdout
-    say = _printer(out)
     patient = Patient(chosen, tuple(words), environ)
-    faults = 0
+    found = []
+    waiting = chosen.log_format != "json" and is_terminal(out)
+    if waiting:  # it starts every Python that it finds, which takes seconds
+        out.write("looking …")
+        out.flush()
     for finding in findings(patient):
-        faults += finding.level is Level.FAULT
+        found.append(finding)
         if chosen.log_format == "json":
-            print(redact(_as_json(finding)), file=out, flush=True)
-        else:
-            say(redact(str(finding)), _STYLES[finding.level])
+            print(redact(json.dumps({"schema": DOCTOR, **finding.to_json()})), file=out, flush=True)
+    if waiting:
+        out.write("\r\033[K")
     if chosen.log_format != "json":
-        verdict = "the job would work" if not faults else f"{faults} fault{'s' * (faults > 1)}: the job would not work"
-        say(f"\n{verdict}", "bold red" if faults else "bold green")
-    return EXIT_FAULT if faults else 0
+        from nemotron_exec.doctor.report import print_report
+
+        print_report(found, out, verbose=chosen.verbose)
+    return EXIT_FAULT if any(one.level is Level.FAULT for one in found) else 0
 
 
 def findings(patient: Patient) -> Iterator[Finding]:
     """All checks, the quick ones first."""
-    from nemotron_exec.doctor import command_line, directories, interpreters, mounts, place, server
+    from nemotron_exec.doctor import command_line, config, directories, interpreters, mounts, place, server
 
-    for check in (command_line.check, place.check, interpreters.check, mounts.check, directories.check, server.check):
+    for check in (
+        command_line.check,
+        place.check,
+        interpreters.check,
+        mounts.check,
+        directories.check,
+        server.check,
+        config.check,
+    ):
         try:
             yield from check(patient)
         except Exception as error:  # noqa: BLE001  # the other checks are still worth having
             name = check.__module__.rpartition(".")[2].replace("_", " ")
             yield Finding(Level.FAULT, name, f"the check itself failed: {type(error).__name__}: {error}", "Report it")
-
-
-def _printer(out: TextIO) -> Callable[[str, str], None]:
-    """Prints a text in a style where the stream is a terminal, and as it is elsewhere."""
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(file=out, highlight=False, soft_wrap=True)
-
-    def say(text: str, style: str) -> None:
-        line = Text(text)
-        # The first word says how bad it is, and the verdict is all of it.
-        line.stylize(style, 0, None if text.startswith("\n") else text.index(" "))
-        console.print(line)
-        out.flush()
-
-    return say
-
-
-def _as_json(finding: Finding) -> str:
-    return json.dumps(
-        {"level": finding.level.value, "subject": finding.subject, "found": finding.found, "remedy": finding.remedy}
-    )

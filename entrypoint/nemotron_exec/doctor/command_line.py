@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from nemotron_exec.doctor.finding import Patient
 
-__all__ = ["check"]
+__all__ = ["check", "obstacles"]
 
 _PYTHON = re.compile(r"(?:python|pypy)[\d.]*\Z")
 _VALUED = frozenset({"-W", "-X", "-c", "-m"})
@@ -27,10 +27,12 @@ _FLAGS = {
 
 def check(patient: Patient) -> Iterator[Finding]:
     """Whether the command starts, with the injector in its Python."""
+    from nemotron_exec.environment import is_disabled
     from nemotron_exec.process import check_command
+    from nemotron_exec.resolution.doubts import doubts
 
-    if patient.environ.get("NEMOTRON_EXEC_DISABLE") == "1":
-        yield Finding(Level.FAULT, "command", "NEMOTRON_EXEC_DISABLE=1 turns everything off", "Unset it")
+    if is_disabled(patient.environ):
+        yield Finding(Level.FAULT, "command", "NEMOTRON_EXEC_DISABLE turns everything off", "Unset it")
     if not patient.words:
         yield Finding(Level.OK, "command", "none given; `nemotron-exec --doctor COMMAND …` checks one as well")
         return
@@ -39,14 +41,22 @@ def check(patient: Patient) -> Iterator[Finding]:
     except LaunchError as error:
         yield Finding(Level.FAULT, "command", f"{error.wanted}: {error.found}", error.remedy)
         return
-    found = list(_obstacles(patient.words)) + list(_shebang(patient.words[0], patient.environ))
+    found = obstacles(patient.words, patient.environ)
     for what, remedy in found:
         yield Finding(Level.FAULT, "command", what, remedy)
+    for doubt in doubts(patient.command, patient.chosen, patient.environ):
+        what, _, remedy = doubt.rpartition(". ")
+        yield Finding(Level.WARNING, "command", what, remedy)
     if patient.environ.get("PYTHONSAFEPATH"):
         yield Finding(Level.OK, "command", "PYTHONSAFEPATH is set, which leaves the injector alone")
     if not found:
         launcher = f", under {patient.command.launcher.kind}" if patient.command.launcher else ""
         yield Finding(Level.OK, "command", f"{patient.words[0]} starts{launcher}")
+
+
+def obstacles(words: Sequence[str], environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What in the command keeps sitecustomize from running, its first line included: what, and what to do."""
+    return [*_obstacles(words), *_shebang(words[0], environ)] if words else []
 
 
 def _obstacles(words: Sequence[str]) -> Iterator[tuple[str, str]]:

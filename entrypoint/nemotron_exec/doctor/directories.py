@@ -8,8 +8,9 @@ import shutil
 import time
 from typing import TYPE_CHECKING
 
-from nemotron_exec.doctor.finding import Finding, Level
+from nemotron_exec.doctor.finding import Finding, Kept, Level
 from nemotron_exec.errors import LaunchError
+from nemotron_exec.sitecustomize.payload.paths.absolute import absolute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,10 +32,14 @@ def check(patient: Patient) -> Iterator[Finding]:
 
 
 def _store(patient: Patient) -> Iterator[Finding]:
-    from nemotron_exec.resolve import store_root
-    from nemotron_exec.state import LOCAL_KINDS, file_system
+    from nemotron_exec.resolution.defaults import store_root
+    from nemotron_exec.shared_directory.file_system import LOCAL_KINDS, file_system
 
-    root = store_root(patient.chosen, patient.environ)
+    try:
+        root = store_root(patient.chosen, patient.environ)
+    except LaunchError as homeless:
+        yield Finding(Level.FAULT, "store", homeless.found, homeless.remedy)
+        return
     if "://" in root:
         yield _remote(root)
         return
@@ -48,9 +53,27 @@ def _store(patient: Patient) -> Iterator[Finding]:
     if kind in _LOST:
         yield Finding(Level.FAULT, "store", f"{root} is on {kind}, and ends with this container", remedy)
     elif patient.place.several_nodes and kind in LOCAL_KINDS:
-        yield Finding(Level.FAULT, "store", f"{root} is on {kind}, which the other nodes do not see", remedy)
+        yield _judge_shared(patient, "store", root, kind, remedy)
     else:
         yield Finding(Level.OK, "store", f"{root} ({kind or 'unknown file system'}) is writable")
+
+
+def _judge_shared(patient: Patient, subject: str, path: str, kind: str | None, remedy: str) -> Finding:
+    """Whether the other nodes see a directory whose file system does not tell: their doctors leave a file in it."""
+    from nemotron_exec.doctor.place import identity_of
+    from nemotron_exec.doctor.seen import seen_by
+
+    identity = identity_of(patient)
+    timeout = patient.chosen.timeout if identity.shared else 0
+    job = f"{identity.id} {patient.place.attempt}"
+    try:
+        (other,) = seen_by([_existing(path)], job, patient.place.count, timeout)
+    except OSError as error:
+        return Finding(Level.FAULT, subject, f"{path}: {(error.strerror or str(error)).lower()}", remedy)
+    if other is not None:
+        return Finding(Level.OK, subject, f"{path} ({kind}) is writable, and {other} sees it, too")
+    found = f"{path} is on {kind}, a local file system, and no --doctor of another node was seen in it"
+    return Finding(Level.FAULT, subject, found, f"{remedy}. To try it, start --doctor on all nodes at once")
 
 
 def _remote(root: str) -> Finding:
@@ -72,18 +95,8 @@ def _remote(root: str) -> Finding:
 
 
 def _state(patient: Patient) -> Iterator[Finding]:
-    from nemotron_exec.message import Messages
-    from nemotron_exec.state import state_directory
-
-    class Kept(Messages):
-        """Keeps the warnings for the report."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.kept: list[str] = []
-
-        def warning(self, text: str, **_fields: object) -> None:
-            self.kept.append(text)
+    from nemotron_exec.place.state_directory import state_directory
+    from nemotron_exec.shared_directory.file_system import LOCAL_KINDS
 
     messages = Kept()
     try:
@@ -99,6 +112,12 @@ def _state(patient: Patient) -> Iterator[Finding]:
         level = Level.WARNING if patient.words and not patient.command.configs else Level.FAULT
         yield Finding(level, "state", f"{error.wanted}: {error.found}", error.remedy)
         return
+    if patient.place.several_nodes and patient.chosen.rendezvous != "c10d" and state.kind in LOCAL_KINDS:
+        # The launcher can only warn of it.
+        yield _judge_shared(
+            patient, "state", state.path, state.kind, "Name one that all nodes see with --state-dir DIR"
+        )
+        messages.kept.clear()
     for warning in messages.kept:
         yield Finding(Level.WARNING, "state", warning)
     probe = os.path.join(state.path, f"doctor-{secrets.token_hex(8)}")
@@ -123,7 +142,7 @@ def _state(patient: Patient) -> Iterator[Finding]:
 def _judge_skew(skew: float, *, several: bool) -> Finding:
     text = f"the clock of the state directory's server is {abs(skew):.1f} s {'ahead' if skew > 0 else 'behind'}"
     if abs(skew) < 2:
-        return Finding(Level.OK, "clock", "agrees with that of the state directory")
+        return Finding(Level.OK, "clock", "agrees with that of the state directory", detail=True)
     level = Level.FAULT if several and abs(skew) >= _LEASE else Level.WARNING
     return Finding(level, "clock", text, "Synchronise the clocks of the nodes and of the file server (NTP, chrony)")
 
@@ -157,6 +176,11 @@ def _cache(patient: Patient) -> Iterator[Finding]:
     if backend(patient)[0] != "wandb":
         return
     path = patient.chosen.cache_dir or default_cache(patient.environ)
+    if path is None:
+        yield Finding(
+            Level.FAULT, "cache", "HOME is not set: there is no place for it", "Name one with --cache-dir DIR"
+        )
+        return
     error = _cannot_write(path)
     if error:
         yield Finding(Level.FAULT, "cache", f"{path}: {error}", "Name another with --cache-dir DIR")
@@ -176,8 +200,8 @@ def _existing(path: str) -> str:
 
 def _cannot_write(path: str) -> str:
     """Why no file can be made in the directory or, where it is not there yet, in the one that it would be made in."""
-    directory = _existing(os.path.abspath(path))
-    below = os.path.relpath(os.path.abspath(path), directory).split(os.sep)[0]
+    directory = _existing(absolute(path))
+    below = os.path.relpath(absolute(path), directory).split(os.sep)[0]
     if below != "." and os.path.lexists(os.path.join(directory, below)):
         return f"{os.path.join(directory, below)} is not a directory"
     probe = os.path.join(directory, f".doctor-{secrets.token_hex(8)}")
@@ -185,6 +209,6 @@ def _cannot_write(path: str) -> str:
         os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         os.unlink(probe)
     except OSError as error:
-        where = "" if directory == os.path.abspath(path) else f" in {directory}"
+        where = "" if directory == absolute(path) else f" in {directory}"
         return (error.strerror or str(error)).lower() + where
     return ""

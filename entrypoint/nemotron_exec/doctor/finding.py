@@ -7,20 +7,35 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from nemotron_exec.message import Messages
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
-    from nemotron_exec.command import Command
+    from nemotron_exec.command.words import Command
     from nemotron_exec.options import Options
-    from nemotron_exec.rank import Place
+    from nemotron_exec.place.rank import Place
 
-__all__ = ["Finding", "Level", "Patient"]
+__all__ = ["GROUPS", "Finding", "Kept", "Level", "Patient"]
+
+GROUPS = ("Environment", "Injection", "Store", "W&B", "Cluster")
+"""Parts of the report, in the order of their first lines where none has a fault."""
+
+_GROUP_OF = {
+    **dict.fromkeys(("command", "config"), "Environment"),
+    **dict.fromkeys(("python", "patch", "patches"), "Injection"),
+    **dict.fromkeys(("store", "cache"), "Store"),
+    **dict.fromkeys(("run", "wandb"), "W&B"),
+    **dict.fromkeys(("place", "job", "state", "clock", "/nemo_run", "mount"), "Cluster"),
+}
 
 
 class Level(enum.Enum):
     """How bad it is."""
 
     OK = "ok"
+    ABSENT = "absent"  # it is not installed, and so there is nothing to check
     WARNING = "warning"  # the job would work; something in it would not be as one expects
     FAULT = "fault"  # the job would not start, or would lose artifacts
 
@@ -34,17 +49,46 @@ class Finding:
         subject: What was looked at, in a word.
         found: What is the case.
         remedy: What to do about it; empty where all is well.
+        detail: Whether only `-v` shows it.
     """
 
     level: Level
     subject: str
     found: str
     remedy: str = ""
+    detail: bool = False
 
-    def __str__(self) -> str:
-        """The line for people, the remedy below it."""
-        text = f"{self.level.value:<8} {self.subject:<10} {self.found}"
-        return text + (f"\n{'':<19} {self.remedy}." if self.remedy else "")
+    @property
+    def group(self) -> str:
+        """Which part of the report it stands in."""
+        return _GROUP_OF.get(self.subject, GROUPS[0])
+
+    def to_json(self) -> dict[str, Any]:
+        """One line of `--doctor --log-format json`."""
+        return {
+            "level": self.level.value,
+            "group": self.group,
+            "subject": self.subject,
+            "found": self.found,
+            "remedy": self.remedy,
+            "detail": self.detail,
+        }
+
+
+class Kept(Messages):
+    """Keeps warnings for the report, and says nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[str] = []
+
+    def warning(self, text: str, **_fields: object) -> None:
+        """Keep it."""
+        self.kept.append(text)
+
+    def info(self, text: str, **_fields: object) -> None:
+        """Say nothing."""
+        del text
 
 
 @dataclass(frozen=True)
@@ -64,13 +108,14 @@ class Patient:
     @cached_property
     def command(self) -> Command:
         """The command, read."""
-        from nemotron_exec.command import read
+        from nemotron_exec.command.read import read
+        from nemotron_exec.config.hydra import without_silent
 
-        return read(self.words, self.chosen.config, self.environ)
+        return without_silent(read(self.words, self.chosen.config, self.environ))
 
     @cached_property
     def place(self) -> Place:
         """Where this launcher stands."""
-        from nemotron_exec.rank import place
+        from nemotron_exec.place.rank import place
 
         return place(self.environ, self.command)

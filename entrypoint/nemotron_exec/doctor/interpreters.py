@@ -8,13 +8,16 @@ import json
 import os
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from nemotron_exec.doctor.command_line import obstacles
 from nemotron_exec.doctor.finding import Finding, Level
+from nemotron_exec.doctor.own_interpreter import is_the_launchers, start_of
+from nemotron_exec.sitecustomize.payload.frameworks import FRAMEWORKS, named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from nemotron_exec.doctor.finding import Patient
 
@@ -24,23 +27,38 @@ _NAME = re.compile(r"python(?:\d(?:\.\d+)?)?\Z")
 # Where images keep environments that are on nobody's PATH: NeMo-RL makes one a worker kind under /opt/ray_venvs.
 _ELSEWHERE = ("/opt/*/bin/python", "/opt/ray_venvs/*/bin/python", "/opt/conda/envs/*/bin/python")
 _SECONDS = 30.0
+# What the patches of no framework are for, in the words of people.
+_TITLES = {"lineage": "wandb", "resolvers": "OmegaConf", "kit": "NVIDIA's kit", "ray": "Ray"}
+_SILENT = frozenset({"resolvers", "kit", "ray"})  # a job needs none of them: details
 # Works under any Python from 2.7 on; one line on stdout, which a site of the image's may write to as well.
 _PROBE = """
 import json, sys
 names = {}
 try:
     from importlib import metadata
-    for name in ("wandb", "megatron-bridge", "nemo-rl", "ddtrace", "newrelic", "opentelemetry-distro"):
+    for name in ("wandb", FRAMEWORKS, "ddtrace", "newrelic", "opentelemetry-distro"):
         try: names[name] = metadata.version(name)
         except Exception: pass
 except ImportError: pass
+jobs = []
+try:
+    from importlib.util import find_spec
+    for name in ("torch", "numpy", "jax", "tensorflow", "transformers", "megatron", "nemo_rl", "lightning"):
+        try:
+            if find_spec(name): jobs.append(name)
+        except Exception: pass
+except ImportError: jobs.append("unknown")
 print("\\nDOCTOR" + json.dumps({
     "version": sys.version.split()[0],
     "prefix": sys.prefix,
     "injected": any(getattr(finder, "nemotron_exec", False) for finder in sys.meta_path),
     "packages": names,
+    "job": jobs,
 }))
 """
+
+
+_PROBE = _PROBE.replace("FRAMEWORKS", ", ".join(f'"{row.distribution}"' for row in FRAMEWORKS))
 
 
 @dataclass(frozen=True)
@@ -59,8 +77,10 @@ def check(patient: Patient) -> Iterator[Finding]:
     yield from _others(patient.environ)
     environ = job_environment(patient.environ)
     paths = list(_found(patient))
+    if patient.words:
+        yield from _own(patient, environ)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda path: _ask(path, environ), paths))
+        answers = list(pool.map(lambda path: _ask([path, "-c"], environ), paths))
     if not any(answer.said for answer in answers):
         yield Finding(Level.WARNING, "python", "no Python was found on PATH", "A command without Python needs none")
     first = True
@@ -73,11 +93,37 @@ def check(patient: Patient) -> Iterator[Finding]:
             continue
         key = (answer.said["prefix"], answer.said["version"])
         if key not in seen:
-            yield _judge(answer, answer.said, first=first)
+            judged = _judge(answer, answer.said, first=first)
+            # The command starts the first; that the others are well, too, is a detail.
+            yield replace(judged, detail=not first and judged.level is Level.OK)
         if first and answer.said["injected"]:
             yield from _patches(answer.path, environ)
         seen.add(key)
         first = False
+
+
+def _own(patient: Patient, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """The command's own interpreter, started as the command starts it: through its wrapper, its first line, its pex."""
+    start = start_of(patient.words, environ)
+    if start.words is None:
+        said = f"which Python {start.what} runs is unknown, and so whether the injector runs in it"
+        yield Finding(Level.OK, "python", said)
+        return
+    answer = _ask(start.words, {**environ, **start.variables})
+    if answer.said is None:
+        remedy = "Start it by hand with `import sys; print(sys.meta_path)` as its code"
+        said = f"{start.what} does not say whether the injector runs in it: {answer.error}"
+        yield Finding(Level.WARNING, "python", said, remedy)
+        return
+    if is_the_launchers(answer.said["prefix"], answer.said["job"]):
+        yield Finding(
+            Level.FAULT,
+            "python",
+            f"{start.what} is the launcher's own Python ({answer.said['prefix']}), which has none of a job's packages",
+            "Name the job's interpreter by its path, or put its directory first on PATH",
+        )
+    if not answer.said["injected"] and not obstacles(patient.words, patient.environ):
+        yield _judge(_Answer(start.what, answer.said), answer.said, first=True)
 
 
 def _judge(answer: _Answer, said: Mapping[str, Any], *, first: bool) -> Finding:
@@ -104,14 +150,20 @@ def _judge(answer: _Answer, said: Mapping[str, Any], *, first: bool) -> Finding:
 _PATCH_PROBE = """
 import importlib, json, os, sys
 said = {}
-for name, module in json.loads(sys.argv[1]).items():
-    try:
-        importlib.import_module(module)
-    except BaseException as error:
-        said[name] = ["waiting", "%s cannot be imported here (%s)" % (module, type(error).__name__)]
-        continue
-    status = sys.modules["_nemotron_exec.apply"].STATUS.get(name)
-    said[name] = [status.state, status.reason] if status else ["switched off", ""]
+for name, modules in json.loads(sys.argv[1]).items():
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except BaseException as error:
+            missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
+            if missing and (module + ".").startswith(missing + "."):
+                continue  # not installed, or a version without this module
+            said[name] = ["broken", "%s: %s: %s" % (module, type(error).__name__, error)]
+            break
+        applied = sys.modules.get("_nemotron_exec.apply")
+        status = applied and applied.STATUS.get(name)
+        said[name] = [status.state, status.reason] if status else ["switched off", ""]
+        break
 with open(sys.argv[2], "w") as file:
     json.dump(said, file)
 os._exit(0)
@@ -130,19 +182,37 @@ def _patches(path: str, environ: Mapping[str, str]) -> Iterator[Finding]:
             subprocess.run(
                 [path, "-c", _PATCH_PROBE, json.dumps(PATCHES), answer],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(environ),
-                timeout=2 * _SECONDS, check=False,
+                timeout=4 * _SECONDS, check=False,
             )  # fmt: skip
             with open(answer, encoding="utf-8") as file:
                 said = json.load(file)
         except (OSError, ValueError, subprocess.TimeoutExpired) as error:
             yield Finding(Level.WARNING, "patches", f"not known: {error}", "Import the frameworks by hand to see why")
             return
+    if absent := [_title(name) for name in PATCHES if name not in said]:
+        yield Finding(Level.ABSENT, "patch", f"not installed: {', '.join(absent)}")
     for name, (state, reason) in said.items():
-        level = (
-            Level.WARNING if state == "stood down" and name in ("lineage", "megatron-bridge", "nemo-rl") else Level.OK
+        if state == "broken":
+            remedy = f"Import it by hand, and install what is missing: `{path} -c 'import {reason.partition(':')[0]}'`"
+            yield Finding(Level.WARNING, "patch", f"{name}: installed, and cannot be imported: {reason}", remedy)
+            continue
+        # The patch of OmegaConf, and that of the kit, are for scripts that do not go through the launcher.
+        warns = state == "stood down" and name not in ("resolvers", "kit")
+        remedy = "Its framework has changed; look for a newer nemotron-exec" if warns else ""
+        row = named(name)
+        if state == "installed" and row is not None and row.unseen:
+            reason = f"not recorded: {row.unseen}; call record_checkpoint after them" + (
+                f"; {reason}" if reason else ""
+            )
+        found = f"{name} {state}: {reason}" if reason else f"{name} {state}"
+        yield Finding(
+            Level.WARNING if warns else Level.OK, "patch", found, remedy, detail=name in _SILENT and not warns
         )
-        remedy = "Its framework has changed; look for a newer nemotron-exec" if level is Level.WARNING else ""
-        yield Finding(level, "patch", f"{name} {state}: {reason}" if reason else f"{name} {state}", remedy)
+
+
+def _title(name: str) -> str:
+    row = named(name)
+    return row.title if row is not None else _TITLES[name]
 
 
 def _found(patient: Patient) -> Iterator[str]:
@@ -171,10 +241,11 @@ def _is_python(path: str) -> bool:
     return bool(_NAME.match(os.path.basename(path))) and os.access(path, os.X_OK)
 
 
-def _ask(path: str, environ: Mapping[str, str]) -> _Answer:
+def _ask(start: Sequence[str], environ: Mapping[str, str]) -> _Answer:
+    path = start[0]
     try:
         done = subprocess.run(
-            [path, "-c", _PROBE], capture_output=True, text=True, env=dict(environ), timeout=_SECONDS, errors="replace",
+            [*start, _PROBE], capture_output=True, text=True, env=dict(environ), timeout=_SECONDS, errors="replace",
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -193,4 +264,6 @@ def _others(environ: Mapping[str, str]) -> Iterator[Finding]:
         if not entry or os.path.realpath(entry) == os.path.realpath(injector_directory()):
             continue
         if any(glob.glob(os.path.join(glob.escape(entry), name)) for name in ("sitecustomize.py*", "sitecustomize/")):
-            yield Finding(Level.OK, "python", f"{entry} on PYTHONPATH has a sitecustomize, which runs after ours")
+            yield Finding(
+                Level.OK, "python", f"{entry} on PYTHONPATH has a sitecustomize, which runs after nemotron-exec's"
+            )

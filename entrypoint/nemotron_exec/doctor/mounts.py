@@ -27,11 +27,11 @@ def check(patient: Patient) -> Iterator[Finding]:
     """`/nemo_run` first, then the mounts that data may lie on."""
     yield _nemo_run(patient)
     for line in _data_mounts():
-        yield Finding(Level.OK, "mount", line)
+        yield Finding(Level.OK, "mount", line, detail=True)
 
 
 def _nemo_run(patient: Patient) -> Finding:
-    from nemotron_exec.sitecustomize.payload import mountinfo
+    from nemotron_exec.sitecustomize.payload.paths import host
 
     directory = patient.environ.get("NEMO_RUN_DIR")
     if not os.path.lexists("/nemo_run"):
@@ -42,8 +42,9 @@ def _nemo_run(patient: Patient) -> Finding:
             return Finding(
                 level, "/nemo_run", f"does not exist; NEMO_RUN_DIR={directory}{there} takes its place", remedy
             )
-        return Finding(Level.OK, "/nemo_run", "does not exist, and NEMO_RUN_DIR is not set: no path is translated")
-    found = mountinfo.nemo_run()
+        found = "does not exist, and NEMO_RUN_DIR is not set: no path is translated"
+        return Finding(Level.OK, "/nemo_run", found, detail=True)
+    found = host.nemo_run()
     if found is not None and found.certain:
         return Finding(Level.OK, "/nemo_run", f"is {found.path} on the host ({found.reason})")
     if found is not None and found.inside is not None:

@@ -10,26 +10,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nemotron_exec.doctor.finding import Patient
+    from nemotron_exec.place.job import JobIdentity
 
-__all__ = ["check"]
+__all__ = ["check", "identity_of"]
 
 
 def check(patient: Patient) -> Iterator[Finding]:
     """Which launcher this is, and of which job."""
-    from nemotron_exec import job, resolve
-
     place = patient.place
     yield Finding(Level.OK, "place", str(place))
     for contradiction in place.contradictions:
         yield Finding(Level.WARNING, "place", contradiction, "Unset the variable that is wrong")
-    identity = job.identify(
-        patient.environ,
-        patient.command,
-        place,
-        explicit=patient.chosen.job_id,
-        nemo_run=resolve.nemo_run_target(),
-        process=job.ProcessIdentity.current(),
-    )
+    identity = identity_of(patient)
     if place.several_nodes and place.nodes is not None and not identity.shared:
         yield Finding(
             Level.FAULT,
@@ -39,3 +31,17 @@ def check(patient: Patient) -> Iterator[Finding]:
         )
     else:
         yield Finding(Level.OK, "job", f"{identity.id} ({identity.source})")
+
+
+def identity_of(patient: Patient) -> JobIdentity:
+    """Which job the launcher takes itself for a part of."""
+    from nemotron_exec.place import job, nemo_run
+
+    return job.identify(
+        patient.environ,
+        patient.command,
+        patient.place,
+        explicit=patient.chosen.job_id,
+        nemo_run=nemo_run.nemo_run_target(),
+        process=job.ProcessIdentity.current(),
+    )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
+from nemotron_exec.config.env_toml import find_env_toml, read_env_toml
 from nemotron_exec.doctor.finding import Finding, Level
 from nemotron_exec.errors import LaunchError
+from nemotron_exec.sitecustomize.payload.paths.absolute import working_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,17 +25,45 @@ def backend(patient: Patient) -> tuple[str, str]:
     Raises:
         LaunchError: `--backend wandb` without a key.
     """
-    from nemotron_exec.env_toml import find_env_toml, read_env_toml
-    from nemotron_exec.stores.backend import choose_backend, find_credentials
+    from nemotron_exec.stores.backend import choose_backend
+    from nemotron_exec.stores.wandb.credentials import find_credentials
 
-    env_toml = read_env_toml(patient.chosen.env_file or find_env_toml(os.getcwd(), patient.environ), patient.chosen.run)
+    path = patient.chosen.env_file or find_env_toml(working_directory(), patient.environ)
+    env_toml = read_env_toml(path, patient.chosen.run)
     key = find_credentials(patient.environ) is not None
     return choose_backend(patient.chosen.backend, patient.environ, env_toml.wandb.get("project"), key=key)
 
 
 def check(patient: Patient) -> Iterator[Finding]:
-    """The server, where there is a key for it."""
-    from nemotron_exec.stores.backend import find_credentials, wandb_base_url
+    """Where runs go, and the server, where there is a key for it."""
+    yield Finding(Level.OK, "run", _run_of(patient))
+    yield from _server(patient)
+
+
+def _run_of(patient: Patient) -> str:
+    """Server, entity, project and mode of a run of this job, each with where it is from."""
+    from nemotron_exec.stores.wandb.settings import find_setting, run_mode, wandb_base_url
+
+    path = patient.chosen.env_file or find_env_toml(working_directory(), patient.environ)
+    env_toml = read_env_toml(path, patient.chosen.run)
+    server = find_setting(patient.environ, "base_url")
+    where = f"{wandb_base_url(patient.environ)} ({server.source})" if server else "the client's default server"
+    words = [f"a run goes to {where}"]
+    for name in ("entity", "project"):
+        setting = find_setting(patient.environ, name)
+        if value := env_toml.wandb.get(name):
+            words.append(f"{name} {value} ({env_toml.path})")
+        elif setting:
+            words.append(f"{name} {setting.value} ({setting.source})")
+        else:
+            words.append(f"{name} as the {'key' if name == 'entity' else 'config'} says")
+    mode = run_mode(patient.environ)
+    return ", ".join([*words, f"mode {mode.value} ({mode.source})"])
+
+
+def _server(patient: Patient) -> Iterator[Finding]:
+    from nemotron_exec.stores.wandb.credentials import find_credentials
+    from nemotron_exec.stores.wandb.settings import OFFLINE, run_mode, wandb_base_url
 
     try:
         chosen, reason = backend(patient)
@@ -42,15 +71,14 @@ def check(patient: Patient) -> Iterator[Finding]:
         yield Finding(Level.FAULT, "wandb", f"{error.wanted}: {error.found}", error.remedy)
         return
     credentials = find_credentials(patient.environ)
-    mode = patient.environ.get("WANDB_MODE", "").lower()
-    if credentials is None or mode in ("offline", "disabled", "dryrun") or patient.chosen.backend == "manifest":
+    if credentials is None or run_mode(patient.environ).value in OFFLINE or patient.chosen.backend == "manifest":
         yield Finding(Level.OK, "wandb", f"is not asked: {reason}")
         return
     base_url = wandb_base_url(patient.environ)
     try:
-        from nemotron_exec.stores.wandb_child import check_server
+        from nemotron_exec.stores.wandb.server import check_server
 
-        viewer = check_server(base_url, credentials, "to reach W&B", _PATIENCE)
+        viewer = check_server(patient.environ, base_url, credentials, "to reach W&B", _PATIENCE)
     except ImportError as error:
         yield Finding(Level.FAULT, "wandb", f"the launcher cannot import {error.name}", "Install nemotron-exec[wandb]")
     except LaunchError as error:

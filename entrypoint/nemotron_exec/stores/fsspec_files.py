@@ -23,12 +23,14 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from nemotron_exec.sitecustomize.payload.manifest import MAX_FILE, StoreError
+from nemotron_exec.sitecustomize.payload.manifest.files import MAX_FILE
+from nemotron_exec.sitecustomize.payload.manifest.lock import STALE_LOCK
+from nemotron_exec.sitecustomize.payload.manifest.names import _VERSION, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["FsspecFiles", "FsspecSnapshot"]
+__all__ = ["FsspecFiles", "FsspecReader", "FsspecSnapshot"]
 
 SETTLE = 1.0  # seconds
 
@@ -64,6 +66,11 @@ class FsspecFiles:
         self._guard: Any = _MEMORY if "memory" in self._protocols else contextlib.nullcontext()
         self._conditional: bool | None = None
 
+    @property
+    def lock_trust(self) -> float:
+        """Seconds for which a lock is ours without another look: none where two writers may both have made it."""
+        return STALE_LOCK / 2 if self._conditional else 0.0
+
     def __repr__(self) -> str:
         return f"FsspecFiles({self.uri!r})"
 
@@ -73,7 +80,8 @@ class FsspecFiles:
             self._fs.invalidate_cache()
             try:
                 entries = self._fs.ls(directory, detail=True)
-            except (FileNotFoundError, NotADirectoryError):
+            except (FileNotFoundError, NotADirectoryError) as e:
+                _raise_for_bucket(f"to list {directory}", e)
                 return []
         named = ((entry["name"].rstrip("/"), entry["type"] == "directory") for entry in entries)
         return [
@@ -86,16 +94,23 @@ class FsspecFiles:
         with self._doing(wanted):
             self._fs.invalidate_cache()
             try:
-                if (self._fs.info(path).get("size") or 0) > MAX_FILE:
-                    raise StoreError(
-                        wanted, f"it has more than {MAX_FILE >> 20} MiB", "A manifest store holds small files only"
-                    )
-                # One GET without a range: with the size of a moment ago, a `v10` that replaced `v9` would read as `v1`.
-                return bytes(self._fs.cat_file(path))
-            except (FileNotFoundError, NotADirectoryError):
+                # One GET, whose end does not depend on a size of a moment ago. A plain one is a HEAD more, and of that
+                # an error has no words.
+                data = bytes(self._fs.cat_file(path, start=0, end=MAX_FILE + 1))
+            except (FileNotFoundError, NotADirectoryError) as e:
+                _raise_for_bucket(wanted, e)
                 return None
             except IsADirectoryError as e:
                 raise StoreError(wanted, "it is not a regular file", "Put a regular file there") from e
+            except Exception as e:
+                if not _is_empty(e):
+                    raise
+                return b""
+        if len(data) > MAX_FILE:
+            raise StoreError(
+                wanted, f"it has more than {MAX_FILE >> 20} MiB", "A manifest store holds small files only"
+            )
+        return data
 
     def write(self, path: str, data: bytes) -> None:
         """Replace a file, whole."""
@@ -123,9 +138,21 @@ class FsspecFiles:
 
     def exists(self, path: str) -> bool:
         """Whether there is a file of that name."""
-        with self._doing(f"to look for {path}"):
+        wanted = f"to look for {path}"
+        with self._doing(wanted):
             self._fs.invalidate_cache()
-            return bool(self._fs.exists(path))
+            if not self._protocols & _OBJECT_STORES:
+                return bool(self._fs.exists(path))
+            try:
+                # A HEAD of what is not there makes drivers list as well: it could be a directory.
+                self._fs.cat_file(path, start=0, end=1)
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as e:
+                _raise_for_bucket(wanted, e)
+                return False
+            except Exception as e:
+                if not _is_empty(e):
+                    raise
+            return True
 
     def remove(self, path: str) -> None:
         """Remove a file, if it is there."""
@@ -134,8 +161,7 @@ class FsspecFiles:
 
     def claim(self, directory: str) -> bool:
         """Be the only one to write below a directory: False where somebody else is, or has."""
-        # Writers that are not ours claim nothing; what they have begun is seen all the same.
-        return not self.list(directory) and self.create(f"{directory}/.claim", uuid.uuid4().hex.encode())
+        return self.create(f"{directory}/.claim", uuid.uuid4().hex.encode())
 
     def remove_tree(self, directory: str) -> None:
         """Remove a directory with all that is in it."""
@@ -147,18 +173,24 @@ class FsspecFiles:
         if self.read(path) == content:
             self.remove(path)
 
-    def snapshot(self) -> FsspecSnapshot:
-        """All small files of the store as they are now, fetched together: for listings, not for writers."""
-        with self._doing(f"to list {self.root}"):
+    def reader(self) -> FsspecReader:
+        """The store as one look-up sees it: what stands in a version's directory is asked for once."""
+        return FsspecReader(self)
+
+    def snapshot(self, name: str | None = None) -> FsspecSnapshot:
+        """All small files of the store, or of one artifact, fetched together: for listings, not for writers."""
+        below = f"{self.root}/{name}" if name else self.root
+        with self._doing(f"to list {below}"):
             self._fs.invalidate_cache()
             try:
-                found = self._fs.find(self.root, detail=True)
-            except (FileNotFoundError, NotADirectoryError):
+                found = self._fs.find(below, detail=True)
+            except (FileNotFoundError, NotADirectoryError) as e:
+                _raise_for_bucket(f"to list {below}", e)
                 found = {}
             sizes = {path: int(info.get("size") or 0) for path, info in found.items()}
             small = [path for path, size in sizes.items() if size <= MAX_FILE and not path.endswith("/.claim")]
             content = self._fs.cat(small, on_error="omit") if small else {}
-        return FsspecSnapshot(self.root, sizes, {path: bytes(data) for path, data in content.items()})
+        return FsspecSnapshot(self.root, self.uri, sizes, {path: bytes(data) for path, data in content.items()})
 
     def _try_out(self) -> bool:
         if not self._protocols & _CONDITIONAL:
@@ -166,16 +198,14 @@ class FsspecFiles:
         method = getattr(self._fs, "_pipe_file", None) or self._fs.pipe_file
         if "mode" not in inspect.signature(method).parameters:
             return False
-        probe = f"{self.root}/.probe-{uuid.uuid4().hex}"
+        # It stays: the next process asks once. A server that ignores the condition takes both.
+        probe = f"{self.root}/.probe"
         try:
-            return self._create_if_absent(probe, b"1") and not self._create_if_absent(probe, b"2")
+            return not (self._create_if_absent(probe, b"1") and self._create_if_absent(probe, b"1"))
         except StoreError as e:
             if e.temporary or isinstance(e.__cause__, PermissionError):
                 raise
             return False
-        finally:
-            with contextlib.suppress(StoreError):
-                self.remove(probe)
 
     def _create_if_absent(self, path: str, data: bytes) -> bool:
         with self._doing(f"to create {path}"):
@@ -197,11 +227,34 @@ class FsspecFiles:
             raise _failed(wanted, e) from e
 
 
+class FsspecReader(FsspecFiles):
+    """A store for one look-up, which asks for the content of a version's directory once, and for what is there only."""
+
+    def __init__(self, files: FsspecFiles) -> None:
+        self.__dict__.update(files.__dict__)
+        self._listed: dict[str, dict[str, bool]] = {}
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file of that name."""
+        directory, name = path.rsplit("/", 1)
+        if not _VERSION.match(directory.rsplit("/", 1)[-1]):
+            return super().exists(path)
+        if directory not in self._listed:
+            self._listed[directory] = dict(self.list(directory))
+        return self._listed[directory].get(name) is False
+
+    def read(self, path: str) -> bytes | None:
+        """Content of a file, None where there is none."""
+        directory = path.rsplit("/", 2)[-2]
+        return None if _VERSION.match(directory) and not self.exists(path) else super().read(path)
+
+
 class FsspecSnapshot:
     """What `FsspecFiles.snapshot` saw; payload/manifest.py reads it like a file system."""
 
-    def __init__(self, root: str, sizes: dict[str, int], content: dict[str, bytes]) -> None:
+    def __init__(self, root: str, uri: str, sizes: dict[str, int], content: dict[str, bytes]) -> None:
         self.root = root
+        self.uri = uri
         self._sizes = sizes
         self._content = content
         self._tree: dict[str, dict[str, bool]] = {}
@@ -211,6 +264,11 @@ class FsspecSnapshot:
                 parent, name = child.rsplit("/", 1)
                 self._tree.setdefault(parent, {})[name] = is_directory
                 child, is_directory = parent, True
+
+    def snapshot(self, name: str | None = None) -> FsspecSnapshot:
+        """Itself."""
+        del name
+        return self
 
     def list(self, directory: str) -> list[tuple[str, bool]]:
         """Names in a directory, each with whether it is a directory."""
@@ -238,8 +296,53 @@ class FsspecSnapshot:
         return self.claim(path)
 
 
+# What S3 and its look-alikes say, as botocore hands it on: what that means, and what to do. None of it passes.
+_REFUSALS = {
+    "ExpiredToken": "the credentials have expired",
+    "ExpiredTokenException": "the credentials have expired",
+    "TokenRefreshRequired": "the credentials have expired",
+    "InvalidAccessKeyId": "the access key is not known there",
+    "InvalidToken": "the session token is not valid there",
+    "SignatureDoesNotMatch": "the secret key does not belong to the access key",
+    "AccessDenied": "access is denied",
+    "AllAccessDisabled": "access is denied",
+    "403": "access is denied",
+    "NoCredentialsError": "there are no credentials",
+    "PartialCredentialsError": "the credentials are incomplete",
+}
+_RENEW = "Give this process credentials that may read and write there (AWS_PROFILE, AWS_ACCESS_KEY_ID, …)"
+
+
+def _codes(e: BaseException | None) -> list[str]:
+    """What a driver's exception says of itself, innermost last: codes of the server, and names of classes."""
+    found: list[str] = []
+    while e is not None and len(found) < 20:
+        response = getattr(e, "response", None)
+        if isinstance(response, dict):
+            found.append(str((response.get("Error") or {}).get("Code")))
+        found.append(type(e).__name__)
+        e = e.__cause__ or e.__context__
+    return found
+
+
+def _is_empty(e: Exception) -> bool:
+    """Whether a server has refused a range since the object has no bytes."""
+    return any(code in ("InvalidRange", "416", "RequestedRangeNotSatisfiable") for code in _codes(e))
+
+
+def _raise_for_bucket(wanted: str, e: Exception) -> None:
+    """Raise where not the file is missing, but the bucket."""
+    if "NoSuchBucket" in _codes(e):
+        raise StoreError(wanted, "there is no such bucket", "Check the store's URI, or make the bucket") from e
+
+
 def _failed(wanted: str, e: Exception) -> StoreError:
     kind = type(e).__name__
+    codes = _codes(e)
+    _raise_for_bucket(wanted, e)
+    for code in codes:
+        if code in _REFUSALS:
+            return StoreError(wanted, f"{_REFUSALS[code]} ({code})", _RENEW)
     if isinstance(e, PermissionError) or "Credential" in kind or "Auth" in kind:
         return StoreError(wanted, f"{kind}: {e}", "Check the credentials and what they may do there")
     # A missing bucket stays missing; anything else a remote server says may pass.

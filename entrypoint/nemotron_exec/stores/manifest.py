@@ -5,26 +5,27 @@ The embedded default; needs no server. Layout and promises: payload/manifest.py.
 
 from __future__ import annotations
 
-import os
-import re
 import time
 
-from nemotron_exec.artifact import Artifact
+from nemotron_exec.artifacts.artifact import Artifact
 from nemotron_exec.errors import LaunchError, TemporaryError
-from nemotron_exec.sitecustomize.payload import manifest as layout
+from nemotron_exec.frozen import replace
+from nemotron_exec.sitecustomize.payload.artifact import describe_record
+from nemotron_exec.sitecustomize.payload.manifest import files as manifest_files
+from nemotron_exec.sitecustomize.payload.manifest import listing, names, read
 
 TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from nemotron_exec.artifacts.reference import Reference
     from nemotron_exec.message import Messages
-    from nemotron_exec.reference import Reference
-    from nemotron_exec.stores import Progress
+    from nemotron_exec.stores.protocol import Progress, StoreContext
 
 __all__ = ["ManifestStore", "artifact_of", "open_files"]
 
-_ITERATION = re.compile(r"iter_(\d+)\Z")
+_AT_ONCE = 16  # references
 
 
 def open_files(root: str) -> Any:
@@ -33,8 +34,8 @@ def open_files(root: str) -> Any:
     Raises:
         layout.StoreError: There is no driver.
     """
-    if layout.is_local(root):
-        return layout.LocalFiles(root)
+    if names.is_local(root):
+        return manifest_files.LocalFiles(root)
     from nemotron_exec.stores.fsspec_files import FsspecFiles
 
     return FsspecFiles(root)
@@ -71,33 +72,75 @@ class ManifestStore:
         deadline = time.monotonic() + timeout
         try:
             files = open_files(self.root)
-        except layout.StoreError as e:
+        except names.StoreError as e:
             raise _launch_error(e) from e
+        if hasattr(files, "reader"):
+            return self._side_by_side(files, references, progress, deadline, timeout)
         artifacts: list[Artifact] = []
         for reference in references:
             if time.monotonic() > deadline:
-                raise TemporaryError(
-                    f"to look up {len(references)} artifacts in the manifest store {self.root}",
-                    f"only {len(artifacts)} were found within {timeout:.0f} s",
-                    "Try again, or give it longer with --timeout",
-                )
+                raise self._late(references, len(artifacts), timeout)
             artifacts.append(self._resolve_one(files, reference))
             progress(reference.text)
         return artifacts
 
+    def _side_by_side(
+        self, files: Any, references: Sequence[Reference], progress: Progress, deadline: float, timeout: float
+    ) -> list[Artifact]:
+        """All references at once, of a store whose every answer costs a round trip."""
+        import concurrent.futures
+
+        pool = concurrent.futures.ThreadPoolExecutor(min(_AT_ONCE, max(1, len(references))))
+        try:
+            futures = [pool.submit(self._resolve_one, files.reader(), reference) for reference in references]
+            artifacts: list[Artifact] = []
+            for reference, future in zip(references, futures, strict=True):
+                try:
+                    artifacts.append(future.result(max(0.0, deadline - time.monotonic())))
+                except concurrent.futures.TimeoutError:
+                    raise self._late(references, len(artifacts), timeout) from None
+                progress(reference.text)
+            return artifacts
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _late(self, references: Sequence[Reference], found: int, timeout: float) -> TemporaryError:
+        return TemporaryError(
+            f"to look up {len(references)} artifacts in the manifest store {self.root}",
+            f"only {found} were found within {timeout:.0f} s",
+            "Try again, or give it longer with --timeout",
+        )
+
     def _resolve_one(self, files: Any, reference: Reference) -> Artifact:
+        """The reference's version; of `a/b/c` that is unknown, the one of `a-b-c` where that is there."""
+        try:
+            return self._resolve_name(files, reference)
+        except LaunchError as error:
+            if len(reference.parts) == 1 or not isinstance(error.__cause__, names.UnknownArtifactError):
+                raise
+            kebab = replace(reference, parts=("-".join(reference.parts),))
+            if not listing.versions(files, kebab.name):
+                raise
+            artifact = self._resolve_name(files, kebab)
+        if self._messages:
+            self._messages.info(f"run.{reference.key}: there is no {reference.name}; {kebab.name} is taken")
+        return artifact
+
+    def _resolve_name(self, files: Any, reference: Reference) -> Artifact:
         where = f"run.{reference.key} ({reference.origin})"
         skipped: list[str] = []
         try:
-            record = layout.read_version(
+            record = read.read_version(
                 files,
                 reference.name,
                 reference.alias,
                 on_skip=lambda number, reason: skipped.append(f"v{number} {reason}"),
                 localise=self._localise,
             )
-            gone = layout.missing_data(files, record, self._localise)
-        except layout.StoreError as e:
+            # Of an alias `read_version` has compared the data already.
+            numbered = reference.alias.removeprefix("v").isdigit()
+            gone = read.missing_data(files, record, self._localise, whole=numbered)
+        except names.StoreError as e:
             raise _launch_error(e, where) from e
         if gone:
             raise LaunchError(
@@ -109,52 +152,35 @@ class ManifestStore:
             self._messages.warning(
                 f"{where}: {reference.name}:{reference.alias} is v{record.number}, since " + "; ".join(skipped)
             )
+        self._warn_of_another_number(files, record, reference, where)
         return artifact_of(record, reference, self._localise)
 
+    def _warn_of_another_number(self, files: Any, record: read.Record, reference: Reference, where: str) -> None:
+        """One line where `vN` of a checkpoint means another one in W&B, whose numbers begin at v0."""
+        if reference.alias != f"v{record.number}" or self._messages is None:
+            return
+        known = read.wandb_name(files, record)
+        shared = next(iter(record.manifest.get("aliases") or ()), None)
+        if known is not None and shared and known.rpartition(":")[2] != reference.alias:
+            self._messages.warning(
+                f"{where}: {reference.name}:{reference.alias} of the manifest store is {known} in W&B, where "
+                f"{reference.alias} is another checkpoint. {reference.name}:{shared} means this one in both"
+            )
 
-def artifact_of(record: layout.Record, reference: Reference, localise: Callable[[str], str] | None = None) -> Artifact:
+
+def artifact_of(record: read.Record, reference: Reference, localise: Callable[[str], str] | None = None) -> Artifact:
     """The artifact that a version in the store stands for."""
-    manifest, fields = record.manifest, record.metadata
-    metadata = manifest.get("metadata") or {}
-    recorded = manifest["path"]
-    if recorded.startswith("file:"):
-        recorded = "/" + recorded.removeprefix("file:").lstrip("/")
-    path = localise(recorded) if localise and os.path.isabs(recorded) else recorded
-    iteration = _first_number(fields.get("iteration"), metadata.get("iteration"))
-    # Legacy: the recorded path is the iteration's directory. Megatron-Bridge wants the save directory and the number
-    # (nemo_runspec/config/resolvers.py, resolve_artifact_pre_init).
-    if legacy := _ITERATION.match(os.path.basename(path.rstrip("/"))):
-        path = os.path.dirname(path.rstrip("/"))
-    else:
-        legacy = _ITERATION.match(os.path.basename(str(metadata.get("absolute_path") or "").rstrip("/")))
-    if iteration is None and legacy:
-        iteration = int(legacy.group(1))
-    kind = manifest.get("type") or fields.get("type")
-    return Artifact(
-        key=reference.key,
-        reference=reference.text,
-        store="manifest",
-        name=reference.name,
-        version=f"v{record.number}",
-        type=kind if isinstance(kind, str) else "",
-        path=path,
-        qualified_name=f"{reference.name}:v{record.number}",
-        iteration=iteration,
-        fields=fields,
-        metadata=metadata,
-        source=record.directory,
-    )
+    return Artifact.from_json(describe_record(record, reference.key, reference.text, reference.name, localise))
 
 
-def _first_number(*values: object) -> int | None:
-    for value in values:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        if isinstance(value, str) and value.isascii() and value.isdigit():
-            return int(value)
-    return None
-
-
-def _launch_error(e: layout.StoreError, where: str = "") -> LaunchError:
+def _launch_error(e: names.StoreError, where: str = "") -> LaunchError:
     kind = TemporaryError if e.temporary else LaunchError
     return kind(f"{where}: {e.wanted}" if where else e.wanted, e.found, e.remedy)
+
+
+def open_store(context: StoreContext) -> ManifestStore:
+    """The manifest store at the root of `context`."""
+    localise = context.localise
+    if localise is None:
+        from nemotron_exec.sitecustomize.payload.paths.host import localise
+    return ManifestStore(context.root, context.messages, localise=localise)

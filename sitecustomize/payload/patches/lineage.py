@@ -18,8 +18,9 @@ import os
 import sys
 import threading
 
-from .. import handoff, notice
+from .. import handoff, job, noted, notice
 from ..status import INSTALLED, STOOD_DOWN, Status
+from . import kit, other_hands, outage
 
 NAME = "lineage"
 MODULE = "wandb.sdk.wandb_init"
@@ -27,13 +28,28 @@ CONFIG_KEY = "nemotron_exec"
 """Key of the run's config under which the inputs stand: `{"inputs": [qualified name, …]}`."""
 
 _MARK = "_nemotron_exec_original"
+_GONE = ("deleted", "Run initialization has timed out")
 _TIMEOUT = 5.0  # seconds by which `wandb.init` may take longer
 
-_extra = []
-_tags = []
-_recorded = set()
-_lock = threading.Lock()
-_claim = None
+_recording = threading.local()
+
+
+class _Runs:
+    """Of this process.
+
+    Attributes:
+        extra: Inputs that a script adds.
+        tags: Tags that a script adds.
+        used: (run, qualified name): [event, artifact or None], of what this process records.
+        claim: The lock of the run that the job continues, a descriptor; False where another process has it.
+    """
+
+    def __init__(self):
+        self.extra, self.tags, self.used, self.claim = [], [], {}, None
+
+    def inherit(self, parents):
+        """A forked child has its parent's lock, too."""
+        self.extra, self.tags, self.claim = list(parents.extra), list(parents.tags), parents.claim
 
 
 def apply(module):
@@ -45,6 +61,12 @@ def apply(module):
     original = getattr(module, "init", None)
     if original is None:
         return Status(NAME, STOOD_DOWN, "%s has no init" % module.__name__)
+    kit.adopt_main()
+    run_class = getattr(sys.modules.get("wandb.sdk.wandb_run"), "Run", None)
+    if run_class is not None:
+        other_hands.watch_run(run_class)
+        _use_once(run_class)
+    _unseed_identities()
     if not hasattr(original, _MARK):
         wrapper = _wrap(original)
         for name in (module.__name__, "wandb.sdk", "wandb"):
@@ -56,8 +78,9 @@ def apply(module):
 
 def add(qualified_names=(), tags=()):
     """More inputs and tags than the hand-off names, for `patch_wandb_init_for_lineage`; a running run gets them too."""
-    _extra.extend(name for name in map(str, qualified_names) if name not in _extra)
-    _tags.extend(tag for tag in map(str, tags or ()) if tag not in _tags)
+    runs = job.part(_Runs)
+    runs.extra.extend(name for name in map(str, qualified_names) if name not in runs.extra)
+    runs.tags.extend(tag for tag in map(str, tags or ()) if tag not in runs.tags)
     run = getattr(sys.modules.get("wandb"), "run", None)
     if run is not None:
         _record_safely(run)
@@ -69,7 +92,19 @@ def inputs():
     known = [(one.get("store"), one.get("qualified_name")) for one in artifacts if isinstance(one, dict)]
     in_wandb = [name for store, name in known if store == "wandb" and name]
     elsewhere = [name for store, name in known if store != "wandb" and name]
-    return in_wandb + [name for name in _extra if name not in in_wandb], elsewhere
+    return in_wandb + [name for name in job.part(_Runs).extra if name not in in_wandb], elsewhere
+
+
+def _in_wandb():
+    return inputs()[0]
+
+
+def _of_hub():
+    """What the hand-off says of the job's Hugging Face repositories, by qualified name."""
+    known = handoff.read().get("artifacts") or ()
+    return {
+        one.get("qualified_name"): one for one in known if isinstance(one, dict) and one.get("store") == "huggingface"
+    }
 
 
 def _wrap(original):
@@ -77,13 +112,13 @@ def _wrap(original):
     def init(*args, **kwargs):
         added = _resume(args, kwargs)
         try:
-            run = original(*args, **{**kwargs, **added})
+            run = outage.start(original, args, {**kwargs, **added}, _in_wandb, passed_on=_GONE if added else ())
         except Exception as error:
             if not added:
                 raise
-            if "deleted" in str(error):
+            if _GONE[0] in str(error):
                 notice.warning("W&B has deleted run %s of this job; a new one is started" % added["id"])
-            elif "Run initialization has timed out" in str(error):
+            elif _GONE[1] in str(error):
                 # All that clients up to 0.27 say of a deleted run, when their time is over.
                 notice.warning(
                     "W&B did not take up run %s of this job in time (it may be deleted); a new one is started"
@@ -91,7 +126,7 @@ def _wrap(original):
                 )
             else:
                 raise
-            run = original(*args, **kwargs)
+            run = outage.start(original, args, kwargs, _in_wandb)
         _record_safely(run)
         return run
 
@@ -100,7 +135,7 @@ def _wrap(original):
 
 
 def _record_safely(run):
-    """Whatever goes wrong here is ours, and never the caller's of `wandb.init`."""
+    """`_record`, without an exception that the caller of `wandb.init` would see."""
     try:
         _record(run)
     except Exception as error:
@@ -111,29 +146,158 @@ def _record_safely(run):
 
 def _record(run):
     in_wandb, elsewhere = inputs()
-    if run is None or getattr(run, "disabled", False) or not (in_wandb or elsewhere or _tags):
+    tags = _all_tags()
+    if run is None or getattr(run, "disabled", False) or not (in_wandb or elsewhere or tags):
         return
-    identity = (os.getpid(), getattr(run, "entity", None), getattr(run, "project", None), run.id)
-    with _lock:
-        new = [name for name in in_wandb if (identity, name) not in _recorded]
-        _recorded.update((identity, name) for name in new)
+    identity = _identity(run)
+    recordable = in_wandb + list(_of_hub())
+    new = [name for name in recordable if job.once("input recorded", identity, name)]
     # In the config they are part of what `wandb sync` carries from an offline run.
-    run.config.update({CONFIG_KEY: {"inputs": in_wandb + elsewhere}}, allow_val_change=True)
-    if _tags:
-        run.tags = tuple(run.tags or ()) + tuple(tag for tag in _tags if tag not in (run.tags or ()))
-    if new and not getattr(run, "offline", False):
+    if in_wandb or elsewhere:
+        run.config.update({CONFIG_KEY: {"inputs": in_wandb + elsewhere}}, allow_val_change=True)
+    if set(tags) - set(run.tags or ()):
+        run.tags = tuple(run.tags or ()) + tuple(tag for tag in tags if tag not in (run.tags or ()))
+    if getattr(run, "offline", False) or not recordable:
+        _say(identity, run, in_wandb + elsewhere, "in its config")
+    elif new:
+        job.part(_Runs).used.update(((identity, name), [threading.Event(), None]) for name in new)
         thread = threading.Thread(target=_use, args=(run, new), name="nemotron-exec-lineage", daemon=True)
         thread.start()
         thread.join(_timeout())
 
 
+def _all_tags():
+    """Those that the config says (`run.wandb.tags`), and those that a script adds."""
+    said = (handoff.read().get("wandb") or {}).get("tags")
+    said = [str(tag) for tag in said if isinstance(tag, (str, int))] if isinstance(said, (list, tuple)) else []
+    return said + [tag for tag in job.part(_Runs).tags if tag not in said]
+
+
+def _unseed_identities():
+    """Clients 0.23 draw an artifact's client id from the global `random`: ranks with one seed draw one id.
+
+    Mended in 0.24 (github.com/wandb/wandb/pull/11039), by a generator of its own, as here.
+    """
+    runid = sys.modules.get("wandb.sdk.lib.runid")
+    draw = getattr(runid, "generate_fast_id", None)
+    if draw is None or getattr(draw, "__globals__", {}).get("_random") is not None:
+        return
+    if "random" not in getattr(getattr(draw, "__code__", None), "co_names", ()):
+        return
+    # As `generate_id` of all clients: the system's randomness, which no seed reaches.
+    for module in (runid, sys.modules.get("wandb.sdk.artifacts.artifact")):
+        if getattr(module, "generate_fast_id", None) is draw:
+            module.generate_fast_id = runid.generate_id
+
+
+def _use_once(run_class):
+    """One edge an input: what this run has recorded as an input, a framework or a script does not record again.
+
+    Megatron-Bridge uses the artifact of a checkpoint that it loads; NVIDIA's kit uses what it has looked up itself.
+    """
+    original = vars(run_class).get("use_artifact")
+    if original is None or hasattr(original, _MARK):
+        return
+
+    @functools.wraps(original)
+    def use_artifact(self, artifact_or_name, *args, **kwargs):
+        used = _used_already(self, artifact_or_name) if not args and not kwargs else None
+        return original(self, artifact_or_name, *args, **kwargs) if used is None else used
+
+    setattr(use_artifact, _MARK, original)
+    run_class.use_artifact = use_artifact
+
+
+def _used_already(run, name):
+    """The artifact that this run has recorded under this name, a pinned alias of it included; None if it has none."""
+    if getattr(_recording, "now", False):
+        return None
+    if not isinstance(name, str):
+        name = getattr(name, "qualified_name", None)
+    try:
+        identity = _identity(run)
+        for pinned in handoff.read().get("artifacts") or ():
+            if pinned.get("store") == "wandb" and _means(name, pinned, identity[1:3]):
+                return _wait_for(identity, pinned["qualified_name"])
+        return _wait_for(identity, name)
+    except Exception as error:
+        notice.debug("whether the run uses %s already is unknown: %r" % (name, error))
+        return None
+
+
+def _means(name, pinned, where):
+    """Whether a name that a script uses is that of a pinned artifact: its version, its iteration, or its reference."""
+    project = "/".join(map(str, where))
+    if (
+        "/" in str(name)
+        and str(name).count("/") == 2
+        and not str(pinned.get("qualified_name")).startswith(str(name).rpartition("/")[0] + "/")
+    ):
+        return False
+    short, colon, alias = str(name).rpartition("/")[2].rpartition(":")
+    if not colon or short != pinned.get("name"):
+        return False
+    if "/" not in str(name) and not str(pinned.get("qualified_name")).startswith(project + "/"):
+        return False
+    iteration = pinned.get("iteration")
+    meant = [pinned.get("version"), str(pinned.get("reference")).rpartition(":")[2]]
+    if isinstance(iteration, int):
+        meant += ["iter_%07d" % iteration, "step_%d" % iteration]
+    return alias in meant
+
+
+def _wait_for(identity, name):
+    """The artifact of a name that this run is recording or has recorded; None where it does not, or has failed."""
+    entry = job.part(_Runs).used.get((identity, name))
+    if entry is None or not entry[0].wait(_timeout()):
+        return None
+    return entry[1]
+
+
+def _identity(run):
+    return os.getpid(), getattr(run, "entity", None), getattr(run, "project", None), run.id
+
+
 def _use(run, names):
     """One look-up and one mutation for each; what takes longer than the caller may wait goes on here."""
+    used, of_hub = [], _of_hub()
+    _recording.now = True
     for name in names:
+        entry = job.part(_Runs).used[(_identity(run), name)]
         try:
-            run.use_artifact(name)
+            entry[1] = run.use_artifact(_reference(of_hub[name]) if name in of_hub else name)
         except Exception as error:
             notice.warning("W&B did not record that this run uses %s: %s" % (name, error))
+        else:
+            used.append(name)
+        finally:
+            entry[0].set()
+    if used:
+        noted.note("inputs", run=run.id, names=used)
+        notice.info("the W&B run %s records its inputs: %s" % (run.id, ", ".join(used)))
+
+
+def _reference(pinned):
+    """A repository of the Hugging Face hub as a W&B artifact that refers to its commit; W&B fetches nothing of it.
+
+    One commit has one address and so one digest: W&B keeps one version of it, however many runs and ranks use it.
+    """
+    artifact = sys.modules["wandb"].Artifact(
+        "%ss--%s" % (pinned["type"], pinned["name"].replace("/", "--")),  # as the hub's cache calls it
+        type=pinned["type"],
+        description=pinned["qualified_name"],
+        metadata={"id": pinned["name"], "revision": pinned["digest"]},
+    )
+    artifact.add_reference(pinned["source"], name="repository", checksum=False)
+    return artifact
+
+
+def _say(identity, run, names, where):
+    """Once for each run: `init` may be called often."""
+    if not names or not job.once("inputs said", identity):
+        return
+    noted.note("inputs", run=run.id, names=names, where=where)
+    notice.info("the W&B run %s has its inputs %s: %s" % (run.id, where, ", ".join(names)))
 
 
 def _timeout():
@@ -148,10 +312,9 @@ def _resume(args, kwargs):
 
     One process of the job continues it, the first that logs; a caller or an environment that names a run keeps it.
     """
-    global _claim
     resume = (handoff.read().get("wandb") or {}).get("resume")
     identity = resume.get("id") if isinstance(resume, dict) else None
-    if not identity or args or _claim is not None:
+    if not identity or args or job.part(_Runs).claim is not None:
         return {}
     settings = kwargs.get("settings")
     # As a dictionary or a wandb.Settings; there the same things have partly other names.
@@ -165,8 +328,8 @@ def _resume(args, kwargs):
         return {}
     if str(kwargs.get("mode") or os.environ.get("WANDB_MODE") or "online") != "online":
         return {}
-    _claim = _lock_run()
-    return {"id": identity, "resume": "allow"} if _claim else {}
+    job.part(_Runs).claim = claim = _lock_run()
+    return {"id": identity, "resume": "allow"} if claim else {}
 
 
 def _lock_run():
@@ -176,7 +339,11 @@ def _lock_run():
     path = os.environ["NEMOTRON_EXEC_HANDOFF"] + ".wandb-run"
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError:
+    except OSError as error:
+        notice.warning(
+            "the W&B run is not resumed (run.wandb.resume): %s cannot be opened here (%s). Give the launcher a "
+            "directory that every node sees with --state-dir DIR" % (path, error.strerror)
+        )
         return False
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,50 +17,41 @@ call, from what it does with its W&B writer, and not done again.
 from __future__ import annotations
 
 import functools
-import inspect
-import os
 import re
 import sys
-import types
 
-from .. import checkpoint, delivery, notice
-from ..status import INSTALLED, STOOD_DOWN, Status
+from .. import notice
+from ..checkpoints import deliver, describe, record
+from . import megatron_export, other_hands
+from .saved_callback import FUNCTION, failed, install, is_last_rank, record_once
+from .wandb_writer import Writer
+
+__all__ = ["FUNCTION", "MODULE", "NAME", "PARAMETERS", "apply"]
 
 NAME = "megatron-bridge"
 MODULE = "megatron.bridge.training.utils.wandb_utils"
-FUNCTION = "on_save_checkpoint_success"
 PARAMETERS = ("checkpoint_path", "save_dir", "iteration", "wandb_writer")
-
-_MARK = "_nemotron_exec_original"
-_last: dict[str, tuple[str, int, checkpoint.Recorded | None]] = {}  # save directory: its newest checkpoint
 
 
 def apply(module):
     """Wrap the function in `module` and wherever its name has been imported already. Idempotent.
 
+    Args:
+        module: MODULE, or one of those that megatron_export.py wraps.
+
     Returns:
         A `Status`.
     """
-    original = getattr(module, FUNCTION, None)
-    if original is None:
-        return Status(NAME, STOOD_DOWN, "%s has no %s" % (module.__name__, FUNCTION))
-    if hasattr(original, _MARK):
-        return Status(NAME, INSTALLED, "")
-    try:
-        signature = inspect.signature(original)
-    except (TypeError, ValueError) as error:
-        return Status(NAME, STOOD_DOWN, "%s has no signature: %s" % (FUNCTION, error))
-    if tuple(signature.parameters)[: len(PARAMETERS)] != PARAMETERS:
-        return Status(NAME, STOOD_DOWN, "%s takes %s, known is (%s)" % (FUNCTION, signature, ", ".join(PARAMETERS)))
-    wrapper = _wrap(original, signature)
-    setattr(module, FUNCTION, wrapper)
-    _replace_imported(original, wrapper)
-    return Status(NAME, INSTALLED, "")
+    if module.__name__ in (megatron_export.EXPORTS, megatron_export.MANAGERS):
+        return megatron_export.apply(NAME, module)
+    return install(NAME, module, PARAMETERS, _wrap, _wrap_theirs)
 
 
 def _wrap(original, signature):
     @functools.wraps(original)
     def on_save_checkpoint_success(*args, **kwargs):
+        if other_hands.inside():
+            return original(*args, **kwargs)  # a script's function calls what it has replaced
         try:
             call = signature.bind(*args, **kwargs)
         except TypeError:
@@ -73,68 +64,66 @@ def _wrap(original, signature):
             if recorded is not None and writer:
                 proxy = call.arguments["wandb_writer"] = Writer(writer, recorded.entry)
         except Exception as error:
-            _failed(call.arguments, error)
+            failed(call.arguments.get("checkpoint_path"), error)
         try:
             return original(*call.args, **call.kwargs)
         finally:
             if recorded is not None:
                 try:
-                    checkpoint.deliver(recorded, handle=proxy and proxy.nemotron_exec_handle())
+                    deliver.deliver(recorded, handle=proxy and proxy.nemotron_exec_handle())
                 except Exception as error:
-                    _failed(call.arguments, error)
+                    failed(call.arguments.get("checkpoint_path"), error)
 
-    setattr(on_save_checkpoint_success, _MARK, original)
     return on_save_checkpoint_success
 
 
-def _record(arguments, frame):
+def _wrap_theirs(theirs):
+    """A function that a script has put in the framework's place: it is called, and the checkpoint recorded once."""
+
+    @functools.wraps(theirs)
+    def on_save_checkpoint_success(*args, **kwargs):
+        if other_hands.inside():
+            return theirs(*args, **kwargs)
+        arguments = dict(zip(PARAMETERS, args), **kwargs)
+        return other_hands.recorded_once(
+            arguments.get("checkpoint_path"),
+            lambda: theirs(*args, **kwargs),
+            functools.partial(_record, arguments, sys._getframe(1), record.announce),
+        )
+
+    return on_save_checkpoint_success
+
+
+def _record(arguments, frame, how=record.record):
     checkpoint_path = str(arguments["checkpoint_path"])
     save_dir = str(arguments["save_dir"])
     if any(part.startswith("tmp_step_") for part in re.split(r"[/\\]", checkpoint_path)):
         return None  # a part of NeMo-RL's checkpoint, which is complete only when it is renamed
-    if not arguments["wandb_writer"] and checkpoint.active_run() is None and not _is_last_rank():
+    if not arguments["wandb_writer"] and describe.active_run() is None and not is_last_rank():
         return None
-    number = checkpoint.number_in(checkpoint_path)
-    if number is None:
-        number = arguments["iteration"]
-    last = _last.get(save_dir)
-    if last is not None and last[:2] == (checkpoint_path, number):
-        # pretrain() saves the last iteration once more at its end. No step lies in between: it is the same checkpoint,
-        # and under its first event W&B takes it for what it has.
-        return last[2] and last[2]._replace(path=None, settle=checkpoint.nothing_to_settle)
-    recorded = checkpoint.record(
-        checkpoint.Completed(
-            framework="megatron-bridge",
-            versions=_versions(),
-            save_dir=save_dir,
-            checkpoint_path=checkpoint_path,
-            number=number,
-            alias=checkpoint_path.rstrip("/").rsplit("/", 1)[-1],
-            path_is_checkpoint=False,
-            transient=_is_transient(save_dir, frame),
-            best=None,
-            extra={},
-        )
-    )
-    _last[save_dir] = (checkpoint_path, number, recorded)
-    return recorded
+    converted = _is_conversion(frame)
+    if converted and _is_a_training():
+        return None  # weights that the training converts for itself, into a cache that jobs share
+    extra = {"converted": True} if converted else {}
+    transient = _is_transient(save_dir, frame)
+    return record_once(NAME, checkpoint_path, save_dir, arguments["iteration"], transient, how=how, extra=extra)
 
 
-def _failed(arguments, error):
-    if notice.strict():
-        raise error
-    notice.warning("checkpoint %s is not recorded as an artifact: %r" % (arguments.get("checkpoint_path"), error))
-
-
-def _is_last_rank():
-    # Every version calls the function on the last rank only; the rule is kept here for one that would not.
-    distributed = sys.modules.get("torch.distributed")
+def _is_conversion(frame):
+    """Whether `AutoBridge.save_megatron_model` has saved converted weights: its configuration has no training."""
     try:
-        if distributed is not None and distributed.is_available() and distributed.is_initialized():
-            return distributed.get_rank() == distributed.get_world_size() - 1
+        return frame.f_locals["state"].cfg.train is None
     except Exception as error:
-        notice.debug("rank unknown: %r" % (error,))
-    return True
+        notice.debug("not called by save_checkpoint, and so no conversion: %r" % (error,))
+        return False
+
+
+def _is_a_training():
+    """Whether this process trains: what it converts is a step on its way. A conversion that is the job does not."""
+    return any(
+        module in sys.modules
+        for module in ("nemo_rl", "megatron.bridge.training.pretrain", "megatron.bridge.training.finetune")
+    )
 
 
 def _is_transient(save_dir, frame):
@@ -148,121 +137,3 @@ def _is_transient(save_dir, frame):
     except Exception as error:
         notice.debug("not called by save_checkpoint, the directory's name decides: %r" % (error,))
     return save_dir.rstrip("/").rsplit("/", 1)[-1] == "non_persistent"
-
-
-@functools.lru_cache(maxsize=None)
-def _versions():
-    modules = {
-        "megatron-bridge": "megatron.bridge",
-        "megatron-core": "megatron.core",
-        "torch": "torch",
-        "wandb": "wandb",
-    }
-    return checkpoint.versions("megatron-bridge", modules)
-
-
-def _replace_imported(original, wrapper):
-    for module in [one for one in list(sys.modules.values()) if isinstance(one, types.ModuleType)]:
-        # A lazy module would load itself if it were asked in the ordinary way.
-        try:
-            names = object.__getattribute__(module, "__dict__")
-        except AttributeError:
-            continue  # only says that it is a module: a library of cffi
-        own = str(names.get("__name__", ""))
-        if not (FUNCTION in names or own.startswith("megatron") or own == "__main__"):
-            continue
-        for name, value in list(names.items()):
-            if value is original:
-                names[name] = wrapper
-
-
-class Writer:
-    """Stands in for the `wandb` module that Megatron-Bridge keeps as its writer; everything passes through.
-
-    What is made with its `Artifact` is completed: metadata that the framework does not set, the right iteration, our
-    metadata.json. What is logged through its `run` is remembered.
-    """
-
-    def __init__(self, wandb, entry):
-        object.__setattr__(self, "_wandb", wandb)
-        object.__setattr__(self, "_entry", entry)
-        object.__setattr__(self, "_logged", [])
-
-    def __getattr__(self, name):
-        value = getattr(self._wandb, name)
-        if name == "run" and value is not None:
-            return Run(value, self._entry, self._logged)
-        return value
-
-    def __setattr__(self, name, value):
-        setattr(self._wandb, name, value)
-
-    def __bool__(self):
-        return bool(self._wandb)
-
-    def Artifact(self, name, type, *args, **kwargs):  # noqa: N802, A002
-        """As wandb.Artifact, with the metadata completed."""
-        entry = self._entry
-        if entry["wandb"] is not None and entry["wandb"]["published"]:
-            name = entry["wandb"]["name"]  # `run.publish`; else the framework's own
-        if not args:
-            kwargs["metadata"] = completed_metadata(kwargs.get("metadata"), entry)
-        return self._wandb.Artifact(name, type, *args, **kwargs)
-
-    def log_artifact(self, *args, **kwargs):
-        """As the run's, and the artifact is remembered."""
-        return _log(self._wandb.log_artifact, self._entry, self._logged, args, kwargs)
-
-    def nemotron_exec_handle(self):
-        """The artifact that has been logged, or None."""
-        return self._logged[-1] if self._logged else None
-
-
-class Run:
-    """Stands in for the run of a `Writer`."""
-
-    def __init__(self, run, entry, logged):
-        object.__setattr__(self, "_run", run)
-        object.__setattr__(self, "_entry", entry)
-        object.__setattr__(self, "_logged", logged)
-
-    def __getattr__(self, name):
-        return getattr(self._run, name)
-
-    def __setattr__(self, name, value):
-        setattr(self._run, name, value)
-
-    def __bool__(self):
-        return bool(self._run)
-
-    def log_artifact(self, *args, **kwargs):
-        """As the run's, and the artifact is remembered."""
-        return _log(self._run.log_artifact, self._entry, self._logged, args, kwargs)
-
-
-def completed_metadata(metadata, entry):
-    """The framework's metadata with ours: what it sets stays, but for an iteration that is not the path's."""
-    ours = delivery.wandb_metadata(entry)
-    merged = dict(ours)
-    merged.update(metadata or {})
-    merged["iteration"] = ours.get("iteration", merged.get("iteration"))
-    return merged
-
-
-def _log(log_artifact, entry, logged, args, kwargs):
-    # wandb asks its server before it takes an artifact, for minutes if the server does not answer, while all other
-    # ranks wait for this one: that is the commit thread's to do. Who looks at the result has it done at once.
-    def log():
-        artifact = args[0] if args else None
-        if hasattr(artifact, "add_reference"):
-            try:
-                # Before the call, which seals the artifact; after the framework's references, whose files come first.
-                delivery.translate_references(artifact, os.path.realpath(entry["local_path"]), entry["checkpoint_path"])
-                delivery.add_metadata_file(artifact, entry)
-            except Exception as error:
-                notice.warning("checkpoint %s is in W&B without metadata.json: %r" % (entry["checkpoint_path"], error))
-        return log_artifact(*args, **kwargs)
-
-    handle = delivery.Deferred(log)
-    logged.append(handle)
-    return handle

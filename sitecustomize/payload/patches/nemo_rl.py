@@ -28,15 +28,18 @@ import os
 import sys
 import weakref
 
-from .. import checkpoint, commit, notice, pruning, training_info
+from .. import notice
+from ..checkpoints import commit, deliver, describe, pruning, record, script_name
 from ..status import INSTALLED, STOOD_DOWN, Status
+from . import kit, other_hands, training_info
 
 NAME = "nemo-rl"
 MODULE = "nemo_rl.utils.checkpoint"
 CLASS = "CheckpointManager"
 STEPS = ("_rename_checkpoint", "finalize_checkpoint")  # the first that there is
 
-_MARK = "_nemotron_exec_original"
+_MARK = other_hands.MARK
+_genuine: dict[type, dict[str, object]] = {}  # class: its steps as this patch left them
 _ft_save_period: weakref.WeakKeyDictionary[object, int | None] = weakref.WeakKeyDictionary()
 _last_step: weakref.WeakKeyDictionary[object, int] = weakref.WeakKeyDictionary()  # the run's, once it is being saved
 _best: dict[str, dict[int, dict[str, float]]] = {}  # checkpoint directory: {step: info}, filled as checkpoints come
@@ -62,6 +65,7 @@ def apply(module):
         return Status(NAME, STOOD_DOWN, "%s takes (%s)" % (step, ", ".join(parameters)))
     native = _logs_by_itself(manager)
     _set(manager, step, original, _completing(original, native is None))
+    _genuine[manager] = {name: vars(manager)[name] for name in STEPS if name in vars(manager)}
     for name, wrap in _BESIDE.items():
         if callable(vars(manager).get(name)):
             _set(manager, name, vars(manager)[name], wrap(vars(manager)[name]))
@@ -74,6 +78,70 @@ def _set(manager, name, original, wrapper):
     functools.update_wrapper(wrapper, original)
     setattr(wrapper, _MARK, original)
     setattr(manager, name, wrapper)
+
+
+def _wrap_anew(manager):
+    """Before each save: whatever a script has put in the place of a step that completes checkpoints is wrapped, too.
+
+    That is a function assigned over the class's, or the method of a subclass, which need not call the class's.
+    """
+    kept = next((kept for owner, kept in _genuine.items() if issubclass(manager, owner)), {})
+    for name in STEPS if kept else ():
+        owner = next((one for one in manager.__mro__ if name in vars(one)), None)
+        theirs = vars(owner)[name] if owner is not None else None
+        if not callable(theirs) or theirs is kept.get(name) or other_hands.is_wrapper(theirs):
+            continue
+        if kit.is_from_kit(theirs):
+            # It would do what the patch does; its name for the artifact is taken over.
+            script_name.hand_over(kit.artifact_name_of(theirs))
+            if owner in _genuine:
+                setattr(owner, name, kept[name])
+            else:
+                delattr(owner, name)
+            continue
+        wrapper = _recording_theirs(theirs)
+        functools.update_wrapper(wrapper, theirs)
+        other_hands.mark(wrapper, theirs)
+        setattr(owner, name, wrapper)
+
+
+def _wrap_on_instance(manager):
+    """The same for a function that a script has put on one manager: it is called without the manager."""
+    for name in STEPS:
+        theirs = vars(manager).get(name)
+        if callable(theirs) and not other_hands.is_wrapper(theirs):
+            setattr(manager, name, _bound(manager, theirs))
+
+
+def _bound(manager, theirs):
+    complete = _recording_theirs(
+        lambda _self, checkpoint_path, *args, **kwargs: theirs(checkpoint_path, *args, **kwargs)
+    )
+
+    def bound(checkpoint_path, *args, **kwargs):
+        return complete(manager, checkpoint_path, *args, **kwargs)
+
+    other_hands.mark(bound, theirs)
+    return bound
+
+
+def _recording_theirs(theirs):
+    """A function that a script has put in NeMo-RL's place: it is called, and the checkpoint recorded once."""
+
+    def complete(self, checkpoint_path, *args, **kwargs):
+        if other_hands.inside():
+            return theirs(self, checkpoint_path, *args, **kwargs)
+        temporary = os.fspath(checkpoint_path)
+        with commit.committer().completing():
+            return other_hands.recorded_once(
+                checkpoint_path,
+                lambda: theirs(self, checkpoint_path, *args, **kwargs),
+                functools.partial(_announce, self, temporary, True),
+                failed=functools.partial(os.path.lexists, temporary),
+                renamed_from=temporary,
+            )
+
+    return complete
 
 
 def _logs_by_itself(manager):
@@ -94,38 +162,33 @@ def _remembering(original):
             _ft_save_period[self] = config.get("ft_save_period")
         except Exception as error:
             notice.debug("ft_save_period unknown: %r" % (error,))
+        other_hands.trying("of %s" % type(self).__name__, _wrap_anew, type(self))
 
     return __init__
 
 
 def _completing(original, to_wandb):
     def complete(self, checkpoint_path, *args, **kwargs):
-        with commit.COMMITTER.completing():  # the end of the process waits for it, on whatever thread it is
-            announced = _trying(checkpoint_path, _announce, self, os.fspath(checkpoint_path), to_wandb)
+        if other_hands.inside():
+            return original(self, checkpoint_path, *args, **kwargs)  # a script's function calls what it has replaced
+        with commit.committer().completing():  # the end of the process waits for it, on whatever thread it is
+            announced = other_hands.trying(checkpoint_path, _announce, self, os.fspath(checkpoint_path), to_wandb)
             try:
                 result = original(self, checkpoint_path, *args, **kwargs)
             except BaseException:
                 # What was renamed is complete, whatever failed then.
-                _trying(checkpoint_path, _record, announced, os.path.lexists(checkpoint_path))
+                other_hands.trying(checkpoint_path, _record, announced, os.path.lexists(checkpoint_path))
                 raise
-            _trying(checkpoint_path, _record, announced, False)
+            other_hands.trying(checkpoint_path, _record, announced, False)
         return result
 
     return complete
 
 
-def _trying(checkpoint_path, function, *args):
-    try:
-        return function(*args)
-    except Exception as error:
-        if notice.strict():
-            raise
-        notice.warning("checkpoint %s is not recorded as an artifact: %r" % (checkpoint_path, error))
-        return None
-
-
 def _planning(original):
     def init_tmp_checkpoint(self, step, *args, **kwargs):
+        other_hands.trying("step %s" % step, _wrap_anew, type(self))
+        other_hands.trying("step %s" % step, _wrap_on_instance, self)
         try:
             config = kwargs["run_config"] if "run_config" in kwargs else args[1] if len(args) > 1 else None
             if _is_last_step(config, int(step), sys._getframe(1)):
@@ -141,7 +204,7 @@ def _expecting(original):
     def begin_finalization(self, *args, **kwargs):
         result = original(self, *args, **kwargs)
         try:
-            commit.COMMITTER.expect(getattr(self, "_finalize_thread", None))
+            commit.committer().expect(getattr(self, "_finalize_thread", None))
         except Exception as error:
             notice.debug("SIGTERM will not wait: %r" % (error,))
         return result
@@ -174,7 +237,7 @@ def _announce(manager, temporary, to_wandb):
     temporary = temporary.rstrip("/")
     name = os.path.basename(temporary).replace("tmp_", "", 1)
     path = os.path.join(os.path.dirname(temporary), name)
-    step = checkpoint.number_in(path)
+    step = describe.number_in(path)
     info = training_info.read(temporary)
     metric_name = getattr(manager, "metric_name", None)
     metrics = training_info.metrics(info, metric_name)
@@ -183,10 +246,10 @@ def _announce(manager, temporary, to_wandb):
         extra.update(metric_name=metric_name, higher_is_better=bool(getattr(manager, "higher_is_better", True)))
         if metric_name in info:
             extra["metric"] = info[metric_name]
-    return checkpoint.announce(
-        checkpoint.Completed(
-            framework="nemo-rl",
-            versions=_versions(),
+    return record.announce(
+        describe.Completed(
+            framework=NAME,
+            versions=describe.versions_of(NAME),
             save_dir=os.path.dirname(path),
             checkpoint_path=path,
             number=step,
@@ -205,9 +268,9 @@ def _record(announced, failed):
     if announced is None:
         return
     if failed:
-        checkpoint.withdraw(announced)
+        record.withdraw(announced)
         return
-    checkpoint.deliver(checkpoint.complete(announced))
+    deliver.deliver(record.complete(announced))
 
 
 def _is_transient(manager, step):
@@ -253,8 +316,3 @@ def _is_best(manager, checkpoint_dir, step, info):
             known[other] = training_info.read(directory)
     known[step] = info
     return training_info.best_step(known, metric_name, bool(getattr(manager, "higher_is_better", True))) == step
-
-
-@functools.lru_cache(maxsize=None)
-def _versions():
-    return checkpoint.versions("nemo-rl", {"nemo-rl": "nemo_rl", "torch": "torch", "wandb": "wandb"})

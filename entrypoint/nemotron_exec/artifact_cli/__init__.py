@@ -1,0 +1,1 @@
+"""The second program, `nemotron-artifact`: one file a command."""

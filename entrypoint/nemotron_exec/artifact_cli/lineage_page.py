@@ -1,0 +1,113 @@
+"""The lineage as one HTML page that needs nothing but a browser: no network, no server, no other file.
+
+Which column a box stands in and in which order is computed here, in time that grows with the edges; the page draws,
+searches and shows details. What the store says is data on it: it lies in a JSON block, reaches the document as text
+only, and the page's policy allows no script but the page's own, by its hash.
+
+dagre was looked at in its place: at 50 versions its edges cross boxes and one name stands in several columns, and at
+1,000 it takes 5 s for a strip of 49,000 pixels.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import importlib.resources
+import json
+from collections import deque
+from typing import TYPE_CHECKING
+
+from nemotron_exec.artifact_cli.lineage_graph import folds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from nemotron_exec.artifact_cli.lineage_graph import Graph
+
+__all__ = ["layers", "to_html"]
+
+
+def to_html(graph: Graph, title: str, changed: Mapping[str, Any] | None = None, wandb: str = "") -> str:
+    """The page.
+
+    Args:
+        graph: What to draw.
+        title: Shown above and in the browser's tab.
+        changed: What `differences.changed_since` says of its versions.
+        wandb: Address of the W&B server's pages, for links to runs; "" for none.
+    """
+    since = changed or {}
+    data = {
+        "wandb": wandb,
+        "folds": folds(graph),
+        "nodes": [
+            {**graph.nodes[key].to_json(), "layer": index, "changed": since.get(key)}
+            for index, layer in enumerate(layers(graph))
+            for key in layer
+        ],
+        "edges": [[parent, key] for key, parents in graph.parents.items() for parent in parents],
+    }
+    # In a script element only `</` and `<!--` could end or change it.
+    block = (
+        json.dumps(data, default=str).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    )
+    files = importlib.resources.files("nemotron_exec.artifact_cli") / "page"
+    script = files.joinpath("page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = files.joinpath("page.html").read_text(encoding="utf-8")
+    for mark, text in (
+        ("@TITLE@", html.escape(title).replace("@", "&#64;")),
+        ("@HASH@", digest),
+        ("@STYLE@", files.joinpath("page.css").read_text(encoding="utf-8")),
+        ("@SCRIPT@", script),
+    ):
+        page = page.replace(mark, text)
+    before, _, after = page.partition("@DATA@")
+    return before + block + after
+
+
+def layers(graph: Graph) -> list[list[str]]:
+    """The columns from left to right, what was made from a box to its right, ordered so that few edges cross."""
+    ordered = _layers(graph)
+    children = graph.children()
+    row: dict[str, float] = {}
+    for layer in ordered:
+        row.update((key, index) for index, key in enumerate(layer))
+    forward: tuple[list[list[str]], Mapping[str, Sequence[str]]] = (ordered, graph.parents)
+    backward: tuple[list[list[str]], Mapping[str, Sequence[str]]] = (ordered[::-1], children)
+    for sweep, neighbours in (forward, backward, forward):
+        for layer in sweep:
+            # By the mean place of the neighbours. Sorting is stable: versions of one name stay in their order.
+            mean = {key: _mean(row, neighbours.get(key, ()), row[key]) for key in layer}
+            layer.sort(key=mean.__getitem__)
+            row.update((key, index) for index, key in enumerate(layer))
+    return ordered
+
+
+def _mean(row: Mapping[str, float], neighbours: Sequence[str], own: float) -> float:
+    return sum(row[key] for key in neighbours) / len(neighbours) if neighbours else own
+
+
+def _layers(graph: Graph) -> list[list[str]]:
+    """By longest path from a source. The edges of a cycle, which only a hand could have written, do not count."""
+    children = graph.children()
+    left = {key: len(graph.parents.get(key, ())) for key in graph.nodes}
+    depth = dict.fromkeys(graph.nodes, 0)
+    queue = deque(key for key, count in left.items() if count == 0)
+    while queue:
+        key = queue.popleft()
+        for child in children[key]:
+            depth[child] = max(depth[child], depth[key] + 1)
+            left[child] -= 1
+            if left[child] == 0:
+                queue.append(child)
+    for key in graph.nodes:
+        # What was made from nothing stands beside the first that was made from it, not at the far left.
+        if not graph.parents.get(key) and children[key]:
+            depth[key] = max(0, min(depth[child] for child in children[key]) - 1)
+    found: list[list[str]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
+    for key in graph.nodes:
+        found[depth[key]].append(key)
+    return [layer for layer in found if layer]

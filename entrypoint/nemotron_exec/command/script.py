@@ -1,0 +1,84 @@
+"""Which Python file the command runs: behind torchrun, `python -m`, and launchers that are known by nothing else."""
+
+from __future__ import annotations
+
+import os
+
+from nemotron_exec.command_scan import read_regular
+
+TYPE_CHECKING = False  # typing costs 8 ms
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from nemotron_exec.command.words import ElasticLauncher
+
+__all__ = ["find_script"]
+
+
+def find_script(
+    argv: tuple[str, ...],
+    program: int,
+    launcher: ElasticLauncher | None,
+    environ: Mapping[str, str],
+    directory: str = "",
+) -> tuple[int, str] | None:
+    """The index and the file of the Python program that the command starts; None if there is none to be seen.
+
+    A program that is named as a file is it. What `python -m` or another program starts may be a launcher in its turn
+    (coverage, cProfile, accelerate): where it says nothing to Hydra, a later file or module that does is the program.
+    """
+    if program < len(argv) and program and argv[program].endswith(".py"):
+        return program, os.path.join(directory, argv[program])
+    first: tuple[int, str] | None = None
+    for index, file in _candidates(argv, program, launcher, environ, directory):
+        first = first or (index, file)
+        if _says_hydra(file):
+            return index, file
+    return first
+
+
+def _says_hydra(file: str) -> bool:
+    if b"hydra" not in (read_regular(file) or b""):
+        return False
+    from nemotron_exec.command import hydra_main
+
+    return hydra_main.read(file) is not None
+
+
+def _candidates(
+    argv: tuple[str, ...], program: int, launcher: ElasticLauncher | None, environ: Mapping[str, str], directory: str
+) -> Iterator[tuple[int, str]]:
+    if program and program < len(argv):
+        attached = argv[program].startswith("-m")
+        if attached or argv[program - 1] == "-m" or (launcher is not None and "module" in launcher.options):
+            yield from _module(argv, program, argv[program][2 if attached else 0 :], environ, directory)
+            if argv[program] == "runpy" and program + 1 < len(argv):
+                yield from _module(argv, program + 1, argv[program + 1], environ, directory)
+    index = program
+    while index < len(argv):
+        word = argv[index]
+        if word.endswith(".py"):
+            yield index, os.path.join(directory, word)
+        elif word in ("-m", "--module"):
+            # To torchrun it is a flag, and the module the first word that is no option.
+            at = next(
+                (at for at in range(index + 1, len(argv)) if not argv[at].startswith("-") and argv[at] != "runpy"),
+                len(argv),
+            )
+            if at < len(argv):
+                yield from _module(argv, at, argv[at], environ, directory)
+        elif word.startswith("--module="):
+            yield from _module(argv, index, word[len("--module=") :], environ, directory)
+        elif word.startswith("-m") and word[2:].replace(".", "").isidentifier():
+            yield from _module(argv, index, word[2:], environ, directory)
+        index += 1
+
+
+def _module(
+    argv: tuple[str, ...], index: int, name: str, environ: Mapping[str, str], directory: str
+) -> Iterator[tuple[int, str]]:
+    from nemotron_exec.program_file import script_of_module
+
+    file = script_of_module(name, argv[:index], environ, directory)
+    if file is not None:
+        yield index, file

@@ -1,0 +1,79 @@
+"""The commands inside a literal `bash -c TEXT`: their words, and the directory that each of them runs in.
+
+The text is read, and never changed: what a shell expands is the shell's to know.
+"""
+
+from __future__ import annotations
+
+import os
+
+from nemotron_exec.frozen import dataclass
+
+TYPE_CHECKING = False  # typing costs 8 ms
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Inner", "commands", "text_of"]
+
+_SHELLS = ("bash", "sh", "dash", "zsh", "ksh")
+_EXPANDED = ("$", "`", "*", "?", "~")
+
+
+@dataclass(frozen=True)
+class Inner:
+    """One command of the text.
+
+    Attributes:
+        directory: Where it runs, as far as `cd` in front of it says.
+        words: Its words, without quotes.
+    """
+
+    directory: str
+    words: tuple[str, ...]
+
+
+def text_of(argv: Sequence[str]) -> str | None:
+    """The text that a shell of the command is given by `-c`; None if there is none."""
+    for index, word in enumerate(argv):
+        if os.path.basename(word) in _SHELLS:
+            for at in range(index + 1, len(argv) - 1):
+                option = argv[at]
+                if option.startswith("-") and not option.startswith("--") and option.endswith("c"):
+                    return argv[at + 1]
+                if not option.startswith(("-", "+")):
+                    break
+    return None
+
+
+def commands(argv: Sequence[str], directory: str = "") -> list[Inner]:
+    """The commands of that text, up to a `cd` to what only the shell knows; those under nemotron-exec are left out.
+
+    Args:
+        argv: The command.
+        directory: Where the shell is started.
+    """
+    text = text_of(argv)
+    if text is None:
+        return []
+    import shlex
+
+    lexer = shlex.shlex(text.replace("\\\n", " ").replace("\n", " ; "), posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    try:
+        tokens = [*lexer, ";"]
+    except ValueError:
+        return []  # a quote without its end: the shell says so
+    found: list[Inner] = []
+    words: list[str] = []
+    for token in tokens:
+        if token.strip("();<>|&"):
+            words.append(token)
+            continue
+        if words[:1] == ["cd"]:
+            directory = os.path.join(directory, words[-1] if len(words) > 1 else "~")
+            if any(mark in directory for mark in _EXPANDED):
+                break
+        elif words and "nemotron-exec" not in map(os.path.basename, words):
+            found.append(Inner(directory, tuple(words)))
+        words = []
+    return found

@@ -1,0 +1,112 @@
+"""torchrun and its look-alikes: their options, and the program that they start."""
+
+from __future__ import annotations
+
+import os
+
+from nemotron_exec.command.words import ElasticLauncher
+from nemotron_exec.command_scan import is_yaml_name
+from nemotron_exec.sitecustomize.payload.lazy import pattern
+
+__all__ = ["find_program"]
+
+# torch/distributed/run.py, get_args_parser: the options that take no value. All others take one, also ft_launcher's
+# own (`--ft-…`), in which `--ft-cfg-path F.yaml` is not the training config.
+_FLAGS = frozenset(
+    {
+        "standalone",
+        "module",
+        "no_python",
+        "run_path",
+        "virtual_local_rank",
+        "help",
+        "use_env",  # torch.distributed.launch
+        "ignore_missing_fault_tol_cfg",  # ft_launcher, deprecated
+    }
+)
+
+_SHORT = {"-m": "module", "-r": "redirects", "-t": "tee", "-h": "help"}
+
+_LAUNCHERS = {"torchrun": "torchrun", "ft_launcher": "ft_launcher"}
+
+_LAUNCHER_MODULES = {
+    "torch.distributed.run": "torchrun",
+    "torch.distributed.launch": "torchrun",
+    "nvidia_resiliency_ext.fault_tolerance.launcher": "ft_launcher",
+}
+
+_PYTHON = pattern(r"(?:python|pypy)[\d.]*\Z")
+
+# Options of the interpreter that take the next word (python --help).
+_PYTHON_VALUED = frozenset({"-W", "-X", "--check-hash-based-pycs"})
+
+
+def find_program(argv: tuple[str, ...]) -> tuple[ElasticLauncher | None, int]:
+    """The launcher of the command and the index of what it starts."""
+    for index, word in enumerate(argv):
+        name = os.path.basename(word)
+        if name in _LAUNCHERS:
+            return _read_launcher(argv, index + 1, _LAUNCHERS[name])
+        if _PYTHON.match(name):
+            return _read_python(argv, index)
+        if is_yaml_name(word) or name.endswith(".py") or (name.endswith(".sh") and not _starts_a_command(argv, index)):
+            break
+    # A shell script, or a program after wrappers of its own (`numactl -N0 prog`): every later word may be an override.
+    return None, 0
+
+
+def _starts_a_command(argv: tuple[str, ...], script: int) -> bool:
+    """Whether a script becomes its arguments, as an image's entrypoint does: `nvidia_entrypoint.sh torchrun …`."""
+    name = os.path.basename(argv[script + 1]) if script + 1 < len(argv) else ""
+    return name in _LAUNCHERS or bool(_PYTHON.match(name))
+
+
+def _read_python(argv: tuple[str, ...], python: int) -> tuple[ElasticLauncher | None, int]:
+    index = python + 1
+    while index < len(argv) and argv[index].startswith("-"):
+        word = argv[index]
+        if word == "-m" and index + 1 < len(argv):
+            kind = _LAUNCHER_MODULES.get(argv[index + 1])
+            return _read_launcher(argv, index + 2, kind) if kind else (None, index + 1)
+        if word.startswith("-m") and word[2:]:
+            kind = _LAUNCHER_MODULES.get(word[2:])
+            return _read_launcher(argv, index + 1, kind) if kind else (None, index)
+        if word == "-c":
+            return None, index + 1
+        index += 2 if word in _PYTHON_VALUED else 1
+    return None, index
+
+
+def _is_no_value(argv: tuple[str, ...], index: int) -> bool:
+    """Whether the word cannot be the value of the option before it: another option, or a script that is there.
+
+    Launchers get new flags. argparse takes no word with a dash for a value unless it is a number.
+    """
+    if index >= len(argv):
+        return False
+    word = argv[index]
+    option = word.startswith("-") and len(word) > 1 and not word[1:].replace(".", "", 1).isdigit()
+    return option or (word.endswith(".py") and os.path.isfile(word))
+
+
+def _read_launcher(argv: tuple[str, ...], index: int, kind: str) -> tuple[ElasticLauncher, int]:
+    options: dict[str, str] = {}
+    while index < len(argv):
+        word = argv[index]
+        index += 1
+        if word == "--":
+            break
+        if not word.startswith("-") or word == "-":
+            index -= 1
+            break
+        name, equals, value = word.partition("=")
+        name = _SHORT.get(name, name.lstrip("-").replace("-", "_"))
+        if not equals and name not in _FLAGS and not _is_no_value(argv, index):
+            value = argv[index] if index < len(argv) else ""
+            index += 1
+        options[name] = value
+    if "no_python" in options and index < len(argv):
+        # `torchrun --no-python nemotron-exec python train.py`: what it starts is a command of its own.
+        _, inner = find_program(argv[index:])
+        return ElasticLauncher(kind, options), index + inner
+    return ElasticLauncher(kind, options), index

@@ -1,0 +1,96 @@
+"""What a wrapped command says, as plain data: launcher, program, config arguments, overrides."""
+
+from __future__ import annotations
+
+from nemotron_exec.command.override import Override
+from nemotron_exec.command.wrappers import Surroundings
+from nemotron_exec.frozen import dataclass, field
+
+TYPE_CHECKING = False  # typing costs 8 ms
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Command", "ConfigArgument", "ElasticLauncher", "replace_paths"]
+
+
+@dataclass(frozen=True)
+class ElasticLauncher:
+    """torchrun or a look-alike, as the command calls it.
+
+    Attributes:
+        kind: "torchrun" (also `python -m torch.distributed.run`) or "ft_launcher".
+        options: Its options by name with underscores and without dashes (`node_rank`), as written; "" for a flag.
+            `PET_*` variables are not merged in: rank.py ranks the two sources.
+    """
+
+    kind: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ConfigArgument:
+    """One argument of the command that names a YAML file.
+
+    Attributes:
+        index: Position in argv of the word to be replaced.
+        prefix: What stands before the path in that word: "" or `--config=`.
+        path: The path, as the launcher finds it: below the directory that the command changes to.
+        written: The path as written, where a wrapper changes the directory; else as `path`.
+        suffix: What stands after the path in that word: a further file, of `--config=a.yaml,b.yaml`.
+        explicit: Whether `-c` names it.
+        hydra: For a Hydra program, whose `path` is D/N.yaml: the index of the word that holds D; -1 where the command
+            has none, and `--config-path` is to be put after the word at `index`, which is `prefix`. None for a plain
+            file argument.
+        directory: D, for a Hydra program: N may have folders of its own.
+        tentative: Whether only the program's source names it. Such a config counts where it names an artifact
+            (config/hydra.py, `without_silent`).
+    """
+
+    index: int
+    prefix: str
+    path: str
+    hydra: int | None = None
+    directory: str = ""
+    written: str | None = None
+    suffix: str = ""
+    explicit: bool = False
+    tentative: bool = False
+
+
+def replace_paths(replaced: Sequence[tuple[ConfigArgument, str]]) -> str:
+    """The new word for the configs of one word, each with its new path."""
+    first = replaced[0][0]
+    word = first.prefix + (first.path if first.written is None else first.written) + first.suffix
+    for argument, path in sorted(replaced, key=lambda pair: -len(pair[0].prefix)):
+        start = len(argument.prefix)
+        end = start + len(argument.path if argument.written is None else argument.written)
+        word = word[:start] + path + word[end:]
+    return word
+
+
+@dataclass(frozen=True)
+class Command:
+    """The wrapped command, read.
+
+    Attributes:
+        argv: All its words, untouched.
+        launcher: torchrun or a look-alike, if the command starts one.
+        program: Index of the training script, module or program; `len(argv)` if there is none.
+        configs: The arguments that name configs, in order.
+        overrides: The overrides among the words after the program, in order.
+        around: What the wrappers in front of the program change.
+        silent: Configs that only the source of a Hydra program names, and that say nothing to nemotron-exec.
+    """
+
+    argv: tuple[str, ...]
+    launcher: ElasticLauncher | None
+    program: int
+    configs: tuple[ConfigArgument, ...]
+    overrides: tuple[Override, ...]
+    around: Surroundings = Surroundings()
+    silent: tuple[ConfigArgument, ...] = ()
+
+    @property
+    def relative(self) -> tuple[str, ...]:
+        """The words from the program on: the part that is the same on every node."""
+        return self.argv[self.program :]

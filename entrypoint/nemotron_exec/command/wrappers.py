@@ -1,0 +1,135 @@
+"""Programs in front of the command that start it in another directory, on another machine or as another user."""
+
+from __future__ import annotations
+
+import os
+
+from nemotron_exec.frozen import dataclass
+
+TYPE_CHECKING = False  # typing costs 8 ms
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Surroundings", "surroundings"]
+
+# Program: its options that name the working directory of what it starts.
+_CHANGES_DIRECTORY = {
+    "env": ("-C", "--chdir"),
+    "uv": ("--directory",),
+    "uvx": ("--directory",),
+    "srun": ("-D", "--chdir"),
+    "sbatch": ("-D", "--chdir"),
+    "salloc": ("-D", "--chdir"),
+    "mpirun": ("-wdir", "--wdir", "-wd", "--wd"),
+    "mpiexec": ("-wdir", "--wdir", "-wd", "--wd"),
+    "mpiexec.hydra": ("-wdir", "--wdir"),
+    "orterun": ("-wdir", "--wdir", "-wd", "--wd"),
+    "prterun": ("-wdir", "--wdir", "-wd", "--wd"),
+    "prun": ("-wdir", "--wdir", "-wd", "--wd"),
+    "jsrun": ("-h", "--chdir"),
+    "flux": ("--cwd",),
+    "sudo": ("-D", "--chdir"),
+    "systemd-run": ("--working-directory",),
+    "poetry": ("-C", "--directory"),
+    "conda": ("--cwd",),
+    "mamba": ("--cwd",),
+    "micromamba": ("--cwd",),
+    "make": ("-C", "--directory"),
+    "gmake": ("-C", "--directory"),
+    "just": ("-d", "--working-directory"),
+    "bwrap": ("--chdir",),
+    "unshare": ("--wd",),
+    "nsenter": ("--wd",),
+    "start-stop-daemon": ("-d", "--chdir"),
+    "chpst": ("-C",),
+}
+# Programs whose command sees another file system, or the files of another machine.
+_ELSEWHERE = frozenset({"docker", "podman", "nerdctl", "kubectl", "ssh", "pdsh", "clush", "chroot", "machinectl"})
+# Program: its options that name the user; None where the first word without a dash does.
+_CHANGES_USER: dict[str, tuple[str, ...] | None] = {
+    "gosu": None,
+    "su-exec": None,
+    "setuidgid": None,
+    "s6-setuidgid": None,
+    "setpriv": ("--reuid", "--ruid", "--euid"),
+    "chpst": ("-u",),
+    "sudo": ("-u", "--user"),
+    "doas": ("-u",),
+    "runuser": ("-u", "--user"),
+    "start-stop-daemon": ("-c", "--chuid"),
+    "systemd-run": ("--uid",),
+    "capsh": ("--user",),
+}
+_LOGIN = ("-", "-l", "--login", "-i")
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where the command runs, as far as its wrappers say it.
+
+    Attributes:
+        directory: Its working directory, relative to the launcher's; "" where that is the same.
+        elsewhere: The wrapper that may start it with other files under the same names; "" where there is none.
+        user: The user whom a wrapper changes to, by name or number; "" where none does.
+        changed_by: The wrapper that does.
+    """
+
+    directory: str = ""
+    elsewhere: str = ""
+    user: str = ""
+    changed_by: str = ""
+
+
+def surroundings(words: Sequence[str]) -> Surroundings:
+    """Read the wrappers of a command.
+
+    Args:
+        words: Its words, up to its program.
+    """
+    directory = elsewhere = user = changed_by = ""
+    for index, word in enumerate(words):
+        name = os.path.basename(word)
+        rest = words[index + 1 :]
+        if name in _CHANGES_DIRECTORY:
+            for value in _values(rest, _CHANGES_DIRECTORY[name]):
+                if "$" in value or "%" in value:  # Slurm's patterns, and what a shell of the wrapper expands
+                    elsewhere = name
+                directory = os.path.join(directory, value)
+        if name in _ELSEWHERE:
+            elsewhere = name
+        if name == "su" or (name in ("runuser", "sudo", "doas") and any(one in rest for one in _LOGIN)):
+            elsewhere = name if any(one in rest for one in _LOGIN) else elsewhere
+        found = _user(name, rest)
+        if found:
+            user, changed_by = found, name
+    return Surroundings(directory, elsewhere, user, changed_by)
+
+
+def _user(name: str, rest: Sequence[str]) -> str:
+    if name in ("su", "runuser"):
+        named = next(iter(_values(rest, ("-u", "--user"))), "") if name == "runuser" else ""
+        return named or next((word for word in rest if not word.startswith("-")), "") or "root"
+    if name not in _CHANGES_USER:
+        return ""
+    options = _CHANGES_USER[name]
+    if options is None:
+        found = next((word for word in rest if not word.startswith("-")), "")
+    else:
+        found = next(iter(_values(rest, options)), "")
+    return found.partition(":")[0]
+
+
+def _values(words: Sequence[str], options: Sequence[str]) -> list[str]:
+    """The values of some options, in each of the forms that they are written in."""
+    found = []
+    for index, word in enumerate(words):
+        if word == "--":
+            break
+        for option in options:
+            if word == option and index + 1 < len(words):
+                found.append(words[index + 1])
+            elif word.startswith(f"{option}="):
+                found.append(word[len(option) + 1 :])
+            elif len(option) == 2 and word.startswith(option) and not word.startswith("--") and len(word) > 2:
+                found.append(word[2:])
+    return found

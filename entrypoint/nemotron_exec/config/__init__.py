@@ -1,0 +1,1 @@
+"""What a config means to the launcher, and its resolved text."""

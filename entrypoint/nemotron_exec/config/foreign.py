@@ -1,0 +1,48 @@
+"""YAML files that are nobody's config here: passed through, whatever they hold.
+
+A command names Kubernetes manifests, templates and data beside its config. A file counts only where it has a `run:`
+mapping or an `${art:…}`, or inherits from one that has.
+"""
+
+from __future__ import annotations
+
+import re
+
+from nemotron_exec.sitecustomize.payload.lazy import pattern
+
+TYPE_CHECKING = False  # typing costs 8 ms
+if TYPE_CHECKING:
+    from nemotron_exec.config.inherit import Layer
+
+__all__ = ["counts", "uses_artifacts", "would_be_a_config"]
+
+_USES_TEXT = r"\$\{\s*(?:art|manifest)\s*:|\$\{\s*run\s*(?:\.|\[\s*['\"]?[A-Za-z_])"
+_USES = pattern(_USES_TEXT)
+_SECTION = pattern(rb"^(?:\{[ \t]*)?[\"']?run[\"']?[ \t]*:[ \t]*(?:[&!]\S+[ \t]*)?(?:#.*)?(?:$|\{(?!\{))", re.MULTILINE)
+_USES_BYTES = pattern(_USES_TEXT.encode())
+
+
+def uses_artifacts(text: str) -> bool:
+    """Whether a text asks for an artifact or for the `run` section."""
+    return _USES.search(text) is not None
+
+
+def would_be_a_config(path: str) -> bool:
+    """Whether a file that cannot be read as YAML was meant to be a config of the launcher."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError:
+        return True
+    return bool(_USES_BYTES.search(data) or _SECTION.search(data.replace(b"\r", b"")))
+
+
+def counts(layer: Layer) -> bool:
+    """Whether a config, or one that it inherits from, says something to the launcher."""
+    tree = layer.document.tree()
+    text = layer.document.text
+    if (isinstance(tree, dict) and "run" in tree and isinstance(tree["run"], dict)) or uses_artifacts(text):
+        return True
+    if "/nemo_run" in text:  # a path that is translated where the job runs outside its container
+        return True
+    return any(counts(parent) for _, parent in layer.parents)

@@ -1,0 +1,247 @@
+"""Overrides in other forms than `key=value`: `--root=/o`, `--root /o`, `root /o`, `--options root=/o`, JSON.
+
+How a script reads its options is its own. A word that reads as an override of a key that the config has may be one, so
+what depends on that key stays an interpolation (touched.py has the forms that only keep). For `run.*`, which the
+launcher itself has to apply, it asks for the form that it can, or warns where the word may mean something else.
+"""
+
+from __future__ import annotations
+
+import re
+
+from nemotron_exec.command.override import Override, split_key
+from nemotron_exec.config.run_words import RunWords
+from nemotron_exec.config.touched import stands, touched_paths, words_of_files
+from nemotron_exec.errors import LaunchError
+from nemotron_exec.frozen import replace
+from nemotron_exec.sitecustomize.payload.lazy import pattern
+
+TYPE_CHECKING = False  # typing costs 8 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from typing import Any
+
+    from nemotron_exec.config.evaluate import Path
+    from nemotron_exec.config.root import Root
+
+__all__ = ["other_forms", "read", "refuse_stranded"]
+
+_TOKEN = pattern(r"(-{1,2}|\+{1,2}|~)?([A-Za-z_][\w.\-/\[\]]*)([:+]?=>?|:)?(.*)\Z", re.DOTALL)
+_SPLIT = pattern(r"[\s,;{}()\"']+")
+_MAPPING = pattern(r"""(?:^|[\s{,"'\-])run["']?\s*[:=]\s*\{""")
+
+
+def read(
+    words: Sequence[str],
+    start: int,
+    roots: Sequence[Root],
+    known: Sequence[Override],
+    *,
+    configs: Collection[int],
+    warn: Callable[[str], object] | None,
+) -> tuple[tuple[Override, ...], set[Path]]:
+    """Overrides in other forms, and the paths that words may change in any form.
+
+    Args:
+        words: The command's words.
+        start: Index of the first that may be one.
+        roots: The configs.
+        known: The overrides that are read as such.
+        configs: Indices of the words that name the configs.
+        warn: As for `other_forms`.
+
+    Raises:
+        LaunchError: One is about `run`, in a form that cannot be applied.
+    """
+    refuse_stranded(words, known)
+    found = other_forms(words, start, [root.tree for root in roots], known, configs=configs, warn=warn)
+    # Hydra composes in the job: what its overrides may change is not resolved anyway.
+    trees = [root.tree for root in roots if root.argument.hydra is None and isinstance(root.tree, dict)]
+    if not trees:
+        return found, set()
+    sure = [override.index for override in known if override.sign or stands(override.path, trees)]
+    return found, touched_paths(words, start, trees, [*sure, *configs])
+
+
+def other_forms(
+    words: Sequence[str],
+    start: int,
+    trees: Sequence[Any],
+    known: Sequence[Override],
+    *,
+    configs: Iterable[int] = (),
+    warn: Callable[[str], object] | None = None,
+) -> tuple[Override, ...]:
+    """What reads as an override of a key of the configs, and is none of those that are known.
+
+    Args:
+        words: The command's words.
+        start: Index of the first that may be one.
+        trees: The configs.
+        known: The overrides that are read as such.
+        configs: Indices of the words that name the configs.
+        warn: Told of what may be meant for `run`, and may as well be the script's own.
+
+    Raises:
+        LaunchError: One is about `run`, in a form that cannot be applied.
+    """
+    mappings = [tree for tree in trees if isinstance(tree, dict)]
+    if not mappings:
+        return ()
+    read = {override.index for override in known}
+    has_run = any(isinstance(tree.get("run"), dict) for tree in mappings)
+    found = _below_a_name(known, mappings, has_run=has_run)
+    for index in range(start, len(words)):
+        if index in read:
+            continue
+        following = words[index + 1] if index + 1 < len(words) else None
+        if has_run and _MAPPING.search(f"{words[index]}={following}" if words[index] == "--run" else words[index]):
+            raise _not_applied(words[index], "run.KEY", None)
+        for key, text, dashed, sure in _keys(words[index], following):
+            for path in _paths(key, mappings, dashed=dashed):
+                about_run = path[0] == "run" and len(path) > 1
+                if about_run and has_run and (dashed or text is not None) and sure:
+                    raise _not_applied(words[index], ".".join(path), text if text is not None else following)
+                if not about_run and _is_key(path, mappings, named=dashed or text is not None):
+                    found.append(Override(index, words[index], "", key, path, text))
+    if has_run and start < len(words):
+        applied = {override.index for override in known if override.is_about_run}
+        _look_for_run(words, start, RunWords(mappings), {*applied, *configs}, warn)
+    return tuple(found)
+
+
+def _look_for_run(
+    words: Sequence[str],
+    start: int,
+    run: RunWords,
+    skipped: set[int],
+    warn: Callable[[str], object] | None,
+) -> None:
+    """Refuse what means a key of `run`, and warn of what may.
+
+    Raises:
+        LaunchError: A word can hardly mean anything else.
+    """
+    places = [(words, index) for index in range(start, len(words)) if index not in skipped]
+    places += [(more, index) for _, more in words_of_files(words, start) for index in range(len(more))]
+    for line, index in places:
+        meant = run.find(line, index)
+        if meant is None:
+            continue
+        if meant.sure:
+            raise _not_applied(line[index], meant.key, meant.text)
+        if warn is not None:
+            warn(
+                f"{line[index]} may be meant for {meant.key}, and nemotron-exec does not apply it. If it is, write "
+                f"{meant.key}={meant.text or 'name:version'}"
+            )
+
+
+def _below_a_name(known: Sequence[Override], mappings: Sequence[Any], *, has_run: bool) -> list[Override]:
+    """Overrides of a script that has its config under a name of its own: `cfg.root=/o`."""
+    found = []
+    for override in known:
+        path = override.path[1:]
+        if not path or override.sign == "+" or any(override.path[0] in tree for tree in mappings):
+            continue
+        if override.path[0] == "hydra":
+            continue  # `hydra.run.dir` is Hydra's own
+        about_run = path[0] == "run" and len(path) > 1
+        if about_run and has_run and _stands(path, mappings):
+            raise _not_applied(override.word, ".".join(path), override.text)
+        if not about_run and _is_key(path, mappings, named=True):
+            found.append(replace(override, path=path))
+    return found
+
+
+def refuse_stranded(words: Sequence[str], overrides: Sequence[Override]) -> None:
+    """Refuse a `run.*` override that is all that an option has: the option would be left without a value.
+
+    Raises:
+        LaunchError: One is.
+    """
+    for override in overrides:
+        if not override.is_about_run or not 1 <= override.index < len(words):
+            continue
+        after = words[override.index + 1] if override.index + 1 < len(words) else "-"
+        if words[override.index - 1].startswith("--") and after.startswith("-"):
+            raise _not_applied(f"{words[override.index - 1]} {override.word}", override.key, override.text)
+
+
+def _not_applied(word: str, key: str, text: str | None) -> LaunchError:
+    return LaunchError(
+        f"to apply {word}",
+        "an override of the run section is read only as a word of its own, without dashes and behind no option",
+        f"Write {key}={text or 'name:version'}",
+    )
+
+
+def _keys(word: str, following: str | None) -> Iterator[tuple[str, str | None, bool, bool]]:
+    """What may be keys in a word.
+
+    Each with its value, if it has one, whether it is written as an option, and whether it can hardly be anything else
+    than a key: `data:x` may be a name and a version.
+    """
+    # The whole word first: a value may hold what separates others, `--root=${art:data,path}`.
+    tokens = dict.fromkeys([word, *(token for token in _SPLIT.split(word) if token)])
+    for token in tokens:
+        rest = token[1:].rstrip("]") if token.startswith("[") else token
+        while rest:
+            match = _TOKEN.match(rest)
+            if match is None:
+                break
+            sign, key, equals, text = match.groups()
+            dashed = bool(sign) and sign.startswith("-")
+            if equals:
+                yield key, text, dashed, equals != ":"
+                if sign == "-" and len(key) > 1:  # `-oroot=/o`
+                    yield key[1:], text, dashed, equals != ":"
+                rest = text
+                continue
+            if not text and (dashed or "{" in word or following is not None):
+                yield key, None, dashed or "{" in word, True
+            break
+
+
+def _paths(key: str, mappings: Sequence[Any], *, dashed: bool) -> Iterator[tuple[str, ...]]:
+    """What the key may mean as a path.
+
+    argparse writes `--seq-length` for `seq_length`, and takes `--seq` for it; a script may have its config under a name
+    of its own: `--config.root`.
+    """
+    for name in dict.fromkeys((key, key.replace("-", "_"))):
+        path = tuple(part for part in split_key(name.replace("/", ".")) if part)
+        if not path:
+            continue
+        yield path
+        if len(path) > 1 and not any(path[0] in tree for tree in mappings):
+            yield path[1:]
+        if dashed and len(path) == 1 and len(name) > 1:
+            for tree in mappings:
+                yield from ((other,) for other in tree if str(other) != name and str(other).startswith(name))
+
+
+def _is_key(path: tuple[str, ...], mappings: Sequence[Any], *, named: bool) -> bool:
+    """Whether a config has the key, or a mapping that it would be put into.
+
+    A bare word is one only for a value: `train` in front of a file may be a command of the script.
+    """
+    for tree in mappings:
+        node: Any = tree
+        for number, part in enumerate(path):
+            if isinstance(node, list) and part.isdigit() and int(part) < len(node):
+                node = node[int(part)]
+            elif isinstance(node, dict) and part in node:
+                node = node[part]
+            elif number and isinstance(node, dict) and named:
+                return True
+            else:
+                break
+        else:
+            if named or not isinstance(node, dict):
+                return True
+    return False
+
+
+def _stands(path: tuple[str, ...], mappings: Sequence[Any]) -> bool:
+    return _is_key(path, mappings, named=False)

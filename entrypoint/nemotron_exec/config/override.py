@@ -1,0 +1,60 @@
+"""What the command's overrides do to the config: the values of `run.*`, and which paths the others may change.
+
+`run.*` overrides are applied before anything is resolved. All others stay the script's, and what they could change must
+stay an interpolation.
+"""
+
+from __future__ import annotations
+
+from nemotron_exec.document.document import Scalar
+from nemotron_exec.document.parse import parse_text
+from nemotron_exec.errors import LaunchError
+
+TYPE_CHECKING = False  # typing costs 8 ms
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from nemotron_exec.command.override import Override
+    from nemotron_exec.config.evaluate import Path
+    from nemotron_exec.document.document import Node
+
+__all__ = ["Reach", "value_of"]
+
+
+def value_of(override: Override) -> Node:
+    """Its value, read as YAML reads it (Hydra's quotes, lists and dictionaries are YAML's as well).
+
+    Raises:
+        LaunchError: It is neither.
+    """
+    try:
+        root = parse_text(override.text or "", override.word).root
+    except LaunchError as error:
+        raise LaunchError(f"to apply the override {override.word}", error.found, "Quote its value") from None
+    return root if root is not None else _empty(override.word)
+
+
+def _empty(word: str) -> Scalar:
+    node = parse_text("''", word).root
+    assert isinstance(node, Scalar)
+    return node
+
+
+class Reach:
+    """Which paths of the config the script's overrides could change."""
+
+    def __init__(self, paths: Iterable[tuple[Any, ...]]) -> None:
+        self._exact = {tuple(map(str, path)) for path in paths}
+        self._above = {path[:length] for path in self._exact for length in range(len(path) + 1)}
+
+    def replaces(self, path: Path) -> bool:
+        """Whether the value at `path`, or something that it lies in, is given anew."""
+        if not self._exact:
+            return False
+        keys = tuple(map(str, path))
+        return any(keys[:length] in self._exact for length in range(1, len(keys) + 1))
+
+    def touches(self, path: Path) -> bool:
+        """Whether something at, above or under `path` is."""
+        return bool(self._exact) and (tuple(map(str, path)) in self._above or self.replaces(path))

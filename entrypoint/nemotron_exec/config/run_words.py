@@ -1,0 +1,128 @@
+"""Words of the command that mean a key of `run`, in a form that the launcher does not apply.
+
+What can hardly mean anything else is refused. Another reading stops no job: `--data base:v1` may be the script's own.
+"""
+
+from __future__ import annotations
+
+import re
+
+from nemotron_exec.artifacts.reference import looks_like_reference
+from nemotron_exec.config.touched import names_in, normal, parts_of
+from nemotron_exec.document.document import Scalar
+from nemotron_exec.frozen import dataclass
+from nemotron_exec.sitecustomize.payload.lazy import pattern
+
+TYPE_CHECKING = False  # typing costs 8 ms
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+__all__ = ["Misplaced", "RunWords"]
+
+_VALUE = pattern(r"[^\s,;{}()\[\]]*")
+_ALIAS = pattern(r"(?:[\w.+-]+/)*[A-Za-z_][\w.+-]*:[A-Za-z_][\w.-]*\Z")
+_WEAK = pattern(r"run[-_]+(?P<key>.+)\Z", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Misplaced:
+    """A word that means a key of `run`.
+
+    Attributes:
+        key: The key, as the launcher takes it.
+        text: The value, if the word has one.
+        sure: Whether it can hardly mean anything else.
+    """
+
+    key: str
+    text: str | None
+    sure: bool
+
+
+class RunWords:
+    """Finds them.
+
+    Args:
+        trees: The configs.
+    """
+
+    def __init__(self, trees: Sequence[Any]) -> None:
+        self._top = {normal(str(key)) for tree in trees for key in tree if key != "run"}
+        self._keys: dict[tuple[str, ...], tuple[str, bool]] = {}  # in normal form: as written, and if an artifact
+        for tree in trees:
+            if isinstance(tree.get("run"), dict):
+                self._note((), (), tree["run"])
+
+    def _note(self, names: tuple[str, ...], written: tuple[str, ...], node: Any) -> None:
+        for key, value in node.items():
+            here, path = (*names, normal(str(key))), (*written, str(key))
+            self._keys.setdefault(here, (".".join(("run", *path)), not names and _is_artifact(value)))
+            if isinstance(value, dict):
+                self._note(here, path, value)
+
+    def find(self, words: Sequence[str], index: int) -> Misplaced | None:
+        """What a word means; the words after and before it count, too."""
+        word = words[index]
+        if not self._keys or word.startswith("+"):
+            return None
+        before = words[index - 1] if index else ""
+        following = words[index + 1] if index + 1 < len(words) else ""
+        found = None
+        for name, text, mark, option in _candidates(word, following, before):
+            one = self._meant(parts_of(name), text, mark=mark, option=option, before=before)
+            if one is not None and one.sure:
+                return one
+            found = found or one
+        return found
+
+    def _meant(
+        self, parts: Sequence[str], text: str | None, *, mark: str, option: bool, before: str
+    ) -> Misplaced | None:
+        names = tuple(map(normal, parts))
+        is_reference = text is not None and _is_reference(text)
+        for at, name in enumerate(names):
+            if name != "run" or (at and (names[0] in self._top or names[0] == "hydra")):
+                continue
+            key, is_artifact = self._keys.get(names[at + 1 :], ("", False))
+            if key and (is_reference or mark != ":"):
+                return Misplaced(key, text, is_artifact and is_reference)
+        weak = _WEAK.match(parts[-1]) if parts and names[-1] not in self._top else None
+        key, is_artifact = self._keys.get((normal(weak["key"]),), ("", False)) if weak else ("", False)
+        if is_artifact and (option or "=" in mark):
+            return Misplaced(key, text, is_reference)
+        key, is_artifact = self._keys.get(names, ("", False))
+        if is_artifact and is_reference and names[0] not in self._top and mark != ":":
+            return Misplaced(key, text, before.startswith("-") and normal(before) == "run")
+        return None
+
+
+def _candidates(word: str, following: str, before: str) -> Iterator[tuple[str, str | None, str, bool]]:
+    """Names that may be keys: each with its value, the mark between them, and whether it is written as an option."""
+    for match in names_in(word):
+        name, mark = match["name"], match["mark"]
+        option = match["sign"][:1] == "-" and match.start() == 0
+        if mark:
+            yield name, _value(match.string[match.end() :]), mark, option
+        elif match.start() == 0 and match.end() == len(match.string):
+            value = following if following and not following.startswith("-") else None
+            # `--out run.data`: a file.
+            if option or ("." in name and value is not None and (not before.startswith("-") or _is_reference(value))):
+                yield name, value, "", option
+        for at in re.finditer(":", name):
+            yield name[: at.start()], _value(match.string[match.start("name") + at.end() :]), ":", option
+
+
+def _value(rest: str) -> str:
+    found = _VALUE.match(rest)
+    return found[0] if found else ""
+
+
+def _is_artifact(node: Any) -> bool:
+    if isinstance(node, Scalar):
+        return node.is_expression or _is_reference(node.value)
+    return isinstance(node, dict) and "hf" in node
+
+
+def _is_reference(text: str) -> bool:
+    return looks_like_reference(text) or _ALIAS.match(text) is not None

@@ -1,0 +1,1 @@
+"""One YAML file: its text, its tree, and edits of the text."""

@@ -1,0 +1,1 @@
+"""OmegaConf's interpolation language, as a tree."""

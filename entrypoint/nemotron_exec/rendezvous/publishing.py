@@ -1,0 +1,205 @@
+"""What a leader writes to the meeting: its answer, once and for all, and nothing that outlives its use."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+
+from nemotron_exec.errors import LaunchError
+from nemotron_exec.rendezvous import answer as answers
+from nemotron_exec.rendezvous import retention, rounds
+from nemotron_exec.rendezvous.answer import Agreement, Answer, Failure, Lead
+from nemotron_exec.rendezvous.meeting import failed, no_links
+from nemotron_exec.shared_directory import files
+
+TYPE_CHECKING = False  # typing costs 8 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from nemotron_exec.rendezvous.meeting import Meeting
+
+__all__ = ["adopt", "answer_of", "clean", "discard", "hold_exit_code", "lead_of", "publish", "sweep"]
+
+
+def lead_of(meeting: Meeting, report: Callable[[str, int, int | None], None]) -> Lead:
+    """What `produce` is given in this round."""
+    return Lead(os.path.join(meeting.path, f"files.{meeting.round}.{os.urandom(8).hex()}"), report)
+
+
+def answer_of(
+    meeting: Meeting,
+    content: Mapping[str, object] | None = None,
+    *,
+    failure: LaunchError | None = None,
+    lead: Lead | None = None,
+) -> Answer:
+    """What was resolved, or why nothing was, as the answer of this round."""
+    return Answer(
+        meeting.job.id,
+        meeting.key,
+        meeting.round,
+        meeting.me.place.attempt,
+        meeting.job.started,
+        meeting.name,
+        time.time(),
+        content,
+        None if failure is None else Failure.of(failure),
+        None if lead is None else lead.name,
+    )
+
+
+def publish(meeting: Meeting, answer: Answer, *, durable: bool) -> bool:
+    """Make `answer` the one of its round, unless there is one. Returns whether it is.
+
+    Raises:
+        LaunchError: The file system has no hard links.
+        TemporaryError: The directory is full, or gone.
+    """
+    path = answers.path_of(meeting.path, answer.round)
+    try:
+        if durable:
+            _sync_files(meeting, answer)
+        published = _put(meeting, path, answer.to_bytes(), durable=durable)
+    except OSError as error:
+        raise failed(meeting.path, error) from None
+    if durable and published:
+        _sync_directories(meeting)
+    meeting.messages.debug(f"link {'won' if published else 'lost to another launcher'}: {path}")
+    if published:
+        _hand_on(meeting, answer)
+    return published
+
+
+def _put(meeting: Meeting, path: str, data: bytes, *, durable: bool) -> bool:
+    try:
+        return files.publish(path, data, durable=durable)
+    except files.LinkRefusedError:
+        if not meeting.me.place.single:
+            raise no_links(meeting.path) from None
+    files.replace(path, data, durable=durable)
+    return True
+
+
+def _sync_files(meeting: Meeting, answer: Answer) -> None:
+    """Have the names of the answer's files on the disk before the answer names them."""
+    if answer.files is not None:
+        for directory, _, _ in os.walk(os.path.join(meeting.path, answer.files)):
+            files.sync_directory(directory)
+
+
+def _sync_directories(meeting: Meeting) -> None:
+    """The answer is on the disk: have the directories that lead to it there, too.
+
+    A failure is a warning: the others have seen the answer and start with it, so that this launcher has to, too.
+    """
+    directory = meeting.path
+    try:
+        while len(directory) >= len(meeting.state.path):
+            directory = os.path.dirname(directory)
+            files.sync_directory(directory)
+    except OSError as error:
+        meeting.messages.warning(
+            f"{directory} cannot be made durable ({(error.strerror or str(error)).lower()}): after a power cut a "
+            "restart may not find this job's answer, and resolves anew"
+        )
+
+
+def adopt(meeting: Meeting, answer: Answer, *, late: bool) -> Agreement:
+    """Take an answer that another process, or an earlier one, has published.
+
+    Raises:
+        LaunchError: It is an error.
+    """
+    _hand_on(meeting, answer)
+    meeting.messages.debug(
+        f"adopted the {'error' if answer.failure else 'answer'} of round {answer.round} by {answer.leader}"
+    )
+    if answer.failure is not None:
+        hold_exit_code()
+        raise answer.failure.exception()
+    directory = None if answer.files is None else os.path.join(meeting.path, answer.files)
+    assert answer.content is not None
+    return Agreement(answer.content, led=False, reused=late, leader=answer.leader, directory=directory)
+
+
+def hold_exit_code() -> None:
+    """Ignore SIGTERM from now on: this launcher ends by itself, with the exit code of the job's error.
+
+    `srun --kill-on-bad-exit` terminates all others as soon as the first one ends, and Slurm would see 143 for 75.
+    """
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _hand_on(meeting: Meeting, answer: Answer) -> None:
+    if meeting.relay is not None and meeting.me.place.local_index == 0:
+        meeting.relay.write(answer)
+
+
+# -- tidying up -------------------------------------------------------------------------------------------------------
+
+
+def discard(meeting: Meeting, lead: Lead) -> None:
+    """Remove what a leader wrote that nobody will read."""
+    if lead.name is None:
+        return
+    try:
+        found = meeting.read(meeting.round)
+    except (files.UnusableFileError, LaunchError):
+        return  # whether it names these files cannot be told; the next leader sweeps
+    if rounds.superfluous(lead.name, found):
+        import shutil
+
+        shutil.rmtree(lead.directory, ignore_errors=True)
+
+
+def clean(meeting: Meeting) -> None:
+    """Remove the state of jobs long over."""
+    retention.clean(meeting.state, keep=meeting.job.directory, now=meeting.now())
+
+
+_PROBE = 60.0  # seconds; a probe of the clock lives for milliseconds
+
+
+def _break_lease(meeting: Meeting) -> None:
+    """Remove the lease of a leader that died, the way that filelock does it: another launcher may take it just now."""
+    path = os.path.join(meeting.path, "lease")
+    timing = meeting.timing
+    try:
+        silent = meeting.now() - os.lstat(path).st_mtime
+    except OSError:
+        return
+    if silent > timing.lease + timing.heartbeat:
+        from nemotron_exec.shared_directory.lease import Lease
+
+        lease = Lease(path, meeting.now, duration=timing.lease, heartbeat=timing.heartbeat)
+        if lease.acquire():
+            lease.release()
+
+
+def sweep(meeting: Meeting, keep: str | None) -> None:
+    """Remove what leaders of this round left that were killed, or that came too late; and jobs long over.
+
+    Args:
+        meeting: Where.
+        keep: Name of the directory of the published answer.
+    """
+    clean(meeting)
+    files.sweep(meeting.path)
+    # Launchers that are alive have their own probes of the clock there.
+    files.sweep(meeting.nodes, before=meeting.now() - _PROBE)
+    _break_lease(meeting)
+    with contextlib.suppress(OSError):
+        for name in os.listdir(meeting.path):
+            path = os.path.join(meeting.path, name)
+            if name.startswith(f"files.{meeting.round}.") and name != keep:
+                import shutil
+
+                shutil.rmtree(path, ignore_errors=True)
+            elif name.startswith("lease.break.") or (
+                name == "progress.json" and not os.path.lexists(os.path.join(meeting.path, "lease"))
+            ):
+                with contextlib.suppress(OSError):
+                    os.unlink(path)

@@ -1,0 +1,320 @@
+"""What starts, and most likely does not do what was meant: one warning each, which says how to write it.
+
+Nothing here stops a job: `--strict` does.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from nemotron_exec.command import shell_text
+from nemotron_exec.command.named_files import mentioned_files
+from nemotron_exec.command_scan import OWN_OPTIONS, default_configs, is_yaml_name, read_regular
+from nemotron_exec.config.foreign import would_be_a_config
+from nemotron_exec.config.near_misses import near_misses
+from nemotron_exec.sitecustomize.payload.lazy import pattern
+from nemotron_exec.sitecustomize.payload.paths.absolute import absolute
+
+TYPE_CHECKING = False  # typing costs 8 ms
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from nemotron_exec.command.words import Command
+    from nemotron_exec.options import Options
+
+__all__ = ["doubts"]
+
+_OUTPUT = pattern(r"(?i)(?:^|[-_.])(?:o|out|output|save|dump|export|write|log|result)")
+_CONFIG_KEYS = ("config", "cfg", "config_file", "config-file", "config_path", "yaml")
+_HYDRA = ("--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd")
+_EMPTIED = pattern(r"\+{0,2}[a-z_][a-z0-9_]*(?:\.[a-z0-9_]+)+=\Z")
+_RIGHT = pattern(r"\$\{\s*art\s*:")
+_USED = pattern(r"\$\{\s*(?:art|manifest)\s*:")
+_REFERENCE = pattern(r"(?m)^[ \t]+[\w-]+:[ \t]+[\"']?(?:hf://\S+|[\w./-]+:(?:latest|v\d+))[\"']?[ \t]*(?:#.*)?$")
+_OTHER_FORMATS = (".json", ".jsonc", ".toml")
+_MAX_BYTES = 1 << 20
+
+
+def doubts(command: Command, chosen: Options, environ: Mapping[str, str]) -> Iterator[str]:
+    """The warnings about a command.
+
+    Args:
+        command: The command.
+        chosen: The launcher's options.
+        environ: The environment.
+    """
+    yield from _unknown_variables(environ)
+    if not chosen.resolve_only:
+        yield from _named_and_not_read(command)
+    yield from _left_alone(command)
+    if not (chosen.config or chosen.artifact or chosen.artifacts):
+        yield from _falls_back(command, environ)
+    yield from _about_wrappers(command)
+    yield from _other_formats(command)
+    yield from _missing(command)
+    yield from _own_options(command, environ)
+    yield from _emptied(command)
+    yield from _near_misses(command)
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    from nemotron_exec.command_scan import HARMLESS
+    from nemotron_exec.options import OPTIONS
+
+    known = {option.variable for option in OPTIONS if option.variable} | HARMLESS
+    strange = [name for name in environ if name.startswith("NEMOTRON_EXEC_") and name not in known]
+    if strange:
+        from nemotron_exec.variables import VARIABLES
+
+        known |= {variable.name for variable in VARIABLES}
+        for name in strange:
+            if name not in known:
+                yield f"nothing reads the variable {name}{_nearest(name, sorted(known))}"
+    disabled = environ.get("NEMOTRON_EXEC_DISABLED_PATCHES", "")
+    if not disabled:
+        return
+    from nemotron_exec.patches import PATCHES
+
+    patches = [*PATCHES, "nemo-run"]
+    for name in disabled.replace(" ", "").split(","):
+        if name and name not in patches:
+            yield f"NEMOTRON_EXEC_DISABLED_PATCHES names {name}, which is no patch{_nearest(name, patches)}"
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    import difflib
+
+    found = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {found[0]}?" if found else f"; there are {', '.join(known)}" if len(known) < 10 else ""
+
+
+def _named_and_not_read(command: Command) -> Iterator[str]:
+    for config in command.configs:
+        if config.explicit and config.index < 0 and config.hydra is None:
+            yield (
+                f"-c {config.path}: no word of the command names this file, so the command reads the original, where "
+                "only a program with OmegaConf finds the artifacts. Name the file on the command line"
+            )
+
+
+def _left_alone(command: Command) -> Iterator[str]:
+    """Configs that name artifacts, in a word in which no path can be replaced."""
+    if any(config.explicit for config in command.configs):
+        return
+    said = {_real(config.path) for config in command.configs}
+    for word in command.argv[1:]:
+        for directory, name in _mentioned(command, word):
+            path = _real(os.path.join(directory, name))
+            if path not in said and would_be_a_config(path):
+                said.add(path)
+                shown = word if len(word) < 60 else word[:57] + "..."
+                yield (
+                    f"{name} stays as it is: in {shown!r} no path can be replaced. Name the file as a word of its own, "
+                    "or start nemotron-exec inside"
+                )
+
+
+def _mentioned(command: Command, word: str) -> Iterator[tuple[str, str]]:
+    """The YAML files that stand in a word, each with the directory that its name is relative to."""
+    around = command.around.directory
+    if word == shell_text.text_of(command.argv):
+        found = [
+            (one.directory, name)
+            for one in shell_text.commands(command.argv, around)
+            for text in one.words
+            for name in mentioned_files(text, one.directory)
+        ]
+        if found or "nemotron-exec" in word:
+            yield from found
+            return
+    yield from ((around, name) for name in mentioned_files(word, around))
+
+
+def _falls_back(command: Command, environ: Mapping[str, str]) -> Iterator[str]:
+    """A script without a config on its command line, which reads one beside it that names artifacts."""
+    if command.configs or environ.get("NEMOTRON_EXEC_HANDOFF"):
+        return
+    around = command.around.directory
+    for one in shell_text.commands(command.argv, around) or [shell_text.Inner(around, command.argv)]:
+        if any(mentioned_files(word, one.directory) for word in one.words):
+            continue
+        if one.words is not command.argv and (config := _hydra_config(one, environ)) is not None:
+            yield (
+                f"{config} stays as it is, and nothing is resolved: the text of the shell starts a Hydra program, and "
+                "no word of it can be replaced. Start nemotron-exec inside the text"
+            )
+            return
+        for script in _scripts(one, environ):
+            path = next((path for path in default_configs(script, _bytes(script)) if _names_an_artifact(path)), None)
+            if path is not None:
+                yield (
+                    f"no config of the command names an artifact, and nothing is resolved: {script} may fall back to "
+                    f"{path}, which names artifacts. Write `--config {path}` behind the script; with `nemotron-exec -c "
+                    f"{path}` its artifacts are pinned, and reach a script with OmegaConf"
+                )
+                return
+
+
+def _hydra_config(one: shell_text.Inner, environ: Mapping[str, str]) -> str | None:
+    """The config of the Hydra program that a command inside a shell's text starts, if it names artifacts."""
+    from nemotron_exec.command.read import read
+    from nemotron_exec.config.hydra import mentions_artifacts
+    from nemotron_exec.errors import LaunchError
+
+    words = ("env", "-C", one.directory, *one.words) if one.directory else one.words
+    try:
+        found = [config for config in read(words, (), environ).configs if config.hydra is not None]
+        return next((config.path for config in found if mentions_artifacts(config, words)), None)
+    except LaunchError:
+        return None  # its config is no YAML, which Hydra says
+
+
+def _scripts(one: shell_text.Inner, environ: Mapping[str, str]) -> list[str]:
+    from nemotron_exec.command.script import find_script
+    from nemotron_exec.command.torchrun import find_program
+
+    launcher, program = find_program(one.words)
+    found = find_script(one.words, program, launcher, environ, one.directory)
+    return [found[1]] if found else []
+
+
+def _names_an_artifact(path: str) -> bool:
+    text = _text(path)
+    section = re.search(r"(?m)^run[ \t]*:[ \t]*(?:#.*)?$", text)
+    return bool(_USED.search(text) or (section and _REFERENCE.search(text, section.end())))
+
+
+def _about_wrappers(command: Command) -> Iterator[str]:
+    """What wrappers change that the launcher cannot follow, files or the user; the remedy is the last sentence."""
+    around = command.around
+    if around.elsewhere and command.configs:
+        names = ", ".join(config.written or config.path for config in command.configs)
+        yield (
+            f"{around.elsewhere} may start the command in another directory or with other files, and {names} was read "
+            f"here. Start nemotron-exec behind {around.elsewhere}: {around.elsewhere} … nemotron-exec …"
+        )
+    if around.user and command.configs and not _is_same_user(around.user):
+        yield (
+            f"{around.changed_by} changes the user to {around.user}, who cannot read the resolved config: its mode is "
+            f"0600. Start nemotron-exec behind it: {around.changed_by} … nemotron-exec …"
+        )
+
+
+def _is_same_user(user: str) -> bool:
+    import pwd
+
+    if user == "root" or user == "0":
+        return True  # reads every file
+    try:
+        uid = int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return False
+    return uid in (0, os.geteuid())
+
+
+def _other_formats(command: Command) -> Iterator[str]:
+    for path in _files(command, _OTHER_FORMATS):
+        if _RIGHT.search(_text(path)):
+            yield f"{path} has ${{art:…}} and is passed through as it is: only YAML is read. Write the config as YAML"
+
+
+def _files(command: Command, endings: tuple[str, ...]) -> list[str]:
+    """The files with one of these endings that the words of the command name."""
+    paths = (os.path.join(command.around.directory, word.rpartition("=")[2]) for word in command.argv[1:])
+    return [path for path in dict.fromkeys(paths) if path.endswith(endings) and os.path.isfile(path)]
+
+
+def _missing(command: Command) -> Iterator[str]:
+    """YAML files that are not there; what an option writes is not expected to be."""
+    if command.around.elsewhere:
+        return
+    for index in range(command.program + 1, len(command.argv)):
+        word, before = command.argv[index], command.argv[index - 1]
+        key, equals, value = word.partition("=")
+        option = key if equals else before if before.startswith("-") and "=" not in before else ""
+        if equals and not key.startswith("-") and key.lstrip("+") not in _CONFIG_KEYS:
+            continue
+        path = value if equals else word
+        if not is_yaml_name(path) or " " in path or path.startswith("-") or "$" in path or option in _HYDRA:
+            continue
+        full = os.path.join(command.around.directory, path)
+        if os.path.exists(full) and not os.path.isfile(full) and not os.path.isdir(full):
+            yield f"{path} is no regular file, and is passed through unread: an artifact in it stays unresolved"
+        if os.path.exists(full) or _OUTPUT.search(option) or any(mark in path for mark in ",;"):
+            continue
+        folder, name = os.path.split(full)
+        yield f"{path} is not there{_nearest_file(folder or '.', name)}"
+
+
+def _nearest_file(folder: str, name: str) -> str:
+    import difflib
+
+    try:
+        names = [one for one in os.listdir(folder) if is_yaml_name(one)][:1000]
+    except OSError:
+        return f": there is no directory {folder}"
+    found = difflib.get_close_matches(name, names, 1)
+    return f"; did you mean {os.path.join(folder, found[0]).removeprefix('./')}?" if found else ""
+
+
+def _own_options(command: Command, environ: Mapping[str, str]) -> Iterator[str]:
+    """Options of nemotron-exec behind the command, where its script does not have them."""
+    script: bytes | None = None
+    for index in range(command.program + 1, len(command.argv)):
+        name, _, value = command.argv[index].partition("=")
+        value = value or (command.argv[index + 1] if index + 1 < len(command.argv) else "")
+        if name not in OWN_OPTIONS and not (name == "--backend" and value in ("wandb", "manifest")):
+            continue
+        if script is None:
+            found = _scripts(shell_text.Inner(command.around.directory, command.argv), environ)
+            script = _bytes(found[0]) if found else b""
+        if not (script or command.configs) or name[2:].replace("-", "_").encode() in script.replace(b"-", b"_"):
+            continue  # a program of which nothing is known, or the script's own
+        yield f"{name} is given to the command. For nemotron-exec write it in front: nemotron-exec {name} …"
+
+
+def _emptied(command: Command) -> Iterator[str]:
+    """Overrides without a value: a shell makes nothing of `${art:NAME,FIELD}` outside of single quotes."""
+    with_yaml = any(map(is_yaml_name, command.argv))
+    for override in command.overrides:
+        if override.text != "" or override.sign == "~":
+            continue
+        if command.configs or (with_yaml and len(override.word) < 60 and _EMPTIED.match(override.word)):
+            yield (
+                f"{override.word} is empty. If an artifact stood there, the shell has taken it: write "
+                f"'{override.key}=${{art:NAME,FIELD}}' in single quotes"
+            )
+
+
+def _real(path: str) -> str:
+    # The working directory may be gone, and `os.path.realpath` asks for it.
+    return os.path.realpath(absolute(path))
+
+
+def _near_misses(command: Command) -> Iterator[str]:
+    """Of the words, of files that are no config, and of a Hydra config that says nothing right.
+
+    What is a config is looked at where it is read (config.py), with the files that it inherits from.
+    """
+    ours = {_real(config.path): config.path for config in command.configs}
+    said = "".join(f"{_text(path)}\n" for path in ours.values())
+    for path in _files(command, (".yaml", ".yml", *_OTHER_FORMATS)):
+        if _real(path) not in ours:
+            text = _text(path)
+            said += f"{text}\n"
+            yield from near_misses([(path, text)], sure=False)
+    for config in command.silent:
+        from nemotron_exec.config.hydra import near_files
+
+        yield from near_misses(near_files(config, command.overrides), sure=False)
+    for word in command.argv[command.program + 1 :]:
+        yield from near_misses([("", word)], said, sure=bool(ours))
+
+
+def _text(path: str) -> str:
+    return _bytes(path).decode("utf-8", "replace")
+
+
+def _bytes(path: str) -> bytes:
+    return read_regular(path, _MAX_BYTES) or b""

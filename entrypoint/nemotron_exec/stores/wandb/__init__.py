@@ -1,0 +1,1 @@
+"""W&B as a store, asked in a child process."""

@@ -1,0 +1,148 @@
+"""References of a W&B artifact to data elsewhere (`s3://`, `gs://`, `https://`), which the client's own drivers fetch.
+
+wandb checks the ETag or generation that was logged before it fetches; the size is checked here.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import importlib.util
+import os
+import tempfile
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from nemotron_exec.errors import LaunchError, TemporaryError
+from nemotron_exec.shared_directory import files
+from nemotron_exec.sitecustomize.payload.notice import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["check_driver", "fetch"]
+
+_ALIVE = 5.0  # seconds between two signs of life
+
+# Scheme: the module that wandb needs, what to install, where the credentials come from.
+_DRIVERS = {
+    "s3": ("boto3", "boto3", "AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+    "gs": ("google.cloud.storage", "google-cloud-storage", "GOOGLE_APPLICATION_CREDENTIALS"),
+    "azure": ("azure.storage.blob", "azure-storage-blob azure-identity", "AZURE_STORAGE_KEY or a managed identity"),
+    "http": ("", "", "what the server asks for"),
+    "https": ("", "", "what the server asks for"),
+    "wandb-artifact": ("", "", "WANDB_API_KEY"),
+}
+# Errors of botocore, google-api-core and requests after which another attempt may help.
+_PASSING = (
+    "EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError", "SlowDown",
+    "ConnectionError", "ConnectTimeout", "ReadTimeout", "Timeout", "ChunkedEncodingError", "IncompleteReadError",
+    "RetriesExceededError", "ServiceUnavailable", "TooManyRequests", "RetryError", "TransportError",
+)  # fmt: skip
+
+
+def check_driver(name: str, uri: str, wanted: str) -> None:
+    """Whether the reference `uri` of the entry `name` can be fetched at all, before anything is.
+
+    Raises:
+        LaunchError: Nothing here knows such URIs.
+    """
+    scheme = _scheme(uri)
+    shown = f"its entry {name} is a reference to {redact(uri)}"
+    if scheme not in _DRIVERS:
+        remedy = "Log the data itself, or record where jobs find it as absolute_path in the artifact's metadata"
+        raise LaunchError(wanted, f"{shown}, and W&B's client fetches no {scheme or 'such'} URIs", remedy)
+    module, package, credentials = _DRIVERS[scheme]
+    if module and not _importable(module):
+        remedy = f"Install it beside nemotron-exec (pip install {package}), and give the launcher {credentials}"
+        raise LaunchError(wanted, f"{shown}, and the package {module} is not installed", remedy)
+
+
+def fetch(
+    entries: Mapping[str, Any],
+    directory: str,
+    *,
+    wanted: str,
+    deadline: float,
+    alive: Callable[[str], None],
+    progress: Callable[[int], None],
+) -> None:
+    """Bring the data of references into `directory`, each whole or not at all.
+
+    Args:
+        entries: The manifest's entries by name.
+        directory: Ours, private.
+        wanted: First part of every error.
+        deadline: `time.monotonic()` after which nothing is waited for.
+        alive: Called every few seconds with the URI that is being fetched.
+        progress: Told of the bytes of each that has arrived.
+
+    Raises:
+        LaunchError: It is not there, is not what was logged, or access is denied.
+        TemporaryError: The network or the server failed, or the time is over.
+    """
+    # One at a time: the client keeps the place of a download in an attribute that all of them share.
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    near = tempfile.TemporaryDirectory(dir=os.path.dirname(directory), prefix="reference-", ignore_cleanup_errors=True)
+    try:
+        with near as scratch:
+            for name, entry in entries.items():
+                future = pool.submit(entry.download, root=scratch, skip_cache=True)
+                while not concurrent.futures.wait([future], _ALIVE).done:
+                    if time.monotonic() > deadline:
+                        raise _late(wanted, entry.ref)
+                    alive(redact(entry.ref))
+                path = _arrived(future, entry, wanted)
+                target = os.path.join(directory, name)
+                os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+                files.sync_file(path)
+                os.replace(path, target)
+                progress(entry.size or 0)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _arrived(future: concurrent.futures.Future[Any], entry: Any, wanted: str) -> str:
+    uri = redact(entry.ref)
+    try:
+        path = str(future.result())
+    except Exception as error:  # noqa: BLE001  (each driver has its own classes)
+        text = (str(error).strip().splitlines() or [""])[0][:300]
+        found = f"its reference {uri} cannot be fetched ({type(error).__name__}: {redact(text)})"
+        if type(error).__name__ in _PASSING or _status(error) in (408, 429) or _status(error) >= 500:
+            raise TemporaryError(wanted, found, "Start the job again when that store is back") from None
+        credentials = _DRIVERS[_scheme(entry.ref)][2]
+        remedy = f"Check that it still exists as it was logged, and give the launcher {credentials}"
+        raise LaunchError(wanted, found, remedy) from None
+    size = os.stat(path).st_size
+    if entry.size and size != entry.size:
+        found = f"its reference {uri} gave {size} bytes, and {entry.size} were logged"
+        raise TemporaryError(wanted, found, "Start the job again; if it stays so, log the artifact anew")
+    return path
+
+
+def _late(wanted: str, uri: str) -> TemporaryError:
+    remedy = "Give it more time with --timeout, or look why that store is slow"
+    return TemporaryError(wanted, f"the time is over while {redact(uri)} is being fetched", remedy)
+
+
+def _scheme(uri: str) -> str:
+    url = urlsplit(uri)
+    return "azure" if (url.hostname or "").endswith(".blob.core.windows.net") else url.scheme.lower()
+
+
+def _importable(module: str) -> bool:
+    with contextlib.suppress(ImportError, ValueError):
+        return importlib.util.find_spec(module) is not None
+    return False
+
+
+def _status(error: BaseException) -> int:
+    """The HTTP status of an error, 0 if it has none."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):  # botocore
+        response = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    else:
+        response = getattr(response, "status_code", None) or getattr(error, "code", None)
+    return response if isinstance(response, int) else 0

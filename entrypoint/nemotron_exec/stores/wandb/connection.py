@@ -1,0 +1,150 @@
+"""The client's connection: opened with its own settings, and its errors explained."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from nemotron_exec.errors import LaunchError, TemporaryError
+from nemotron_exec.stores.wandb.credentials import LOGIN, find_credentials
+from nemotron_exec.stores.wandb.faults import first_line, http_status
+from nemotron_exec.stores.wandb.link import end_process
+from nemotron_exec.stores.wandb.server import Server, Transport
+
+if TYPE_CHECKING:
+    from nemotron_exec.stores.wandb.link import Link
+
+__all__ = ["Connection"]
+
+# Seconds that the client has, once it is there, for what a request of our own could not do: what may pass, and what the
+# client may do otherwise (a certificate, a proxy, a token).
+_GRACE = 2.0
+_LONG_GRACE = 10.0
+_MARGIN = 1.0  # seconds before the end, in which the reason is still said
+
+
+class Connection:
+    """An open `wandb.Api`.
+
+    Args:
+        link: Told of what passes while the client tries again.
+        base_url: Of the server.
+        entity: The job's; the key's default one if None, once the connection is open.
+        project: The job's.
+        deadline: `time.monotonic()` at which all of it has to be over.
+    """
+
+    def __init__(self, link: Link, base_url: str, entity: str | None, project: str | None, deadline: float) -> None:
+        self.server = Server(base_url, find_credentials(os.environ))
+        self.entity = entity
+        self.project = project
+        self.api: Any = None
+        self.app_url = base_url
+        """Where people look: of the client's settings, once the connection is open."""
+        self._link = link
+        self._deadline = deadline
+        self._started = threading.Event()
+        self._opened = threading.Event()
+
+    def open(self, wanted: str) -> None:
+        """Log in with the client; what it reports is explained by a request of our own.
+
+        Raises:
+            LaunchError: There is no client, or the key or the address is wrong.
+            TemporaryError: The server cannot be reached, or is not well.
+        """
+        scratch = os.environ.get("WANDB_CACHE_DIR") or "."
+        self.server.transport = Transport.of_environment(os.environ, scratch)
+        threading.Thread(target=self._watch, args=(wanted,), daemon=True).start()
+        client = _import_wandb(wanted)
+        if self.entity:
+            os.environ["WANDB_ENTITY"] = self.entity  # else the client asks for it with every look-up
+        overrides = {name: value for name, value in (("entity", self.entity), ("project", self.project)) if value}
+        try:
+            settings = client.setup().settings
+            self.server.transport = Transport.of_client(settings, os.environ, scratch)
+            self.app_url = _app_url(client, settings)
+            self._started.set()
+            self.api = client.Api(timeout=max(2, int(self.patience())), overrides=overrides)
+            self.entity = self.entity or self.api.default_entity
+        except Exception as error:  # noqa: BLE001  (the client's own classes are too many, and change)
+            self._opened.set()
+            self.raise_for(error, wanted, ask=True)
+            if "40" in str(error) and "character" in str(error):
+                raise LaunchError(wanted, "the API key is malformed", LOGIN) from None
+            raise LaunchError(wanted, first_line(error), LOGIN) from None
+        finally:
+            self._opened.set()
+        if self.entity:
+            os.environ["WANDB_ENTITY"] = self.entity
+
+    def patience(self) -> float:
+        """How long the API may be away, seconds: the downloads need the rest."""
+        left: float = self._deadline - time.monotonic()
+        return max(2.0, min(90.0, 0.6 * left))
+
+    def tell(self, fault: str) -> None:
+        """Say that something is tried again."""
+        self._link.say("retry", found=fault)
+
+    def _watch(self, wanted: str) -> None:
+        """Ask the server what the client asks it, at the same time: whoever waits hears what it answers.
+
+        A fault that is found here ends the process only where the client has tried, too, and has nothing to say.
+        """
+        try:
+            self.server.check(wanted, self.patience(), self._tell_meanwhile)
+        except LaunchError as error:
+            fault = error
+        else:
+            return
+        self._started.wait(max(0.0, self._left()))
+        grace = _GRACE if isinstance(fault, TemporaryError) else _LONG_GRACE
+        if not self._opened.wait(max(0.0, min(grace, self._left()))):
+            self._link.fail(fault)
+            end_process(0)
+
+    def _tell_meanwhile(self, fault: str) -> None:
+        if not self._opened.is_set():
+            self.tell(fault)
+
+    def _left(self) -> float:
+        return self._deadline - _MARGIN - time.monotonic()
+
+    def raise_for(self, error: Exception, wanted: str, *, ask: bool = False) -> None:
+        """Raise what an error of the client means, if it concerns the key or the server rather than a name."""
+        status = http_status(error)
+        if status == 401:
+            raise self.server.bad_key(wanted) from None
+        if status == 403:
+            raise self.server.no_access(wanted) from None
+        if ask and status is None:
+            # Whatever it says: a certificate, a proxy, an address, a key that the server does not know.
+            self.server.check(wanted, max(0.5, min(5.0, self._left())))
+        if status is None and isinstance(getattr(error, "exc", error), ValueError):
+            return
+        if status is None or status in (408, 429) or status >= 500:
+            self.server.check(wanted, max(0.5, min(5.0, self._left())))
+            if status is not None or "respond" in str(error) or "imed out" in str(error):
+                seconds = f"HTTP {status}" if status else "no answer in time"
+                remedy = "Start the job again later, or give it more time with --timeout"
+                raise TemporaryError(wanted, f"{self.server.host}: {seconds}", remedy) from None
+
+
+def _app_url(client: Any, settings: Any) -> str:
+    """The address of the pages: since CoreWeave Forge it is not the API's without `api.`, and only the client knows."""
+    # wandb before 0.24 has a function, which reads WANDB_APP_URL.
+    found = getattr(settings, "app_url", None) or client.util.app_url(settings.base_url)
+    return str(found).rstrip("/")
+
+
+def _import_wandb(wanted: str) -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        found = f"the package wandb cannot be imported ({first_line(error)})"
+        raise LaunchError(wanted, found, f"Install it with: {sys.executable} -m pip install 'wandb>=0.22'") from None
+    return wandb

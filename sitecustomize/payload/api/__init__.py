@@ -1,0 +1,1 @@
+"""The Python API, under the names that NVIDIA's document gives it."""

@@ -1,0 +1,1 @@
+"""A completed checkpoint: described, recorded, delivered."""

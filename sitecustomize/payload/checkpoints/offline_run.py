@@ -1,0 +1,106 @@
+"""A W&B run that was started offline because W&B did not answer: an outbox entry, `run-EVENT.json`, until it is sent.
+
+The entry is written durably before `wandb.init` returns, and removed by whoever has sent the run (the launcher's
+`outbox/offline_runs.py`). While the process lives, its modification time says so to other nodes, every minute; an entry
+that somebody has sent meanwhile is written again, because the run has gone on.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+import threading
+
+from .. import notice
+from ..paths import host
+from ..paths.absolute import absolute
+from . import outbox, process
+from .settings import settings
+
+__all__ = ["remember"]
+
+PREFIX = "run-"
+BEAT = 60.0  # seconds
+
+
+def remember(run, url, inputs):
+    """Put a run into the outbox.
+
+    Args:
+        run: The offline run.
+        url: The server that it is for.
+        inputs: Names of the W&B artifacts that the job uses.
+
+    Returns:
+        (What `nemotron-artifact flush` is to be called with, the run's file).
+    """
+    config = settings()
+    wandb = sys.modules["wandb"]
+    of_run = run.settings
+    file = absolute(str(of_run.sync_file))
+    store = config.store if config.store and "://" not in config.store else None
+    place = store or os.path.dirname(os.path.dirname(file))
+    entry = {
+        "event": outbox.new_event(),
+        "created_at": datetime.datetime.now(datetime.timezone.utc).isoformat(),
+        "kind": "wandb-run",
+        "run": run.id,
+        "project": of_run.project or config.project,
+        "entity": of_run.entity or config.entity,
+        "file": host.to_host(file),
+        "local_file": file,
+        "url": url,
+        "inputs": list(inputs),
+        "job": config.job,
+        "process": process.here(),
+        "python": sys.executable,
+        "client": getattr(wandb, "__version__", None),
+        "ended": False,
+    }
+    path = outbox.write(outbox.directory_of(place), entry, PREFIX)
+    _Beat(path, entry).begin(run)
+    return "" if store else place, file
+
+
+class _Beat:
+    """Says that the run goes on, until it ends."""
+
+    def __init__(self, path, entry):
+        self._path = path
+        self._entry = entry
+        self._pid = os.getpid()
+        self._over = threading.Event()
+
+    def begin(self, run):
+        threading.Thread(target=self._beat, name="nemotron-exec-offline-run", daemon=True).start()
+        name = "_finish" if hasattr(run, "_finish") else "finish"
+        original = getattr(run, name)
+
+        def finish(*args, **kwargs):
+            result = original(*args, **kwargs)
+            self._end()
+            return result
+
+        run.__dict__[name] = finish  # a run accepts no new attribute in the ordinary way
+
+    def _beat(self):
+        while not self._over.wait(BEAT):
+            try:
+                os.utime(self._path)
+            except FileNotFoundError:
+                self._write()  # sent meanwhile by somebody who took this process for dead
+            except OSError:
+                continue
+
+    def _end(self):
+        if os.getpid() == self._pid and not self._over.is_set():
+            self._over.set()
+            self._entry["ended"] = True
+            self._write()
+
+    def _write(self):
+        try:
+            outbox.write(os.path.dirname(self._path), self._entry, PREFIX)
+        except OSError as error:
+            notice.debug("the offline run's entry %s: %s" % (self._path, error))

@@ -1,0 +1,122 @@
+"""SIGTERM while a checkpoint is on its way: deliver it, then die of the signal as the process would have without us."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import threading
+
+from .. import notice
+
+__all__ = ["Termination"]
+
+_PROMPT = 1.0  # seconds after which a main thread that has not seen the signal is inside a call
+
+
+class Termination:
+    """The handler of SIGTERM.
+
+    It is there only between a checkpoint and its commit, only where SIGTERM has its default action, and only if the
+    checkpoint was recorded on the main thread (Python lets no other set a handler). A program with a handler of its own
+    keeps it: it ends in its own way, and the exit hook drains.
+
+    Python runs a handler when its main thread comes back from a call. Inside a collective whose other ranks are gone it
+    never does: without us the process would have died at once. So the number of the signal, which the C part of the
+    handler writes to a pipe at once, is read by a thread, and that ends the process where the main thread does not.
+
+    Args:
+        drain: What is to be done first; within a bound.
+    """
+
+    def __init__(self, drain):
+        self._drain = drain
+        self._armed = False
+        self._pid = os.getpid()
+        self._handling = threading.Event()
+        self._writing = None
+
+    def arm(self):
+        """Called with each delivery."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        try:
+            current = signal.getsignal(signal.SIGTERM)
+            if current == signal.SIG_DFL or current == self.handle:
+                signal.signal(signal.SIGTERM, self.handle)
+                self._armed = True
+                self._listen()
+        except (ValueError, OSError):
+            return
+
+    def disarm(self):
+        """Called on the commit thread, when nothing is pending any more.
+
+        Python would refuse to reset the handler from here, the C library does not.
+        """
+        if not self._armed:
+            return
+        self._armed = False
+        try:
+            if signal.getsignal(signal.SIGTERM) == self.handle:
+                _default(signal.SIGTERM)
+        except Exception as error:
+            notice.debug("SIGTERM keeps its handler: %r" % (error,))
+
+    def forget(self):
+        """In the child of a fork: what is the parent's stays the parent's, its pipe above all."""
+        if self._writing is not None:
+            now = signal.set_wakeup_fd(-1)
+            if now not in (-1, self._writing):
+                signal.set_wakeup_fd(now)  # somebody has taken ours away
+        if signal.getsignal(signal.SIGTERM) == self.handle:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def handle(self, number, frame):
+        """The handler, on the main thread."""
+        del frame
+        self._handling.set()
+        try:
+            self._drain()
+        finally:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    def _listen(self):
+        if self._writing is not None:
+            return
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        if before != -1:  # asyncio's, or the program's own
+            signal.set_wakeup_fd(before)
+            os.close(reading)
+            os.close(writing)
+            return
+        self._writing = writing
+        threading.Thread(target=self._watch, args=(reading,), name="nemotron-exec-sigterm", daemon=True).start()
+
+    def _watch(self, reading):
+        while True:
+            try:
+                numbers = os.read(reading, 64)
+            except OSError:
+                return
+            if not numbers:
+                return
+            if int(signal.SIGTERM) not in numbers or not self._armed or self._handling.wait(_PROMPT):
+                continue
+            with contextlib.suppress(Exception):
+                self._drain()
+            if not self._handling.is_set() and os.getpid() == self._pid:
+                _default(signal.SIGTERM)
+                os.kill(self._pid, signal.SIGTERM)
+
+
+def _default(number):
+    """Give a signal its default action, from whatever thread."""
+    libc = ctypes.CDLL(None)
+    libc.signal.restype = ctypes.c_void_p
+    libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    libc.signal(int(number), None)  # SIG_DFL is 0

@@ -1,0 +1,208 @@
+"""The three JSON documents that cross between launcher and injector: hand-off, outbox entry, run record.
+
+For type checkers and readers alone: nothing imports this file when it runs. A reader checks what it relies on, since a
+file may be of another version, and others may write to its directory.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, TypedDict
+
+__all__ = [
+    "ConfigFiles",
+    "Entry",
+    "EntryForWandb",
+    "HandOff",
+    "JobSection",
+    "Launched",
+    "PinnedArtifact",
+    "RunRecord",
+    "WandbSection",
+    "WandbTarget",
+]
+
+# The hand-off: written by resolution/write.py, read by payload/handoff.py
+
+
+class JobSection(TypedDict):
+    """Which job; `environment` has the schedulers' variables by which a stale hand-off is recognised."""
+
+    id: str
+    source: str
+    environment: Dict[str, str]
+
+
+class WandbSection(TypedDict, total=False):
+    """`run.wandb` with what the environment adds; `resume` has the `id` of the run that the job continues."""
+
+    project: Optional[str]
+    entity: Optional[str]
+    resume: Optional[Dict[str, str]]
+    tags: List[str]
+    required: bool
+
+
+class PinnedArtifact(TypedDict):
+    """An input, as `Artifact.to_json` gives it."""
+
+    key: str
+    reference: str
+    store: str
+    name: str
+    version: str
+    type: str
+    path: str
+    qualified_name: str
+    iteration: Optional[int]
+    digest: Optional[str]
+    fields: Dict[str, Any]
+    metadata: Dict[str, Any]
+    source: Optional[str]
+
+
+class ConfigFiles(TypedDict, total=False):
+    """A config of the command and its resolved copy; digests where the files may not be there to be read."""
+
+    original: str
+    resolved: str
+    original_sha256: str
+    resolved_sha256: str
+
+
+class Launched(TypedDict):
+    """The launcher's part of the run record, without secrets."""
+
+    command: List[str]
+    cwd: str
+    options: List[str]
+    environment: Dict[str, str]
+
+
+class HandOff(TypedDict, total=False):
+    """What the launcher has resolved for the job: it writes every key but `launched`, which only comes by value.
+
+    Without a hand-off, the reader gives an empty one.
+    """
+
+    schema: int
+    version: str
+    created_at: str
+    job: JobSection
+    backend: Optional[str]
+    store: str
+    wandb: WandbSection
+    artifacts: List[PinnedArtifact]
+    publish: Optional[str]
+    outputs: Dict[str, str]
+    checkpoints: str
+    on_checkpoint: List[Dict[str, Any]]
+    config: List[ConfigFiles]
+    run_record: Optional[str]
+    launched: Launched
+
+
+# An entry of an outbox: written by checkpoints/record.py, read by the next start and by `nemotron-artifact flush`
+
+
+class WandbTarget(TypedDict):
+    """Where in W&B an entry goes."""
+
+    name: str
+    published: bool
+    aliases: List[str]
+    project: Optional[str]
+    entity: Optional[str]
+    run: Optional[str]
+
+
+class _Described(TypedDict):
+    event: str
+    created_at: str
+    store: str
+    name: str
+    type: str
+    path: str
+    checkpoint_path: str
+    local_path: str
+    save_dir: str
+    iteration: Optional[int]
+    aliases: List[str]
+    latest: bool
+    gone: bool
+    metadata: Dict[str, Any]
+    used_artifacts: List[str]
+    producer: str
+    process: Dict[str, Any]
+
+
+class _Noted(_Described, total=False):
+    """What is noted of a checkpoint as things go on.
+
+    Attributes:
+        schema: In the file alone.
+        file_system: Type of the file system of the save directory.
+        renamed_from: Former name of the directory, where the framework's last step is a rename.
+        ends_with: Of an output: the exit code with which its command has to end.
+        since: When the process began that has saved (same_save.py).
+        supersedes: Event of the version whose place this save takes.
+        sent_by: The W&B run that sends the checkpoint in this process's place.
+        registered: Directory of its version, once it has one.
+        number: N of `vN`.
+        hooks: What runs once it is in the store (`run.on_checkpoint`, hooks.py), with `best` and `looked_up_in_wandb`.
+        end_file: Name of the file with the exit code of the process that has saved, for its hooks.
+    """
+
+    schema: int
+    file_system: str
+    renamed_from: str
+    ends_with: int
+    since: str
+    supersedes: Optional[str]
+    sent_by: str
+    registered: str
+    number: int
+    hooks: List[Dict[str, Any]]
+    best: Optional[bool]
+    end_file: str
+    looked_up_in_wandb: bool
+
+
+class Entry(_Noted):
+    """A completed checkpoint, or an output, that a store does not have yet; `wandb` where W&B is to have it."""
+
+    wandb: Optional[WandbTarget]
+
+
+class EntryForWandb(_Noted):
+    """One that W&B is to have."""
+
+    wandb: WandbTarget
+
+
+# The run record: written once a job by checkpoints/run_record.py, read by `nemotron-artifact show` and `diff`
+
+
+class _Run(TypedDict, total=False):
+    options: List[str]
+    environment: Dict[str, str]
+
+
+class RunRecord(_Run):
+    """What a job was: its command, code, versions and machine."""
+
+    schema: int
+    created_at: str
+    command: List[str]
+    cwd: str
+    config: List[ConfigFiles]
+    nemotron_exec: Optional[str]
+    job: Optional[str]
+    host: str
+    artifacts: List[Dict[str, Any]]
+    code: Dict[str, Any]
+    image: Optional[str]
+    python: str
+    versions: Dict[str, str]
+    packages: Any
+    scheduler: Any
+    gpus: Any

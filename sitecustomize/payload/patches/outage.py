@@ -1,0 +1,288 @@
+"""W&B that does not answer: `wandb.init` fails within a bound, or, with `run.wandb.required: false`, starts offline.
+
+Why: the clients' own bound, `init_timeout`, does not hold. Measured against a server that refuses, hangs up, hangs or
+answers 503 for ever: 0.27.2 waits without end whatever it says; 0.22 and 0.31 give up in time, but what they have begun
+cannot be taken back: its run id is in use, and the end of the process waits for it, 30 s or for ever. So the server is
+asked before the client begins anything. An answer of any kind but 5xx and 429 leaves all else to the client.
+
+Can go when the client bounds its own start, and starts offline where it has no answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+
+from .. import flags, handoff, notice
+
+__all__ = ["start"]
+
+REQUIRED_VARIABLE = "NEMOTRON_EXEC_WANDB_REQUIRED"
+TIMEOUT_VARIABLE = "NEMOTRON_EXEC_WANDB_TIMEOUT"
+_BOUND = 90.0  # seconds; the client's own init_timeout
+_GRACE = 15.0  # seconds by which the client exceeds what it was told, on a busy machine
+_ATTEMPT = 10.0  # seconds for one question
+_PAUSE = 1.0  # seconds between two
+# What the clients' errors say of a server that gives no answer, or none but 5xx.
+_OUTAGE = ("timed out", "time-out", "timeout", "http 5", "connection", "did not respond", "no such host", "eof")
+_QUERY = b'{"query": "query Viewer { viewer { id } }", "operationName": "Viewer", "variables": {}}'
+
+
+def start(original, args, kwargs, inputs, passed_on=()):
+    """Call `wandb.init`, within the bound.
+
+    Args:
+        original: The client's function.
+        args: Of the call.
+        kwargs: Of the call.
+        inputs: Gives the names of the W&B artifacts that the job uses.
+        passed_on: Errors of the client that have one of these texts are the caller's.
+
+    Returns:
+        What the client returns; an offline run where W&B does not answer and is not required.
+    """
+    try:
+        given = _by_name(original, args, kwargs)
+        url = _server(given)
+        bound = _bound()
+    except Exception as error:
+        notice.debug("wandb.init is called without a bound: %r" % (error,))
+        url = None
+    if url is None:
+        return original(*args, **kwargs)
+    needed = _required()
+    why = _silence(url, bound)
+    if why is None:
+        try:
+            with _alarm(url, bound + _GRACE):
+                return original(**_bounded(given, bound))
+        except Exception as error:
+            why = _first_line(error)
+            if any(text in str(error) for text in passed_on) or not _is_outage(error):
+                raise
+            if needed:
+                _say_required(url, bound, why)
+                raise
+            given["id"] = os.urandom(4).hex()  # the client has begun the run, and does not let go of its id
+    elif needed:
+        _say_required(url, bound, why)
+        raise _error("W&B at %s did not answer within %g s: %s" % (url, bound, why))
+    return _offline(original, given, url, bound, why, inputs)
+
+
+def _by_name(function, args, kwargs):
+    """The arguments of a call by their names.
+
+    Raises:
+        TypeError: They do not fit, or not all have a name.
+    """
+    import inspect
+
+    signature = inspect.signature(function)
+    nameless = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
+    if any(one.kind in nameless for one in signature.parameters.values()):
+        raise TypeError("%s has parameters without a name" % (function,))
+    return dict(signature.bind(*args, **kwargs).arguments)
+
+
+def _offline(original, given, url, bound, why, inputs):
+    with _alarm(url, bound + _GRACE):
+        run = original(**dict(given, mode="offline"))
+    try:
+        from ..checkpoints import offline_run
+
+        where = offline_run.remember(run, url, inputs())
+    except Exception as error:
+        where = None
+        notice.debug("no outbox entry for the offline run: %r" % (error,))
+    notice.warning(
+        "W&B at %s does not answer (%s): the run %s is offline. %s"
+        % (
+            url,
+            why,
+            run.id,
+            "The next start or `nemotron-artifact flush%s` sends it, from %s" % (where[0] and " " + where[0], where[1])
+            if where
+            else "Send it later with `wandb sync`; it lies below %s" % os.path.dirname(str(getattr(run, "dir", "?"))),
+        )
+    )
+    return run
+
+
+def _say_required(url, bound, why):
+    notice.warning(
+        "W&B at %s does not answer within %g s (%s), and this job requires it. With `run.wandb.required: false`, or "
+        "%s=0, it trains on offline and sends the run later; %s is the bound"
+        % (url, bound, why, REQUIRED_VARIABLE, TIMEOUT_VARIABLE)
+    )
+
+
+def _required(environ=os.environ):
+    said = environ.get(REQUIRED_VARIABLE)
+    on = flags.is_on(said) if said else None
+    if said and on is None:
+        notice.warning("%s is %r, which is neither on nor off: the config decides" % (REQUIRED_VARIABLE, said))
+    return (handoff.read().get("wandb") or {}).get("required") is not False if on is None else on
+
+
+def _bound(environ=os.environ):
+    try:
+        return min(max(1.0, float(environ[TIMEOUT_VARIABLE])), threading.TIMEOUT_MAX / 2)
+    except (KeyError, ValueError):
+        return _BOUND
+
+
+def _server(given):
+    """The server that this call will ask; None where it asks none, or where only the client knows the way to it."""
+    from urllib.parse import urlsplit
+
+    wandb = sys.modules["wandb"]
+    settings = given.get("settings")
+    # What was not set has the client's default in an object of Settings, and not this call's value.
+    chosen = settings if isinstance(settings, dict) else getattr(settings, "model_fields_set", ())
+
+    def of_call(name):
+        if name not in chosen:
+            return None
+        return settings[name] if isinstance(settings, dict) else getattr(settings, name)
+
+    if getattr(wandb, "run", None) is not None:
+        return None
+    mode = given.get("mode") or of_call("mode") or os.environ.get("WANDB_MODE") or "online"
+    if mode not in ("online", "shared") or flags.is_on(os.environ.get("WANDB_DISABLED")):
+        return None
+    known = wandb.setup().settings
+    if getattr(known, "mode", None) in ("offline", "disabled") and not (given.get("mode") or of_call("mode")):
+        return None
+    if any(getattr(known, name, None) or of_call(name) for name in ("http_proxy", "https_proxy", "x_proxies")):
+        return None
+    url = str(of_call("base_url") or known.base_url).rstrip("/")
+    return url if urlsplit(url).scheme in ("http", "https") and urlsplit(url).hostname else None
+
+
+def _silence(url, bound):
+    """Ask until there is an answer. Why there was none within `bound` seconds; None where there was one."""
+    import urllib.request
+
+    last = ["no answer"]
+    answered = threading.Event()
+    # The client's way through a proxy is not in all respects Python's (NO_PROXY): an answer on either way is one.
+    ways = (False, True) if urllib.request.getproxies() else (False,)
+
+    def ask():
+        deadline = time.monotonic() + bound
+        while time.monotonic() < deadline:
+            for direct in ways:
+                problem = _ask(url, min(_ATTEMPT, max(1.0, bound / 3)), direct)
+                if problem is None:
+                    answered.set()
+                    return
+                last[0] = problem
+            time.sleep(_PAUSE)
+
+    # A thread of its own: nothing bounds the look-up of a name.
+    threading.Thread(target=ask, name="nemotron-exec-wandb-probe", daemon=True).start()
+    return None if answered.wait(bound) else last[0]
+
+
+def _ask(url, seconds, direct):
+    """Why one question has no answer; None where it has one, or where that cannot be told."""
+    import urllib.error
+    import urllib.request
+
+    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if direct else []))
+    headers = {"Content-Type": "application/json", "User-Agent": "nemotron-exec", **_credentials(url)}
+    # http or https: `_server` has looked.
+    request = urllib.request.Request(url + "/graphql", _QUERY, headers)  # noqa: S310
+    try:
+        opener.open(request, timeout=seconds).close()
+    except urllib.error.HTTPError as error:
+        return "HTTP %d" % error.code if error.code >= 500 or error.code == 429 else None
+    except (OSError, EOFError) as error:
+        reason = getattr(error, "reason", None) or error
+        if "SSL" in type(reason).__name__ or "unknown url type" in str(reason):
+            return None  # the client has certificates and ways of its own
+        return getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+    except Exception as error:
+        return type(error).__name__  # of http.client: what came was no HTTP
+    return None
+
+
+def _credentials(url):
+    """The key that the client will send to the same server, where it is easily had: a front may answer all others."""
+    import base64
+
+    key = os.environ.get("WANDB_API_KEY")
+    if not key:
+        import netrc
+        from urllib.parse import urlsplit
+
+        try:
+            found = netrc.netrc().authenticators(urlsplit(url).hostname)
+        except (OSError, netrc.NetrcParseError):
+            found = None
+        key = found[2] if found else None
+    if not key:
+        return {}
+    return {"Authorization": "Basic " + base64.b64encode(b"api:" + key.encode("utf-8", "replace")).decode("ascii")}
+
+
+def _bounded(given, bound):
+    """The call's arguments with `init_timeout`, unless the caller or the environment has set it."""
+    settings = given.get("settings")
+    if "WANDB_INIT_TIMEOUT" in os.environ:
+        return given
+    if settings is None:
+        settings = {"init_timeout": bound}
+    elif isinstance(settings, dict):
+        settings = dict({"init_timeout": bound}, **settings)
+    elif "init_timeout" not in getattr(settings, "model_fields_set", ("init_timeout",)):
+        settings = settings.model_copy()
+        settings.init_timeout = bound
+    return dict(given, settings=settings)
+
+
+@contextlib.contextmanager
+def _alarm(url, seconds):
+    """Raise in the main thread when its time is over: a wait of the client's that has no bound ends so.
+
+    Nothing where the program uses the alarm itself, or calls `wandb.init` on another thread.
+    """
+    usable = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+        and signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    )
+    if not usable:
+        yield
+        return
+
+    def ring(_number, _frame):
+        raise _error("W&B at %s: timed out after %g s" % (url, seconds))
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+def _error(text):
+    """As the client reports it: frameworks may be prepared for that."""
+    kind = getattr(sys.modules.get("wandb.errors"), "CommError", RuntimeError)
+    return kind(notice.redact(text))
+
+
+def _is_outage(error):
+    text = str(error).lower()
+    return any(sign in text for sign in _OUTAGE)
+
+
+def _first_line(error):
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,189 @@
+"""Ray: workers of a cluster that runs already get the injector, too, on every node.
+
+A cluster that the driver starts hands the driver's environment on. One that runs already (`ray.init(address="auto")`,
+`ray job submit`, Ray Client) hands on what `runtime_env` says and nothing else. What is wrapped:
+
+    ray._private.worker._maybe_modify_runtime_env            the job's runtime_env, after the user's own hook
+                                                             (RAY_RUNTIME_ENV_HOOK) and that of `uv run`
+    ray._private.worker.init                                 where that function is missing: the same, by that variable
+    ray._private.utils.parse_runtime_env_for_task_or_actor   that of a task or actor with a PYTHONPATH of its own
+    ray.util.client._ClientContext.connect                   the job's, for Ray Client
+
+RAY_RUNTIME_ENV_HOOK alone would not do. Ray passes over it under `uv run` and in Ray Client. Left in the environment,
+it would make `ray.init` fail in a Python without the injector (`-I`), which cannot import the hook.
+
+Known: Ray 2.43 (no `_maybe_modify_runtime_env` yet), 2.49, 2.55, 2.60. Can go when Ray hands the driver's environment
+to the workers of a running cluster.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib
+import inspect
+import os
+import sys
+
+from .. import notice
+from ..status import INSTALLED, STOOD_DOWN, Status
+
+NAME = "ray"
+
+_INJECTOR = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+# No key and no password: the cluster's dashboard shows a runtime_env to everybody who may see the dashboard.
+_VARIABLES = ("NEMO_ARTIFACT_ROOT", "NEMO_RUN_DIR", "WANDB_PROJECT", "WANDB_ENTITY")
+_HOOK = "RAY_RUNTIME_ENV_HOOK"
+_SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+
+_found = {}
+_users_hook = []
+
+
+def apply(module):
+    """Wrap what `module`, one of the three, has to do with runtime_env. Idempotent. Returns a `Status`."""
+    name = module.__name__
+    _found[name] = {"worker": _driver, "utils": _tasks, "client": _client}[name.rpartition(".")[2]](module)
+    missing = [problem for problem in _found.values() if problem]
+    if missing:
+        return Status(NAME, STOOD_DOWN, "%s; workers of a running cluster may lack the injector" % "; ".join(missing))
+    return Status(NAME, INSTALLED, "")
+
+
+def hook(runtime_env):
+    """What RAY_RUNTIME_ENV_HOOK names while an older Ray's `init` runs: the user's hook, and then ours."""
+    if _users_hook[-1]:
+        name, _, function = _users_hook[-1].rpartition(".")
+        runtime_env = getattr(importlib.import_module(name), function)(runtime_env)
+    return _guarded(_with_injector, runtime_env)
+
+
+def _driver(module):
+    if not hasattr(module, "_maybe_modify_runtime_env"):
+        return _wrap(module, "init", ["address"], _init_with_hook)
+    return _wrap(module, "_maybe_modify_runtime_env", ["runtime_env", "_skip_env_hook"], _modify) or _wrap(
+        module, "init", ["address"], _init
+    )
+
+
+def _tasks(module):
+    _drop_empty_entry()
+    return _wrap(module, "parse_runtime_env_for_task_or_actor", ["runtime_env"], _parse)
+
+
+def _client(module):
+    return _wrap(module._ClientContext, "connect", ["self", "conn_str", "job_config"], _connect)
+
+
+def _wrap(owner, name, parameters, wrapper):
+    """Put `wrapper(original)` in the place of a function. Returns None, or what is not as expected."""
+    original = getattr(owner, name, None)
+    if original is None or list(inspect.signature(original).parameters)[: len(parameters)] != parameters:
+        return "%s has no %s(%s)" % (owner.__name__, name, ", ".join(parameters))
+    if not hasattr(original, "_nemotron_exec"):
+        wrapped = functools.wraps(original)(wrapper(original))
+        wrapped._nemotron_exec = True
+        setattr(owner, name, wrapped)
+    return None
+
+
+def _modify(original):
+    def modify(runtime_env, _skip_env_hook):
+        changed = original(runtime_env, _skip_env_hook)
+        # Ray's own drivers, such as the dashboard, are no part of the job.
+        return changed if _skip_env_hook else _guarded(_with_injector, changed)
+
+    return modify
+
+
+def _init(original):
+    return lambda *args, **kwargs: original(*args, **_with_job_config(kwargs))
+
+
+def _init_with_hook(original):
+    def init(*args, **kwargs):
+        _users_hook.append(os.environ.get(_HOOK))
+        os.environ[_HOOK] = __name__ + ".hook"
+        try:
+            return original(*args, **_with_job_config(kwargs))
+        finally:
+            users = _users_hook.pop()
+            if users is None:
+                del os.environ[_HOOK]
+            else:
+                os.environ[_HOOK] = users
+
+    return init
+
+
+def _with_job_config(kwargs):
+    """`ray.init(job_config=…)`: what a hook returns would take the place of the runtime_env in there."""
+    of_job = getattr(kwargs.get("job_config"), "runtime_env", None)
+    if not of_job or kwargs.get("runtime_env") is not None or _SUBMITTED in os.environ:
+        return kwargs
+    return dict(kwargs, runtime_env=of_job)
+
+
+def _parse(original):
+    return lambda runtime_env: original(_guarded(_in_front, runtime_env))
+
+
+def _connect(original):
+    def connect(self, conn_str, job_config=None, *args, **kwargs):
+        job_config = job_config or sys.modules["ray.job_config"].JobConfig()
+        job_config.set_runtime_env(_guarded(_with_injector, job_config.runtime_env))
+        options = kwargs.get("ray_init_kwargs")
+        if options and options.get("runtime_env") is not None:
+            options["runtime_env"] = _guarded(_with_injector, options["runtime_env"])
+        return original(self, conn_str, job_config, *args, **kwargs)
+
+    return connect
+
+
+def _guarded(change, runtime_env):
+    """`change(runtime_env)`; as it was, with one line, where that fails."""
+    try:
+        return change(runtime_env)
+    except Exception as error:
+        if notice.strict():
+            raise
+        notice.warning("Ray's workers may lack the injector: %r" % error)
+        return runtime_env
+
+
+def _with_injector(runtime_env):
+    """The job's runtime_env and our variables; what it says itself wins."""
+    changed = copy.copy(runtime_env) if runtime_env else {}
+    own = dict(changed.get("env_vars") or {})
+    ours = {
+        name: value for name, value in os.environ.items() if name.startswith("NEMOTRON_EXEC_") or name in _VARIABLES
+    }
+    # Ray puts the node's own value there.
+    path = _prepended(own["PYTHONPATH"]) if "PYTHONPATH" in own else _INJECTOR + os.pathsep + "${PYTHONPATH}"
+    changed["env_vars"] = {**ours, **own, "PYTHONPATH": path}
+    return changed
+
+
+def _in_front(runtime_env):
+    """A task's or an actor's runtime_env: a PYTHONPATH in it would take the place of the job's."""
+    own = runtime_env.get("env_vars") if isinstance(runtime_env, dict) else None
+    if not own or not isinstance(own.get("PYTHONPATH"), str):
+        return runtime_env
+    changed = copy.copy(runtime_env)
+    changed["env_vars"] = {**own, "PYTHONPATH": _prepended(own["PYTHONPATH"])}
+    return changed
+
+
+def _prepended(path):
+    entries = path.split(os.pathsep) if path else []
+    return path if _INJECTOR in entries else os.pathsep.join([_INJECTOR, *entries])
+
+
+def _drop_empty_entry():
+    """Where a node has no PYTHONPATH, `INJECTOR:${PYTHONPATH}` ends in an empty entry: the working directory."""
+    if not os.environ.get("PYTHONPATH", "").endswith(_INJECTOR + os.pathsep):
+        return
+    os.environ["PYTHONPATH"] = os.environ["PYTHONPATH"].rstrip(os.pathsep)
+    after = sys.path.index(_INJECTOR) + 1 if _INJECTOR in sys.path else len(sys.path)
+    if sys.path[after : after + 1] == [os.getcwd()]:
+        del sys.path[after]

@@ -1,0 +1,104 @@
+"""The W&B writer that a framework logs a checkpoint with, completed: for frameworks that log an artifact themselves.
+
+Megatron-Bridge and Megatron-LM keep the `wandb` module as their writer, make an artifact with it, and log it through
+its run. `Writer` stands in for that module during the callback.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .. import notice
+from ..checkpoints import delivery
+
+
+class Writer:
+    """Stands in for the `wandb` module that Megatron-Bridge keeps as its writer; everything passes through.
+
+    What is made with its `Artifact` is completed: metadata that the framework does not set, the right iteration, our
+    metadata.json. What is logged through its `run` is remembered.
+    """
+
+    def __init__(self, wandb, entry):
+        object.__setattr__(self, "_wandb", wandb)
+        object.__setattr__(self, "_entry", entry)
+        object.__setattr__(self, "_logged", [])
+
+    def __getattr__(self, name):
+        value = getattr(self._wandb, name)
+        if name == "run" and value is not None:
+            return Run(value, self._entry, self._logged)
+        return value
+
+    def __setattr__(self, name, value):
+        setattr(self._wandb, name, value)
+
+    def __bool__(self):
+        return bool(self._wandb)
+
+    def Artifact(self, name, type, *args, **kwargs):  # noqa: N802, A002
+        """As wandb.Artifact, with the metadata completed."""
+        entry = self._entry
+        if entry["wandb"] is not None and entry["wandb"]["published"]:
+            name = entry["wandb"]["name"]  # `run.publish`; else the framework's own
+        if not args:
+            kwargs["metadata"] = completed_metadata(kwargs.get("metadata"), entry)
+        return self._wandb.Artifact(name, type, *args, **kwargs)
+
+    def log_artifact(self, *args, **kwargs):
+        """As the run's, and the artifact is remembered."""
+        return _log(self._wandb.log_artifact, self._entry, self._logged, args, kwargs)
+
+    def nemotron_exec_handle(self):
+        """The artifact that has been logged, or None."""
+        return self._logged[-1] if self._logged else None
+
+
+class Run:
+    """Stands in for the run of a `Writer`."""
+
+    def __init__(self, run, entry, logged):
+        object.__setattr__(self, "_run", run)
+        object.__setattr__(self, "_entry", entry)
+        object.__setattr__(self, "_logged", logged)
+
+    def __getattr__(self, name):
+        return getattr(self._run, name)
+
+    def __setattr__(self, name, value):
+        setattr(self._run, name, value)
+
+    def __bool__(self):
+        return bool(self._run)
+
+    def log_artifact(self, *args, **kwargs):
+        """As the run's, and the artifact is remembered."""
+        return _log(self._run.log_artifact, self._entry, self._logged, args, kwargs)
+
+
+def completed_metadata(metadata, entry):
+    """The framework's metadata with ours: what it sets stays, but for an iteration that is not the path's."""
+    ours = delivery.wandb_metadata(entry)
+    merged = dict(ours)
+    merged.update(metadata or {})
+    merged["iteration"] = ours.get("iteration", merged.get("iteration"))
+    return merged
+
+
+def _log(log_artifact, entry, logged, args, kwargs):
+    # wandb asks its server before it takes an artifact, for minutes if the server does not answer, while all other
+    # ranks wait for this one: that is the commit thread's to do. Who looks at the result has it done at once.
+    def log():
+        artifact = args[0] if args else None
+        if hasattr(artifact, "add_reference"):
+            try:
+                # Before the call, which seals the artifact; after the framework's references, whose files come first.
+                delivery.translate_references(artifact, os.path.realpath(entry["local_path"]), entry["checkpoint_path"])
+                delivery.add_metadata_file(artifact, entry)
+            except Exception as error:
+                notice.warning("checkpoint %s is in W&B without metadata.json: %r" % (entry["checkpoint_path"], error))
+        return log_artifact(*args, **kwargs)
+
+    handle = delivery.Deferred(log)
+    logged.append(handle)
+    return handle

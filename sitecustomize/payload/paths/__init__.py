@@ -1,0 +1,1 @@
+"""Paths inside and outside a container."""

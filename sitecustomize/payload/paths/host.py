@@ -1,0 +1,195 @@
+"""Which path the host has for a path of this container, and the other way round.
+
+A checkpoint that is saved under `/nemo_run` must be found by a job that does not see this container: what leaves the
+job is recorded as the host sees it. The kernel says in /proc/self/mountinfo (proc(5)) which directory of which file
+system a mount shows (`root`), but not where the host has mounted that file system. That is known from NEMO_RUN_DIR
+and from the files that container engines mount, and outside of a container; of a second disk, a network file system, a
+btrfs subvolume or a ZFS dataset it cannot be known. Then a path stays as the container has it: a guess that happens to
+exist elsewhere would name other data. What takes `mounts` is pure, over the text of that file.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+
+from .. import job, notice
+from ..lazy import pattern
+from .mountinfo import is_within, mount_of, read_mounts
+
+__all__ = ["HostPath", "container_path", "host_path", "localise", "nemo_run", "to_host"]
+
+NEMO_RUN = "/nemo_run"
+
+HostPath = collections.namedtuple("HostPath", ["path", "certain", "reason", "inside"])
+"""A path as the host has it, the container's own where that is not known; whether it is known; how or why not, in
+words; and the path within its file system, None if it lies on none that outlives the container."""
+
+# File systems that live and die with the container: what lies on them has no path outside.
+_PRIVATE = frozenset(("overlay", "tmpfs", "ramfs", "squashfs", "proc", "sysfs", "devpts", "mqueue", "aufs"))
+
+# Directories that container engines keep on the host, and mount single files out of (/etc/hosts, /etc/resolv.conf).
+_ENGINES = (
+    *("/var/lib/docker/", "/var/lib/containers/", "/var/lib/kubelet/", "/run/containers/", "/run/enroot/"),
+    "/var/snap/docker/",
+)
+
+# Docker's and podman's own directory, wherever it is: in the options of the container's overlay as the host has it, and
+# as a directory within its file system in the root of such a file.
+_LAYERS = pattern(r"(?:^|,)upperdir=(/[^,]*?)/overlay2?/")
+
+_ENGINE_FILE = pattern(r"(.*)/(?:overlay-)?containers/[0-9a-f]+/(?:userdata/)?[^/]+\Z")
+
+
+def host_path(path, mounts, nemo_run_dir=None):
+    """Where the host has `path`.
+
+    Args:
+        path: Absolute path in this container, symbolic links resolved.
+        mounts: From `parse`.
+        nemo_run_dir: NEMO_RUN_DIR: the job's directory as its submitter knows it, or the root of all jobs.
+
+    Returns:
+        A `HostPath`; its path is `path` itself where the host's is not known.
+    """
+    mount = mount_of(mounts, path)
+    if mount is None:
+        return HostPath(path, False, "no mount holds it", None)
+    if mount.kind in _PRIVATE:
+        return HostPath(path, False, "it lies on the container's own %s" % mount.kind, None)
+    inside = _join(mount.root, path[len(mount.point.rstrip("/")) :])
+    top = mount_of(mounts, "/")
+    is_host = top is not None and top.root == "/" and top.kind not in _PRIVATE
+    prefix, reason = _prefix(mount, mounts, nemo_run_dir, is_host)
+    if prefix is not None:
+        return HostPath(_join(prefix, inside), True, reason, inside)
+    if is_host:
+        return HostPath(path, True, "this is no container", inside)
+    return HostPath(path, False, reason, inside)
+
+
+def container_path(path, mounts, nemo_run_dir=None):
+    """The paths that this container may have for a path of the host, the most specific mount first."""
+    found = []
+    for mount in mounts:
+        if mount.kind in _PRIVATE or mount_of(mounts, mount.point) != mount:
+            continue
+        host = host_path(mount.point, mounts, nemo_run_dir)
+        if host.certain and is_within(path, host.path) and host.path != mount.point:
+            found.append((len(host.path), _join(mount.point, path[len(host.path.rstrip("/")) :])))
+    return [here for _, here in sorted(found, reverse=True)]
+
+
+def _prefix(mount, mounts, nemo_run_dir, is_host):
+    """Where the host has mounted the root of the file system: (prefix, reason); the prefix is None if nobody knows.
+
+    In a container a mount's own name says nothing, and so does a second mount of its file system: with
+    `-v /mnt/disk2/jobs:/data/jobs` it looks as if the host had the disk at /data, and a network file system has another
+    name on each host.
+    """
+    same = [other for other in mounts if other.device == mount.device]
+    if nemo_run_dir:
+        for other in same:
+            if other.point == NEMO_RUN:
+                prefix = _before(nemo_run_dir.rstrip("/"), other.root)
+                if prefix is not None:
+                    return prefix, "NEMO_RUN_DIR"
+    # The layers first: `/mnt/disk2/var/lib/docker` is `/var/lib/docker` within its disk.
+    for other in same:
+        prefix = _of_engine(other.root, mounts)
+        if prefix is not None:
+            return prefix, "the mount at %s" % other.point
+    for other in same:
+        if other.root.startswith(_ENGINES):
+            return "", "the mount at %s" % other.point
+    for other in same if is_host else ():
+        if other.root.count("/") > 1 and other.point.endswith(other.root):
+            return other.point[: -len(other.root)], "the mount at %s" % other.point
+    for other in same if is_host else ():
+        if other.root == "/" and other.point != NEMO_RUN:
+            return other.point.rstrip("/"), "the mount at %s" % other.point
+    if mount.root == mount.source:
+        return "", "the source of the mount at %s" % mount.point
+    return None, "nothing here says where the host has mounted %s (%s)" % (mount.source, mount.kind)
+
+
+def _of_engine(root, mounts):
+    """Where the host has the file system of `root`, if that is a file of the engine whose layers are mounted here."""
+    file = _ENGINE_FILE.match(root)
+    if file is None:
+        return None
+    inside = file.group(1)
+    for layers in filter(None, (_LAYERS.search(mount.options) for mount in mounts)):
+        data = layers.group(1)
+        if data.endswith(inside):
+            return data[: len(data) - len(inside)]
+        # Podman's `--root X/storage --runroot X/run`.
+        data, beside = data.rpartition("/")[0], inside.rpartition("/")[0]
+        if beside.count("/") > 1 and data.endswith(beside):
+            return data[: len(data) - len(beside)]
+    return None
+
+
+def _before(directory, root):
+    """What stands before `root`, or before the longest ancestor of it, at the end of `directory`; None if neither."""
+    while root not in ("", "/"):
+        if directory.endswith(root):
+            return directory[: -len(root)]
+        root = root.rpartition("/")[0]
+    return None
+
+
+def _join(directory, rest):
+    rest = rest.strip("/")
+    directory = directory.rstrip("/")
+    return (directory + "/" + rest if rest else directory) or "/"
+
+
+def to_host(path, environ=None):
+    """`path` as the host sees it; links are followed first (nemo-run's are links).
+
+    Where that is not known it is the container's own, and the first of each file system is a warning.
+    """
+    found = _host(path, environ)
+    if not found.certain and found.inside is not None and job.once("no path of the host", found.reason):
+        notice.warning(
+            "%s is recorded as this container names it: %s. A job that has it elsewhere will not find it. Set"
+            " NEMO_RUN_DIR to what the host mounts at /nemo_run, or mount the directory under this name in every job"
+            % (found.path, found.reason)
+        )
+    return found.path
+
+
+def _host(path, environ):
+    environ = os.environ if environ is None else environ
+    real = os.path.realpath(path)
+    directory = environ.get("NEMO_RUN_DIR")
+    if directory and _same(directory, NEMO_RUN) and is_within(real, os.path.realpath(NEMO_RUN)):
+        # Both are visible here, and are one: no inference is needed.
+        return HostPath(_join(directory, real[len(os.path.realpath(NEMO_RUN)) :]), True, "NEMO_RUN_DIR", real)
+    return host_path(real, read_mounts(), directory)
+
+
+def localise(path, environ=None):
+    """The path that exists here for a path that another job has recorded; `path` itself if there is no other."""
+    if os.path.lexists(path):
+        return path
+    environ = os.environ if environ is None else environ
+    for here in container_path(path, read_mounts(), environ.get("NEMO_RUN_DIR")):
+        if os.path.lexists(here):
+            return here
+    return path
+
+
+def nemo_run(environ=None):
+    """The `HostPath` of `/nemo_run` where it is a mount or a link; None where it is neither."""
+    if os.path.islink(NEMO_RUN) or os.path.ismount(NEMO_RUN):
+        return _host(NEMO_RUN, environ)
+    return None
+
+
+def _same(first, second):
+    try:
+        return os.path.samefile(first, second)
+    except OSError:
+        return False

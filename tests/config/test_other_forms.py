@@ -1,0 +1,245 @@
+"""Overrides in forms that only the script knows: what may depend on them stays an interpolation."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from nemotron_exec.artifacts.artifact import Artifact
+from nemotron_exec.command.read import read as read_command
+from nemotron_exec.config.config import read
+from nemotron_exec.config.files import Header
+from nemotron_exec.config.run_section import Injected
+from nemotron_exec.errors import LaunchError
+
+CONFIG = """\
+run: {data: 'blend:v1'}
+root: ${art:data,path}
+model: {seq_length: 8, name: m, layers: [1, 2]}
+train: ${root}/train
+size: ${mul:${model.seq_length},2}
+"""
+
+
+class Kept:
+    """Messages that a test looks at."""
+
+    def __init__(self, warnings):
+        self.warning = warnings.append
+
+
+def resolved(tmp_path, monkeypatch, command, warnings=None):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cfg.yaml").write_text(CONFIG)
+    found = read_command(shlex.split(command))
+    config = read(
+        found.configs,
+        found.overrides,
+        environ={},
+        run_wandb=Injected(),
+        resolve="artifacts",
+        words=found.argv,
+        start=found.program + 1,
+        messages=None if warnings is None else Kept(warnings),
+    )
+    artifact = Artifact("data", "blend:v1", "manifest", "blend", "v1", "dataset", "/d1", "blend:v1")
+    return config.render({"data": artifact}, directory="/nowhere", header=Header("now"))
+
+
+ROOT = [
+    "root=/o",
+    "--root=/o",
+    "--root /o",
+    "-root /o",
+    "root /o",
+    "--options root=/o",
+    "--options=root=/o",
+    "--options root=/o b=2",
+    "--options b=2 root=/o",
+    "--cfg-options root=/o",
+    "-o root=/o",
+    "--set root=/o",
+    "--opts root /o",
+    "root:=/o",
+    "--overrides 'root=/o b=1'",
+    "--overrides root=/o,b=1",
+    """--json '{"root": "/o"}'""",
+    "-oroot=/o",
+    "-Droot=/o",
+    "--roo=/o",
+    "--roo /o",
+    "--config.root=/o",
+    "--cfg.root /o",
+    "config.root=/o",
+    "--override 'root: /o'",
+    "root:/o",
+    "root=>/o",
+    "root+=/o",
+    "'[root=/o]'",
+    """--kwargs "dict(root='/o')\"""",
+    "/root=/o",
+    "/root:/o",
+    "@root=/o",
+    "root@x=/o",
+    "'root'=/o",
+    """"'root'=/o\"""",
+    """'"root"=/o'""",
+    "'root = /o'",
+    "root->/o",
+    "root?=/o",
+    "env.root=/o",
+    "a.b.root=/o",
+    "--cfg-root /o",
+    "--ROOT",
+    "--ROOT=/o",
+    "ROOT=/o",
+    "--noroot",
+    "--no-root",
+    "-r /o",
+    "-r/o",
+    "-vr /o",
+    "-R=/o",
+    "--r /o",
+    "--in env root=/o in--",
+    """--gin_param 'Model.root = "/o"'""",
+    """--set-json '.root = "/o"'""",
+    "root",
+    "@args.txt",
+    "--flagfile=args.txt",
+    "--args-file args.txt",
+]
+
+
+@pytest.mark.parametrize("words", ROOT)
+def test_what_depends_on_it_stays_an_interpolation(tmp_path, monkeypatch, words):
+    (tmp_path / "args.txt").write_text("# of every run\n--lr 1\n--root=/o\n")
+    text = resolved(tmp_path, monkeypatch, f"python t.py cfg.yaml {words}").files[0].text.decode()
+    assert "train: ${root}/train" in text
+
+
+NESTED = [
+    "--model.seq_length=4",
+    "--model.seq-length 4",
+    "model/seq_length=4",
+    "--model.seq_length",
+    "-x model.seq_length=4",
+    "--seq_length 4",
+    "--seq-length=4",
+    "--seqLength=4",
+    "--seq 4",
+    "--model.seq 4",
+    "--model_seq_length 4",
+    "--model-seq-length=4",
+    "--model__seq_length=4",
+    "MODEL__SEQ_LENGTH=4",
+    "model:seq_length=4",
+    "model::seq_length=4",
+    "'model[\"seq_length\"]=4'",
+    "'cfg.model[seq_length]=4'",
+    "--model.init_args.seq_length=4",
+    "-sl 4",
+    "--model seq_length=4 name=x",
+    "model name=x seq_length=4",
+    "with model.seq_length=4",
+]
+
+
+@pytest.mark.parametrize("words", NESTED)
+def test_a_nested_key(tmp_path, monkeypatch, words):
+    text = resolved(tmp_path, monkeypatch, f"python t.py cfg.yaml {words}").files[0].text.decode()
+    assert "size: ${mul:${model.seq_length},2}" in text
+    assert "train: /d1/train" in text
+
+
+OTHERS = [
+    *["--lr=1", "--lr 1", "model fit", "--note 'a root of b'", "--out rooted=1", "--config-dir x", "--roots=/o", ""],
+    *[
+        "model.name=m",
+        "--model.name m",
+        "-n 1",
+        "--out /data/root",
+        "--url=http://h:80/root",
+        "@none.txt",
+        "--uproot=1",
+    ],
+    *["--time=12:30", "rooted", "-x 3", "--is-rooted", "--uproot=1", "++a.b=1"],
+]
+
+
+@pytest.mark.parametrize("words", OTHERS)
+def test_what_is_about_no_key_of_the_config_changes_nothing(tmp_path, monkeypatch, words):
+    text = resolved(tmp_path, monkeypatch, f"python t.py cfg.yaml {words}").files[0].text.decode()
+    assert "train: /d1/train" in text
+    assert "size: 16" in text
+
+
+def test_an_artifact_in_it_is_filled_in(tmp_path, monkeypatch):
+    rendered = resolved(tmp_path, monkeypatch, "python t.py cfg.yaml '--root=${art:data,path}/x'")
+    assert rendered.arguments[3] == "--root=/d1/x"
+
+
+REFUSED = {
+    "--run.data=base:v1": "Write run.data=base:v1",
+    "--run.data base:v1": "Write run.data=base:v1",
+    "-run.data=base:v1": "Write run.data=base:v1",
+    "run.data base:v1": "Write run.data=base:v1",
+    "--options run.data=base:v1": "Write run.data=base:v1",
+    "--set run.data=base:v1": "Write run.data=base:v1",
+    "--options=run.data=base:v1": "Write run.data=base:v1",
+    "--overrides 'run.data=base:v1 a=1'": "Write run.data=base:v1",
+    "--cfg.run.data=base:v1": "Write run.data=base:v1",
+    "cfg.run.data=base:v1": "Write run.data=base:v1",
+    "-orun.data=base:v1": "Write run.data=base:v1",
+    "run.data:base:v1": "Write run.data=base:v1",
+    """'{"run": {"data": "base:v1"}}'""": "Write run.KEY=name:version",
+    "--run='{data: base:v1}'": "Write run.KEY=name:version",
+    "--run '{data: base:v1}'": "Write run.KEY=name:version",
+    "--run-data=base:v1": "Write run.data=base:v1",
+    "--run-data base:v1": "Write run.data=base:v1",
+    "--run_data=hf://org/model": "Write run.data=hf://org/model",
+    "run_data=base:v1": "Write run.data=base:v1",
+    "--run data=base:v1": "Write run.data=base:v1",
+    "--RUN.DATA=base:v1": "Write run.data=base:v1",
+    "RUN.data=base:v1": "Write run.data=base:v1",
+    "/run.data=base:v1": "Write run.data=base:v1",
+    """"'run'.data=base:v1\"""": "Write run.data=base:v1",
+    """'cfg["run"]["data"]=base:v1'""": "Write run.data=base:v1",
+    "run:data=base:v1": "Write run.data=base:v1",
+    "a.b.run.data=base:v1": "Write run.data=base:v1",
+    "'run.data = base:v1'": "Write run.data=base:v1",
+    "@args.txt": "Write run.data=base:v1",
+}
+
+
+@pytest.mark.parametrize(("words", "remedy"), REFUSED.items())
+def test_what_the_launcher_has_to_apply_is_refused_with_the_form_that_it_can(tmp_path, monkeypatch, words, remedy):
+    (tmp_path / "args.txt").write_text("--lr 1\nrun.data=base:v1\n")
+    with pytest.raises(LaunchError) as caught:
+        resolved(tmp_path, monkeypatch, f"python t.py cfg.yaml {words}")
+    assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--overrides run.data=blend:v1 a=1", "run.data=blend:v1", "--log run.log", "run.py"]
+    + ["--log run.log:DEBUG", "--run fast", "--run-name x", "x.run.y=1", "blend:v1", "http://run.example/x"]
+    + ["--out run/data --lr 1", "--out run.data --lr 1", "--out run/data x", "--in run/data:v1", "--in run.data x"]
+    + ["--url=http://run.data/x", "--other base:v1", "hydra.run.data=x", "run_name=base:v1", "--rundata base:v1"],
+)
+def test_what_it_can_apply_or_is_none_is_not_refused(tmp_path, monkeypatch, words):
+    warnings = []
+    resolved(tmp_path, monkeypatch, f"python t.py cfg.yaml {words}", warnings)
+    assert warnings == []
+
+
+MAY_BE = ["--data base:v1", "--data=base:v1", "data=base:v1", "--run-data /x", "RUN.DATA=/x", "--run_data=x"]
+
+
+@pytest.mark.parametrize("words", MAY_BE)
+def test_what_may_be_meant_for_run_or_be_the_scripts_own_is_warned_about(tmp_path, monkeypatch, words):
+    warnings = []
+    resolved(tmp_path, monkeypatch, f"python t.py cfg.yaml {words}", warnings)
+    assert len(warnings) == 1
+    assert "may be meant for run.data" in warnings[0]
+    assert f"write run.data={words.replace('=', ' ', 1).split()[1]}" in warnings[0]

@@ -1,0 +1,95 @@
+"""Edits of a YAML text: what is written is read again before anybody gets it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import yaml
+
+from nemotron_exec.document import splice as module
+from nemotron_exec.document.edit import Retext, Whole
+from nemotron_exec.document.parse import parse_text
+from nemotron_exec.document.splice import Changes, splice
+from nemotron_exec.errors import LaunchError
+
+TEXT = """\
+a: old
+list: [1, 2]
+inner: {b: 1, c: text}
+shared: &one {d: 1}
+again: *one
+"""
+
+
+def value_of(document, name):
+    return next(value for key, value in document.root.pairs if key.value == name)
+
+
+def changed(text, name, edit):
+    document = parse_text(text, "cfg.yaml")
+    changes = Changes()
+    scalar = value_of(document, name)
+    changes.scalars[id(scalar)] = (scalar, edit)
+    return document, changes
+
+
+WRONG = {
+    "no YAML any more": lambda text: text + "x: [1\n",
+    "a value that is another": lambda text: text.replace("new", "other"),
+    "a value that is no text any more": lambda text: text.replace("new", "1"),
+    "a value beside it that is another": lambda text: text.replace("c: text", "c: texts"),
+    "a value beside it that has got quotes": lambda text: text.replace("b: 1", "b: '1'"),
+    "a list that is longer": lambda text: text.replace("[1, 2]", "[1, 2, 3]"),
+    "a list that is shorter": lambda text: text.replace("[1, 2]", "[1]"),
+    "a mapping that is longer": lambda text: text + "more: 1\n",
+    "a mapping that is shorter": lambda text: text.replace(", c: text", ""),
+    "a key that is another": lambda text: text.replace("c: text", "e: text"),
+    "a list that is a mapping": lambda text: text.replace("[1, 2]", "{1: 2}"),
+    "a list that is a text": lambda text: text.replace("[1, 2]", "12"),
+    "an alias that is a copy": lambda text: text.replace("*one", "{d: 1}"),
+    "nothing": lambda text: "",
+}
+
+
+@pytest.mark.parametrize("edit", [Whole("new"), Retext("new")], ids=["whole", "text"])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_text_that_reads_as_something_else_is_not_given_out(wrong, edit, monkeypatch):
+    document, changes = changed(TEXT, "a", edit)
+    apply = module._apply
+    monkeypatch.setattr(module, "_apply", lambda text, pieces: WRONG[wrong](apply(text, pieces)))
+    with pytest.raises(LaunchError, match="to write the resolved config so that it reads as the original does"):
+        splice(document, changes)
+
+
+def test_what_reads_as_it_should_is_given_out():
+    document, changes = changed(TEXT, "a", Whole("new"))
+    assert splice(document, changes) == TEXT.replace("old", "new")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (math.nan, "a: .nan\n"),
+        (math.inf, "a: .inf\n"),
+        (-math.inf, "a: -.inf\n"),
+        ([math.nan, {"k": math.nan}], "a: [.nan, {k: .nan}]\n"),
+        ("nan", 'a: "nan"\n'),
+        (".nan", 'a: ".nan"\n'),
+    ],
+    ids=str,
+)
+def test_what_is_no_number_and_what_only_looks_like_it(value, text):
+    document, changes = changed("a: old\n", "a", Whole(value))
+    written = splice(document, changes)
+    assert written == text
+    assert repr(yaml.safe_load(written)["a"]) == repr(value)
+
+
+def test_a_number_is_no_other_one_because_it_compares_equal(monkeypatch):
+    # 1, 1.0 and true are equal to Python, and three things in a config.
+    document, changes = changed("a: old\n", "a", Whole(1))
+    for other in ("1.0", "true"):
+        monkeypatch.setattr(module, "_apply", lambda text, pieces, other=other: f"a: {other}\n")
+        with pytest.raises(LaunchError, match="reads back differently"):
+            splice(document, changes)

@@ -1,0 +1,1 @@
+"""A double: see tests/doubles/README.md."""

@@ -1,0 +1,36 @@
+"""A recipe of NeMo Automodel with a tiny model and mock data, on the CPU. No word of nemotron-exec in here.
+
+Usage: train_automodel.py --config FILE [--checkpoint.is_async true …]
+"""
+
+from __future__ import annotations
+
+import cuda_is_cpu
+import torch
+
+
+def on_the_cpu():
+    """What the recipe asks of `torch.cuda` although its process group is gloo's."""
+    torch.cuda.reset_peak_memory_stats = lambda *_: None
+    torch.cuda.current_device = lambda: 0
+    to = torch.nn.Module.to
+    torch.nn.Module.to = lambda self, *args, **kwargs: to(
+        self, *(cuda_is_cpu.CPU if isinstance(one, int) else one for one in args), **kwargs
+    )
+    cuda_is_cpu.OnTheCpu().__enter__()
+
+
+def main():
+    on_the_cpu()
+    # Its classes are named in the config, where they are looked up among what has been imported.
+    import nemo_automodel.components.datasets.llm.mock_seq_cls  # noqa: F401
+    from nemo_automodel.components.config._arg_parser import parse_args_and_load_config
+    from nemo_automodel.recipes.llm.train_seq_cls import TrainFinetuneRecipeForSequenceClassification
+
+    recipe = TrainFinetuneRecipeForSequenceClassification(parse_args_and_load_config())
+    recipe.setup()
+    recipe.run_train_validation_loop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The list of safety steps is of this code: `make mutants` takes each of them out (steps.toml)."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+spec = importlib.util.spec_from_file_location("nemotron_exec_mutants", HERE / "run.py")
+run = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(run)
+
+STEPS = run.read_steps()
+
+
+@pytest.fixture(scope="module")
+def code():
+    return run.read_code(ROOT)
+
+
+@pytest.fixture(scope="module")
+def functions():
+    return run.test_functions(ROOT)
+
+
+@pytest.mark.parametrize("row", STEPS, ids=[row["step"] for row in STEPS])
+def test_a_listed_step_is_in_the_code_once_and_its_tests_exist(row, code, functions):
+    path = run.place_of(row["text"], code)
+    mutant = code[path].replace(row["text"], run.without(row))
+    assert mutant != code[path]
+    ast.parse(mutant)
+    assert row["killed_by"]
+    for name in row["killed_by"]:
+        assert run.node_of(name, functions)
+
+
+def test_every_listed_equivalent_says_why():
+    assert all(len(why) > 10 for why in run.read_equivalent().values())

@@ -1,0 +1,27 @@
+"""A bucket for tests: moto's S3 server on the loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import urllib.request
+
+
+@contextlib.contextmanager
+def s3(bucket="artifacts"):
+    """The environment of processes that reach a new server with one bucket."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url, region = f"http://{host}:{port}", "us-east-1"
+    try:
+        keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
+        boto3.client("s3", endpoint_url=url, region_name=region, **keys).create_bucket(Bucket=bucket)
+        yield {"AWS_ENDPOINT_URL": url, "AWS_DEFAULT_REGION": region, **{k.upper(): v for k, v in keys.items()}}
+    finally:
+        # What the servers of one process hold is one: the next begins empty.
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(urllib.request.Request(url + "/moto-api/reset", method="POST"), timeout=10).close()
+        server.stop()

@@ -1,0 +1,167 @@
+"""For the tests of faults: a training process of its own, with Megatron-Bridge's callback and the real wandb.
+
+`Trainer.start()` runs this file as a program. It reads commands from stdin, one a line, and answers each with one line
+on stdout, so that a test can act between two of them:
+
+    save N         write a checkpoint and call Megatron-Bridge's callback, as its save_checkpoint does
+    write N        only the former
+    complete N     only the latter
+    finish         wandb.finish()
+    raise          leave by an exception
+    exit [CODE]    sys.exit
+    slow SECONDS   the main thread is busy inside the C library, as in a collective
+    stuck          it never comes back, as in a collective whose other ranks are gone
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parents[1]
+
+
+class Trainer:
+    """A running trainer."""
+
+    def __init__(self, process):
+        self.process = process
+        self.answers = queue.Queue()
+        self.stderr = []
+        self._readers = [
+            threading.Thread(target=self._read, args=(process.stdout, self.answers.put), daemon=True),
+            threading.Thread(target=self._read, args=(process.stderr, self.stderr.append), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @classmethod
+    def start(cls, environ, *, wandb=False, python=sys.executable):
+        process = subprocess.Popen(
+            [python, __file__, *(["--wandb"] if wandb else [])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environ,
+        )
+        trainer = cls(process)
+        trainer.answer("ready")
+        return trainer
+
+    def say(self, command):
+        """Give a command, without waiting."""
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+
+    def do(self, command):
+        """Give a command, and wait until it is done."""
+        self.say(command)
+        return self.answer("done")
+
+    def answer(self, word, timeout=120):
+        """Wait for an answer that begins with `word`; other lines are wandb's or the framework's."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                line = self.answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise TimeoutError(f"no answer {word!r}; stderr:\n{self.errors()}") from None
+            if line.startswith(word):
+                return line[len(word) :].strip()
+
+    def end(self, timeout=120):
+        """Wait until it has ended; its exit code."""
+        code = self.process.wait(timeout)
+        for reader in self._readers:
+            reader.join(10)
+        return code
+
+    def errors(self):
+        """All of stderr so far."""
+        return "\n".join(self.stderr)
+
+    def ours(self):
+        """Our lines on stderr."""
+        return [line for line in self.stderr if line.startswith("nemotron-exec:")]
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(30)
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            with contextlib.suppress(OSError):
+                stream.close()
+
+    @staticmethod
+    def _read(stream, put):
+        for line in stream:
+            put(line.rstrip("\n"))
+
+
+def main():
+    sys.path.insert(0, str(HERE / "frameworks"))
+    import megatron_module
+
+    module = megatron_module.light()
+    if "nemotron_exec_injected" not in os.environ:
+        from nemotron_exec.sitecustomize.payload.patches import megatron_bridge
+
+        megatron_bridge.apply(module)
+    writer = None
+    if "--wandb" in sys.argv:
+        import wandb
+
+        if "TRAINER_LINEAGE" in os.environ:
+            from nemotron_exec.sitecustomize.payload.patches import lineage
+
+            lineage.apply(sys.modules["wandb.sdk.wandb_init"])
+        wandb.init(project="nemotron", entity="team", settings=wandb.Settings(console="off", silent=True))
+        writer = wandb
+    print("ready", flush=True)
+    for line in sys.stdin:
+        command, *arguments = line.split()
+        if command in ("save", "write", "complete"):
+            save_dir = os.environ["SAVE_DIR"]
+            path = os.path.join(save_dir, f"iter_{int(arguments[0]):07d}")
+            if command != "complete":
+                os.makedirs(path, exist_ok=True)
+                Path(path, "common.pt").write_text("weights")
+            if command == "write":
+                print("done", flush=True)
+                continue
+            began = time.perf_counter()
+            module.on_save_checkpoint_success(path, save_dir, int(arguments[0]), writer)
+            print("done", time.perf_counter() - began, flush=True)
+        elif command == "finish":
+            writer.finish()
+            print("done", flush=True)
+        elif command == "raise":
+            raise RuntimeError("out of data")
+        elif command == "exit":
+            sys.exit(int(arguments[0]) if arguments else 0)
+        elif command == "slow":
+            import ctypes
+
+            print("done", flush=True)
+            # Releases the GIL and is restarted after a signal, as a collective is.
+            remaining = time.monotonic() + float(arguments[0])
+            while time.monotonic() < remaining:
+                ctypes.CDLL(None).usleep(1000000)
+        elif command == "stuck":
+            import ctypes
+
+            print("done", flush=True)
+            mutex = ctypes.create_string_buffer(64)  # PTHREAD_MUTEX_INITIALIZER
+            for _ in range(2):
+                ctypes.CDLL(None).pthread_mutex_lock(mutex)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Bounds on what a reader has to hold in the head: lines of a module, lines of a class."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LAUNCHER = ROOT / "entrypoint" / "nemotron_exec"
+PAYLOAD = ROOT / "sitecustomize" / "payload"
+
+# The evaluator of expressions is one recursive function in many cases, which a cut would only hide.
+EXEMPT = LAUNCHER / "config" / "evaluate.py"
+
+# The payload stands a second time in the launcher, as a link.
+MODULES = [path for path in sorted(LAUNCHER.rglob("*.py")) if "sitecustomize" not in path.parts] + [
+    *sorted(PAYLOAD.rglob("*.py"))
+]
+
+
+def classes_of(source: str) -> dict[str, int]:
+    """Each class with its lines, decorators and docstring included."""
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)]
+    return {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in nodes}
+
+
+def test_the_modules_are_found():
+    assert EXEMPT in MODULES
+    assert PAYLOAD / "manifest" / "files.py" in MODULES
+
+
+def test_the_lines_of_a_class_are_counted_to_its_last():
+    assert classes_of("class A:\n    x = 1\n\n    def f(self):\n        return 1\n\n\nclass B: ...\n") == {
+        "A": 5,
+        "B": 1,
+    }
+
+
+def test_no_module_has_over_400_lines_and_no_class_over_200():
+    too_long = {}
+    for path in MODULES:
+        if path == EXEMPT:
+            continue
+        source = path.read_text()
+        found = {name: lines for name, lines in classes_of(source).items() if lines > 200}
+        if (lines := len(source.splitlines())) > 400:
+            found["module"] = lines
+        if found:
+            too_long[str(path.relative_to(ROOT))] = found
+    assert too_long == {}
