@@ -24,8 +24,11 @@ GROUPS = (
     "resolving",
     "peers",
     "checkpoint",
+    "checkpoint_files",
     "rendezvous",
+    "download",
     "wandb_download",
+    "hub_ranks",
     "containers",
 )
 HERE = os.path.dirname(os.path.abspath(__file__))

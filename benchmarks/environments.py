@@ -22,6 +22,7 @@ PEERS = {
     "ddtrace": ["ddtrace==4.16.0"],
     "newrelic": ["newrelic==14.1.0"],
     "autowrapt": ["autowrapt==2.0.0", "wrapt==2.5.2"],
+    "transformers": ["transformers==5.24.0", "PyYAML==6.0.3"],
 }
 
 

@@ -1,6 +1,6 @@
 """`nemotron-exec CMD` with nothing to resolve, from spawn until CMD has ended, beside the least that a script can do.
 
-Both are console scripts that pip wrote, of wheels in the same environment, and both become `/bin/true`: what differs is
+Both are scripts that pip put there, of wheels in the same environment, and both become `/bin/true`: what differs is
 what the launcher does before exec.
 """
 

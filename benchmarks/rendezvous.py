@@ -4,7 +4,7 @@
 
 The waiters are real processes that run `rendezvous.agree` on one directory; they are forks, so that 256 fit on a small
 machine. Beside them stands the rule of NVIDIA's Nemotron kit (nemo_runspec/config/resolvers.py: every rank looks once a
-second). The simulation uses the same functions (nemotron_exec/polling.py) as the launcher.
+second). The simulation uses the same functions (nemotron_exec/rendezvous/polling.py) as the launcher.
 """
 
 from __future__ import annotations
@@ -23,12 +23,17 @@ import tempfile
 import time
 
 from benchmarks.row import Row, emit
-from nemotron_exec import lease, polling, rendezvous  # noqa: F401  loaded before the forks
-from nemotron_exec.job import JobIdentity
+from nemotron_exec import frozen
 from nemotron_exec.message import Messages
-from nemotron_exec.rank import Place
-from nemotron_exec.state import StateDirectory
-from nemotron_exec.timing import Timing
+from nemotron_exec.place.job import JobIdentity
+from nemotron_exec.place.rank import Place
+from nemotron_exec.place.state_directory import StateDirectory
+from nemotron_exec.rendezvous import agree as rendezvous
+from nemotron_exec.rendezvous import leading, polling, relay, waiting  # noqa: F401  loaded before the forks
+from nemotron_exec.rendezvous.answer import Lead
+from nemotron_exec.rendezvous.question import Question
+from nemotron_exec.rendezvous.timing import Timing
+from nemotron_exec.shared_directory import lease  # noqa: F401  loaded before the forks
 
 WAITED = 2.0
 """Seconds between the last arrival and the publication."""
@@ -193,7 +198,7 @@ def _agree(directory: str, index: int, count: int, work: float) -> float:
             told.append(time.monotonic())
         link(source, target, **more)
 
-    def produce(_lead: rendezvous.Lead) -> dict[str, object]:
+    def produce(_lead: Lead) -> dict[str, object]:
         time.sleep(work)
         os.link = publishing
         return {}
@@ -202,13 +207,13 @@ def _agree(directory: str, index: int, count: int, work: float) -> float:
         Place(index, count, index, count, 0, 1, 0, "benchmark"),
         JobIdentity("benchmark", "--job-id", shared=True),
         StateDirectory(state, "--state-dir", "", os.geteuid(), shared=True),
-        key="k",
+        question=Question("k"),
         produce=produce,
         timeout=120,
         stall=120,
         refresh=False,
         messages=Messages("error"),
-        timing=dataclasses.replace(Timing(), head_start=60.0),
+        timing=frozen.replace(Timing(), head_start=60.0),
     )
     # For the leader the moment before link(2): what that costs counts as the waiters' time. Until then the disk is
     # waited for (fsync), and there is no answer yet.
@@ -250,13 +255,13 @@ def _wait_only(directory: str, seconds: float) -> None:
         Place(1, 2, 1, 2, 0, 1, 0, "benchmark"),
         JobIdentity("benchmark", "--job-id", shared=True),
         StateDirectory(state, "--state-dir", "", os.geteuid(), shared=True),
-        key="k",
+        question=Question("k"),
         produce=lambda _lead: {},
         timeout=seconds,
         stall=120,
         refresh=False,
         messages=Messages("error"),
-        timing=dataclasses.replace(Timing(), lease=0.05, heartbeat=0.01),
+        timing=frozen.replace(Timing(), lease=0.05, heartbeat=0.01),
     )
 
 

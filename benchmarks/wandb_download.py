@@ -13,8 +13,9 @@ from benchmarks.row import Row, emit
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tests"))
 
-from nemotron_exec.reference import Origin, parse_reference
-from nemotron_exec.stores.wandb import WandbStore
+from nemotron_exec.artifacts.reference import parse_reference
+from nemotron_exec.origin import Origin
+from nemotron_exec.stores.wandb.store import WandbStore
 from wandb_backend import Backend
 from wandb_backend.model import Blob
 

@@ -1,0 +1,74 @@
+"""64 ranks that load a model's config and tokenizer by transformers: requests to the Hugging Face hub, and time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import environments
+from benchmarks.row import Row, emit
+
+sys.path.insert(0, os.path.join(environments.ROOT, "tests"))
+sys.path.insert(0, os.path.join(environments.ROOT, "tests", "support"))
+
+from hub_backend import Hub
+from tiny_model import FILES
+
+PROGRAM = os.path.join(environments.ROOT, "tests", "support", "hub_ranks.py")
+RANKS = 64
+LATENCY = 0.05  # seconds before every answer of the hub
+CONFIG = """\
+run: {model: hf://org/model}
+policy: {model_name: org/model, tokenizer: {name: org/model}}
+"""
+
+
+def main() -> None:
+    python = environments.bin_of(environments.peer("transformers"), "python")
+    launcher = [sys.executable, "-m", "nemotron_exec"]
+    seconds, requests = {}, {}
+    for name, before in (("without", []), ("with", launcher)):
+        with Hub() as hub, tempfile.TemporaryDirectory() as home:
+            hub.seed("org/model", FILES)
+            hub.latency = LATENCY
+            config = Path(home, "cfg.yaml")
+            config.write_text(CONFIG, encoding="utf-8")
+            environ = {**os.environ, **hub.environ(Path(home, "hf")), "TMPDIR": home}
+            command = [*before, python, PROGRAM, str(config), str(RANKS)]
+            started = time.monotonic()
+            subprocess.run(command, env=environ, cwd=home, check=True, capture_output=True)
+            seconds[name] = time.monotonic() - started
+            requests[name] = hub.operations()
+    note = f"an empty cache, {LATENCY * 1000:.0f} ms before every answer, one node"
+    emit(
+        Row(
+            f"{RANKS} ranks and a model of the hub: requests",
+            "requests",
+            requests["with"],
+            requests["without"],
+            bar="at most 30, whatever the number of ranks",
+            met=requests["with"] <= 30,
+            against="the same ranks without nemotron-exec",
+            pairs=1,
+            note=note,
+        )
+    )
+    emit(
+        Row(
+            f"{RANKS} ranks and a model of the hub: all have loaded it",
+            "s",
+            seconds["with"],
+            seconds["without"],
+            against="the same ranks without nemotron-exec",
+            pairs=1,
+            note=note,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
