@@ -7,7 +7,7 @@ import json
 import os
 import zlib
 
-from . import disk, notice
+from . import disk, job, notice
 
 __all__ = ["SCHEMA", "VALUE", "read"]
 
@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 
     from .documents import HandOff
 
-_read = {}
+
+class _Read:
+    """What this process has read, by path: the file is opened once, and a fault in it is warned about once."""
+
+    def __init__(self):
+        self.by_path = {}
+
+    def inherit(self, parents):
+        self.by_path.update(parents.by_path)
 
 
 def read(environ: Mapping[str, str] = os.environ) -> HandOff:
@@ -36,13 +44,14 @@ def read(environ: Mapping[str, str] = os.environ) -> HandOff:
     path = environ.get("NEMOTRON_EXEC_HANDOFF")
     if not path:
         return {}
-    if path not in _read:
+    known = job.part(_Read).by_path
+    if path not in known:
         data, problem = _load(path, environ)
         if problem:
             notice.warning("the hand-off %s is not used: %s" % (path, problem))
-        _read[path] = data
-    known: HandOff = _read[path]
-    return known
+        known[path] = data
+    handoff: HandOff = known[path]
+    return handoff
 
 
 def _load(path, environ):

@@ -11,7 +11,7 @@ import json
 import os
 import re
 
-from . import artifact, field, handoff, notice
+from . import artifact, field, handoff, job, notice
 from .manifest import files as manifest_files
 from .manifest import names as manifest_names
 from .manifest import read
@@ -30,7 +30,15 @@ ARITHMETIC = {
     "max": lambda a, b: max(a, b),
 }
 
-_artifacts = {}
+
+class _Resolved:
+    """The artifacts that `${art:…}` answers from in this process, by key."""
+
+    def __init__(self):
+        self.by_key = {}
+
+    def inherit(self, parents):
+        self.by_key.update(parents.by_key)
 
 
 def register_resolvers_from_config(
@@ -94,22 +102,23 @@ def _register_all(artifacts, replace, mode, uncertain):
     mode = mode or _default_mode()
     if mode not in MODES:
         raise ValueError("mode must be one of %s, and is %r" % (", ".join(MODES), mode))
+    resolved = job.part(_Resolved).by_key
     for key, reference in artifacts.items():
         try:
-            _artifacts[key] = _from_launcher(key, reference) or _resolve(key, reference, mode)
+            resolved[key] = _from_launcher(key, reference) or _resolve(key, reference, mode)
         except Exception as error:
             if key not in uncertain:
                 raise
             notice.warning("run.%s: %s is taken for no artifact: %s" % (key, reference, error))
     for name, resolver in (("art", resolve_art), ("manifest", resolve_manifest)):
         _register(OmegaConf)(name, resolver, replace=replace)
-    names = [one["qualified_name"] for one in _artifacts.values() if one.get("store") == "wandb"]
+    names = [one["qualified_name"] for one in resolved.values() if one.get("store") == "wandb"]
     return [name for name in names if name]
 
 
 def clear_artifact_cache():
     """Forget what this process has resolved."""
-    _artifacts.clear()
+    job.part(_Resolved).by_key.clear()
 
 
 def register_from_launcher(omegaconf):
@@ -121,7 +130,7 @@ def register_from_launcher(omegaconf):
     bears on it, and registers no resolvers of its own. A script that does may do so without `replace`: ours give way.
     """
     known = {one["key"]: one for one in handoff.read().get("artifacts") or () if isinstance(one, dict)}
-    _artifacts.update(known)
+    job.part(_Resolved).by_key.update(known)
     # Without artifacts only ours that can say what is missing.
     given = {"art": resolve_art, "manifest": resolve_manifest, **ARITHMETIC} if known else {"art": resolve_art}
     config = omegaconf.OmegaConf
@@ -169,20 +178,21 @@ def resolve_art(name, field_name="path"):
     Raises:
         KeyError: No such artifact or field; the message names those that there are.
     """
-    if name not in _artifacts:
-        if not _artifacts:
+    resolved = job.part(_Resolved).by_key
+    if name not in resolved:
+        if not resolved:
             raise KeyError(
                 "nemotron-exec has resolved no config that names the artifact %r: name the file on the command line, "
                 "or with nemotron-exec -c FILE" % name
             )
         raise KeyError(
             "nemotron-exec knows no artifact %r, but %s: name the config that has it with nemotron-exec -c FILE"
-            % (name, ", ".join(sorted(_artifacts)))
+            % (name, ", ".join(sorted(resolved)))
         )
     try:
-        return field.look_up(_artifacts[name], field_name)
+        return field.look_up(resolved[name], field_name)
     except KeyError:
-        have = ", ".join(field.names(_artifacts[name]))
+        have = ", ".join(field.names(resolved[name]))
         raise KeyError("artifact %r has no field %r; it has %s" % (name, field_name, have)) from None
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 
-from .. import flags, notice
+from .. import flags, job, notice
 from ..checkpoints import deliver, describe, record, same_save
 from ..manifest import names
 from ..paths import host
@@ -18,12 +18,20 @@ _NUMBER = re.compile(r"[-_=](\d+)(?:\.[A-Za-z]\w*)?\Z")
 # In this order: what a launcher of ranks says of this process.
 _RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
 
-_recorded: set[tuple[str, int | None]] = set()
+
+class _ByHand:
+    """The checkpoints that this process has recorded by calls of the script: path and iteration."""
+
+    def __init__(self):
+        self.recorded = set()
+
+    def inherit(self, parents):
+        self.recorded.update(parents.recorded)
 
 
 def calls():
     """How often this process has recorded a checkpoint by hand."""
-    return len(_recorded)
+    return len(job.part(_ByHand).recorded)
 
 
 def record_checkpoint(path, iteration=None, metrics=None, name=None):
@@ -68,7 +76,7 @@ def _record(path, iteration, metrics, name):
         raise FileNotFoundError("there is nothing of that name; call record_checkpoint when the checkpoint is written")
     in_name = _NUMBER.search(os.path.basename(path))
     number = int(iteration) if iteration is not None else int(in_name.group(1)) if in_name else None
-    if (path, number) in _recorded or same_save.is_known(host.to_host(path), number):
+    if (path, number) in job.part(_ByHand).recorded or same_save.is_known(host.to_host(path), number):
         notice.debug("checkpoint %s is recorded already" % path)
         return None
     if name is not None:
@@ -91,7 +99,7 @@ def _record(path, iteration, metrics, name):
             name=name or (None if own or in_name or _published() else _stem(path)),
         )
     )
-    _recorded.add((path, number))
+    job.part(_ByHand).recorded.add((path, number))
     if recorded is None:  # run.checkpoints leaves it out
         return None
     deliver.deliver(recorded)

@@ -136,25 +136,31 @@ def _from_config(original, _names):
     @functools.wraps(original)
     def register_resolvers_from_config(config, artifacts_key="run", **options):
         # What the config says under this key may be an alias that has moved, or what `--artifact` has replaced.
-        _whole_config.append(artifacts_key == "run")
+        calls = job.part(_ConfigCalls).of_run_section
+        calls.append(artifacts_key == "run")
         try:
             return original(config, artifacts_key, **options)
         finally:
-            _whole_config.pop()
+            calls.pop()
 
     return register_resolvers_from_config
 
 
-_whole_config = []
+class _ConfigCalls:
+    """The calls of `register_resolvers_from_config` that have begun: whether each is about the `run` section."""
+
+    def __init__(self):
+        self.of_run_section = []
 
 
 def _registering(original, names):
     @functools.wraps(original)
     def register_resolvers(artifacts=None, **options):
         pinned, unknown = {}, {}
+        calls = job.part(_ConfigCalls).of_run_section
         by_key = {one.get("key"): one for one in handoff.read().get("artifacts") or () if isinstance(one, dict)}
         for key, reference in (artifacts or {}).items():
-            found = by_key.get(key) if _whole_config and _whole_config[-1] else resolve_reference(key, reference)
+            found = by_key.get(key) if calls and calls[-1] else resolve_reference(key, reference)
             if found is None:
                 unknown[key] = reference
             else:

@@ -25,7 +25,7 @@ import inspect
 import os
 import sys
 
-from .. import notice
+from .. import job, notice
 from ..status import INSTALLED, STOOD_DOWN, Status
 
 NAME = "ray"
@@ -36,15 +36,24 @@ _VARIABLES = ("NEMO_ARTIFACT_ROOT", "NEMO_RUN_DIR", "WANDB_PROJECT", "WANDB_ENTI
 _HOOK = "RAY_RUNTIME_ENV_HOOK"
 _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
-_found = {}
-_users_hook = []
+
+class _Ray:
+    """What was found in Ray's modules, and the user's hooks while an older Ray's `init` runs."""
+
+    def __init__(self):
+        self.problems = {}
+        self.users_hooks = []
+
+    def inherit(self, parents):
+        self.problems.update(parents.problems)
 
 
 def apply(module):
     """Wrap what `module`, one of the three, has to do with runtime_env. Idempotent. Returns a `Status`."""
     name = module.__name__
-    _found[name] = {"worker": _driver, "utils": _tasks, "client": _client}[name.rpartition(".")[2]](module)
-    missing = [problem for problem in _found.values() if problem]
+    problems = job.part(_Ray).problems
+    problems[name] = {"worker": _driver, "utils": _tasks, "client": _client}[name.rpartition(".")[2]](module)
+    missing = [problem for problem in problems.values() if problem]
     if missing:
         return Status(NAME, STOOD_DOWN, "%s; workers of a running cluster may lack the injector" % "; ".join(missing))
     return Status(NAME, INSTALLED, "")
@@ -52,8 +61,9 @@ def apply(module):
 
 def hook(runtime_env):
     """What RAY_RUNTIME_ENV_HOOK names while an older Ray's `init` runs: the user's hook, and then ours."""
-    if _users_hook[-1]:
-        name, _, function = _users_hook[-1].rpartition(".")
+    users = job.part(_Ray).users_hooks[-1]
+    if users:
+        name, _, function = users.rpartition(".")
         runtime_env = getattr(importlib.import_module(name), function)(runtime_env)
     return _guarded(_with_injector, runtime_env)
 
@@ -102,12 +112,13 @@ def _init(original):
 
 def _init_with_hook(original):
     def init(*args, **kwargs):
-        _users_hook.append(os.environ.get(_HOOK))
+        hooks = job.part(_Ray).users_hooks
+        hooks.append(os.environ.get(_HOOK))
         os.environ[_HOOK] = __name__ + ".hook"
         try:
             return original(*args, **_with_job_config(kwargs))
         finally:
-            users = _users_hook.pop()
+            users = hooks.pop()
             if users is None:
                 del os.environ[_HOOK]
             else:
