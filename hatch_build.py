@@ -1,4 +1,4 @@
-"""Build hooks: README's links are made whole for a package page, and bytecode comes along.
+"""Build hooks: README's links are made whole for a package page, and programs and bytecode come along.
 
 The wheel carries bytecode for every Python that is at hand when it is built.
 
@@ -22,6 +22,12 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 MINORS = range(8, 15)  # 3.8 is the oldest Python that the injector runs in
+# Program to its file in entrypoint/scripts/. One file serves both commands: it looks at its own name.
+PROGRAMS = {
+    "nemotron-exec": "nemotron-exec",
+    "nemotron-artifact": "nemotron-exec",
+    "nemotron-python": "nemotron-python",
+}
 # What the launcher loads for a command with nothing to resolve, for the Pythons that it runs in.
 LAUNCHER = ("__init__", "cli", "command_scan", "environment", "errors", "message", "process")
 LAUNCHER_MINOR = 10
@@ -52,15 +58,30 @@ class ReadmeHook(MetadataHookInterface):
         metadata["readme"] = {"content-type": "text/markdown", "text": text}
 
 
-class BytecodeHook(BuildHookInterface):
-    """Adds `__pycache__` of the injector, file by file: hatchling itself leaves such directories out."""
+class FilesHook(BuildHookInterface):
+    """Adds the programs, and the injector's `__pycache__` file by file: hatchling leaves such directories out."""
 
-    PLUGIN_NAME = "bytecode"
+    PLUGIN_NAME = "files"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile into build/bytecode and force the files into the wheel; an editable install needs none."""
-        if version == "editable":
-            return
+        """Put the programs into build/scripts and bytecode into build/bytecode, and both into the wheel."""
+        build_data["shared_scripts"].update(self._programs())
+        if version != "editable":  # which needs no bytecode
+            self._compile(build_data)
+
+    def _programs(self) -> dict[str, str]:
+        """File to program. Copies that are executable, whatever has become of the modes of the tree."""
+        target = os.path.join(self.root, "build", "scripts")
+        os.makedirs(target, exist_ok=True)
+        found = {}
+        for program, source in PROGRAMS.items():
+            copy = os.path.join(target, program)
+            shutil.copyfile(os.path.join(self.root, "entrypoint", "scripts", source), copy)
+            os.chmod(copy, 0o755)  # noqa: S103  (programs are for everybody)
+            found[copy] = program
+        return found
+
+    def _compile(self, build_data: dict[str, Any]) -> None:
         target = os.path.join(self.root, "build", "bytecode")
         shutil.rmtree(target, ignore_errors=True)
         package = os.path.join(self.root, "entrypoint", "nemotron_exec")
