@@ -50,6 +50,8 @@ def run(path, entry, environ, stop):
         code = _exit_code(path)
         if code is None and process.alive(child):
             return _wait(path, entry, _Adopted(child["pid"], child), stop)
+        if code is None:
+            code = _exit_code(path)  # the command may have ended between the two looks
         if code is not None:
             return code, None
         return None, DIED

@@ -36,8 +36,19 @@ class _Started:
 
     def __init__(self):
         self.runner = None
+        self.process = {}
         self.paths = []
         self.told = set()
+
+    def runs(self):
+        """Whether its runner runs.
+
+        A runner that was killed is a zombie at once, and can be waited for only when its last thread has ended: /proc
+        is asked, too.
+        """
+        if self.runner is None or self.runner.poll() is not None:
+            return False
+        return self.process.get("start") is None or process.alive(self.process)
 
 
 class _Hooks:
@@ -100,13 +111,14 @@ def watch(directory, made=()):
     one.paths += made
     _say_failed(directory, one)
     open_ = [entry for _, entry in hook_entries.entries(directory) if entry["state"] != hook_entries.FAILED]
-    if open_ and (one.runner is None or one.runner.poll() is not None):
+    if open_ and not one.runs():
         here = process.here()
         owner = [here["host"], str(here["pid"]), str(here["start"]), job.part(_Hooks).end_file or "ended-"]
         # One that needs what the job sets (PYTHONHOME) does not start this way: the launcher's then.
-        failed = one.runner is not None and one.runner.returncode > 0
+        failed = one.runner is not None and (one.runner.returncode or 0) > 0
         python = os.environ.get("NEMOTRON_EXEC_PYTHON") if failed else None
         one.runner = start_runner(directory, "--owner", *owner, python=python)
+        one.process = dict(here, pid=one.runner.pid, start=process.start_time(one.runner.pid))
 
 
 def start_runner(directory, *words, **options):
