@@ -4,8 +4,9 @@ Which column a box stands in and in which order is computed here, in time that g
 searches and shows details. What the store says is data on it: it lies in a JSON block, reaches the document as text
 only, and the page's policy allows no script but the page's own, by its hash.
 
-dagre was looked at in its place: at 50 versions its edges cross boxes and one name stands in several columns, and at
-1,000 it takes 5 s for a strip of 49,000 pixels.
+dagre and ELK (elkjs 0.12, its layered algorithm) were looked at in its place, in the browser, at 3, 50 and 1,000
+versions. At 50 both put the versions of one name into several columns, and dagre's edges cross boxes. At 1,000 dagre
+takes 5 s for a strip of 49,000 pixels, and ELK 9 s for one of 30,000. ELK would add 1.6 MB to each page.
 """
 
 from __future__ import annotations
