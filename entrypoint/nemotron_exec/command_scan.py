@@ -58,7 +58,24 @@ _NEARLY = (
     b'"art:',
 )
 # Options by which a wrapper starts the command in another directory: a config of that name here may be another.
-_DIRECTORY = ("-C", "-D", "--chdir", "--directory", "--cwd", "-wd", "--wd", "--working-directory")
+_DIRECTORY = (
+    *(
+        "-C",
+        "-D",
+        "--chdir",
+        "--directory",
+        "--cwd",
+        "-cwd",
+        "-wd",
+        "--wd",
+        "--working-dir",
+        "--workdir",
+        "--pwd",
+        "--cd",
+    ),
+    "--container-workdir",
+)
+_PYTHON_FLAGS = "bBdEhiIOPqRsSuvx"  # of `python --help`, without a value
 # Where scripts keep the config that they fall back to, and how many of those that one names are looked at.
 _BESIDE = ("", "config", "conf", "configs")
 _MAX_DEFAULTS = 20
@@ -102,7 +119,9 @@ def _word_may_matter(word: str, environ: Mapping[str, str]) -> bool:
     path = word.rpartition("=")[2] if word.startswith("-") else word
     if is_yaml_name(path) and _file_may_hold(path):
         return True
-    if " " in word and (".py" in word or "-m" in word) and _shell_text_may_matter(word, environ):
+    if "cd " in word and "$@" in word:
+        return True  # `sh -c 'cd sub && exec "$@"'`
+    if " " in word and (".py" in word or "-m" in word or "m " in word) and _shell_text_may_matter(word, environ):
         return True
     if word.endswith(".py") and _script_may_matter(word):
         return True
@@ -195,16 +214,32 @@ def _shell_text_may_matter(text: str, environ: Mapping[str, str]) -> bool:
     scripts = [piece for piece in pieces if piece.endswith(".py")]
     if any(_script_may_matter(os.path.join(directory, name)) for directory in directories for name in scripts):
         return True
-    return "-m" in pieces and ("cd" in pieces or _module_may_matter(pieces, environ))
+    return any(map(_is_module_flag, pieces)) and ("cd" in pieces or _module_may_matter(pieces, environ))
+
+
+def module_in(word: str) -> str | None:
+    """The module that is attached to an interpreter's `-m`, or to its flags with it (`-um`).
+
+    "" where the module is the next word; None for another word.
+    """
+    if word[:1] != "-" or word[1:2] == "-":
+        return None
+    flags, found, name = word[1:].partition("m")
+    return name if found and all(flag in _PYTHON_FLAGS for flag in flags) else None
+
+
+def _is_module_flag(word: str) -> bool:
+    return module_in(word) is not None
 
 
 def _module_may_matter(words: Sequence[str], environ: Mapping[str, str]) -> bool:
     """`python -m pkg.mod`, `torchrun … -m pkg.mod`: the same of the module's file."""
     for index, word in enumerate(words):
-        module = word[2:] if word.startswith("-m") else ""
+        attached = module_in(word)
+        module = attached or ""
         if word.startswith("--module="):
             module = word[len("--module=") :]
-        if word == "--module" or (word == "-m" and index + 1 < len(words)):
+        if word == "--module" or (attached == "" and index + 1 < len(words)):
             # torchrun's is a flag, and the module the first word that is no option or value of one.
             module = next((name for name in words[index + 1 :] if not name.startswith("-") and name != "runpy"), "")
         if not module or module.startswith(("torch.distributed.", "nvidia_resiliency_ext.")):

@@ -64,6 +64,24 @@ def test_no_foreign_file_stops_a_command_or_changes_the_config_beside_it(nemotro
         assert f"train: {tmp_path}/d1/train" in done.stdout
 
 
+TEMPLATES = {
+    "Helm": "run:\n  image: {{ .Values.image }}\n{{- if .Values.x }}\nx: ${art:data,path}\n{{- end }}\n",
+    "Jinja": "run:\n  data: blend:v1\n{% for one in all %}\n{{ one }}: ${art:data,path}\n{% endfor %}\n",
+}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_that_names_artifacts_starts_with_one_warning_and_stops_where_it_is_meant(
+    nemotron_exec, tmp_path, store, name
+):
+    (tmp_path / "f.yaml").write_text(TEMPLATES[name])
+    done = nemotron_exec("echo", "STARTED", "f.yaml", env=store)
+    assert (done.returncode, done.stdout) == (0, "STARTED f.yaml\n"), done.stderr
+    assert done.stderr.count("warning") == 1
+    assert "f.yaml is a template, no YAML yet" in done.stderr
+    assert nemotron_exec("-c", "f.yaml", "echo", "f.yaml", env=store).returncode == 125
+
+
 @pytest.mark.parametrize("name", [name for name in FOREIGN if name != "12 MB"])
 def test_alone_it_starts_whatever_brings_the_parser(nemotron_exec, tmp_path, name):
     (tmp_path / "f.yaml").write_bytes(FOREIGN[name])

@@ -60,6 +60,7 @@ ROOT = [
     "--cfg-options root=/o",
     "-o root=/o",
     "--set root=/o",
+    "--unset=root",
     "--opts root /o",
     "root:=/o",
     "--overrides 'root=/o b=1'",
@@ -209,12 +210,23 @@ REFUSED = {
     "a.b.run.data=base:v1": "Write run.data=base:v1",
     "'run.data = base:v1'": "Write run.data=base:v1",
     "@args.txt": "Write run.data=base:v1",
+    "--set 'run.data: base:v1'": "Write run.data=base:v1",
+    "--yaml $'run:\\n  data: base:v1'": "Write run.data=name:version",
+    "'run.data->base:v1'": "Write run.data=base:v1",
+    "run.data = base:v1": "Write run.data=base:v1",
+    "run.data := base:v1": "Write run.data=base:v1",
+    "over.json": "Write run.data=base:v1",
+    "--overrides=over.json": "Write run.data=base:v1",
+    "@over.json": "Write run.data=base:v1",
+    "--run.wandb.project=x": "Write run.wandb.project=x",
 }
 
 
 @pytest.mark.parametrize(("words", "remedy"), REFUSED.items())
 def test_what_the_launcher_has_to_apply_is_refused_with_the_form_that_it_can(tmp_path, monkeypatch, words, remedy):
     (tmp_path / "args.txt").write_text("--lr 1\nrun.data=base:v1\n")
+    (tmp_path / "over.json").write_text('{"lr": 1, "run": {"data": "base:v1"}}')
+    words = words.replace("$'run:\\n", "'run:\n")
     with pytest.raises(LaunchError) as caught:
         resolved(tmp_path, monkeypatch, f"python t.py cfg.yaml {words}")
     assert remedy in caught.value.remedy
@@ -225,9 +237,14 @@ def test_what_the_launcher_has_to_apply_is_refused_with_the_form_that_it_can(tmp
     ["--overrides run.data=blend:v1 a=1", "run.data=blend:v1", "--log run.log", "run.py"]
     + ["--log run.log:DEBUG", "--run fast", "--run-name x", "x.run.y=1", "blend:v1", "http://run.example/x"]
     + ["--out run/data --lr 1", "--out run.data --lr 1", "--out run/data x", "--in run/data:v1", "--in run.data x"]
-    + ["--url=http://run.data/x", "--other base:v1", "hydra.run.data=x", "run_name=base:v1", "--rundata base:v1"],
+    + ["--url=http://run.data/x", "--other base:v1", "hydra.run.data=x", "run_name=base:v1", "--rundata base:v1"]
+    + ["--wandb.run.name foo", "--mlflow.run.id 7", "--cmd=run.sh=1", "--tags run.id=3", "--env run.x=1", "--run.x=1"]
+    + ["same.json", "list.json", "none.json", "cut.json"],
 )
 def test_what_it_can_apply_or_is_none_is_not_refused(tmp_path, monkeypatch, words):
+    (tmp_path / "same.json").write_text('{"run": {"data": "blend:v1", "id": 7}}')
+    (tmp_path / "list.json").write_text('[{"run": 1}]')
+    (tmp_path / "cut.json").write_text('{"run": {"data": ')
     warnings = []
     resolved(tmp_path, monkeypatch, f"python t.py cfg.yaml {words}", warnings)
     assert warnings == []
@@ -243,3 +260,17 @@ def test_what_may_be_meant_for_run_or_be_the_scripts_own_is_warned_about(tmp_pat
     assert len(warnings) == 1
     assert "may be meant for run.data" in warnings[0]
     assert f"write run.data={words.replace('=', ' ', 1).split()[1]}" in warnings[0]
+
+
+def test_two_configs_with_two_versions_of_one_artifact_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "other.yaml").write_text("run: {data: 'blend:v2'}\n")
+    with pytest.raises(LaunchError) as caught:
+        resolved(tmp_path, monkeypatch, "python t.py cfg.yaml other.yaml")
+    assert "it is blend:v1 in cfg.yaml:1, and blend:v2 in other.yaml:1" in caught.value.found.replace(
+        f"{tmp_path}/", ""
+    )
+    assert "run.data=blend:v2" in caught.value.remedy
+    for words in ("run.data=blend:v1", "run.data=blend:v2"):
+        assert resolved(tmp_path, monkeypatch, f"python t.py cfg.yaml other.yaml {words}").files
+    (tmp_path / "other.yaml").write_text("run: {data: 'blend:v1', more: 'blend:v2'}\n")
+    assert resolved(tmp_path, monkeypatch, "python t.py cfg.yaml other.yaml").files

@@ -24,7 +24,8 @@ from nemotron_exec.sitecustomize.payload.manifest.register import register
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cfg.yaml").write_text("run: {data: 'blend:v1'}\npath: ${art:data,path}\n")
-    (tmp_path / "plain.yaml").write_text("x: 1\n")
+    for name in ("plain.yaml", "a,cfg.yaml", "my cfg.yaml"):
+        (tmp_path / name).write_text("x: 1\n")
     (tmp_path / "c.json").write_text('{"path": "${art:data,path}"}')
     (tmp_path / "near.json").write_text('{"path": "$art:data"}')
     (tmp_path / "t.py").write_text("print(1)\n")
@@ -73,6 +74,15 @@ WARNED = {
     "python t.py cfg.yaml --backend wandb": "nemotron-exec --backend",
     "python t.py cfg.yaml --state-dir=/x": "nemotron-exec --state-dir",
     "python t.py cfg.yaml data.path=": "'data.path=${art:NAME,FIELD}' in single quotes",
+    "python t.py cfg.yaml data.path=:data": "'data.path=${art:NAME,FIELD}' in single quotes",
+    "python t.py cfg.yaml --data.path ''": "--data.path '' is empty",
+    "python t.py cfg.yaml --data.path :data,path": "write --data.path '${art:NAME,FIELD}' in single quotes",
+    "python t.py cfg.yaml 'x=$art{data}'": "write ${art:data,path}",
+    "python t.py cfg.yaml 'x=${art-data}'": "write ${art:data,path}",
+    "python t.py cfg.yaml 'x=${art:data,path'": "write ${art:data,path}",
+    "srun --container-image=i --container-workdir=/nowhere python t.py cfg.yaml": "Start nemotron-exec behind srun",
+    "docker run -w /nowhere image python t.py cfg.yaml": "cfg.yaml is not read",
+    "python t.py cfg.yaml --recipe cgf.yaml": "cgf.yaml is not there",
     "python t.py cfg.yaml +data.path=": "'+data.path=${art:NAME,FIELD}' in single quotes",
     "python t.py cgf.yaml": "cgf.yaml is not there; did you mean cfg.yaml?",
     "python t.py --config cgf.yaml": "cgf.yaml is not there; did you mean cfg.yaml?",
@@ -125,6 +135,13 @@ UNREMARKABLE = [
     "python t.py plain.yaml plain.json data=",
     "python t.py cfg.yaml --output out.yaml",
     "python t.py cfg.yaml --save-config=out.yaml",
+    "python t.py cfg.yaml --report r.yaml",
+    "python t.py cfg.yaml --metrics-file=m.yaml",
+    "python t.py cfg.yaml file://none.yaml",
+    "python t.py cfg.yaml none.yaml:other.yaml",
+    "python t.py plain.yaml 'a,cfg.yaml' 'my cfg.yaml'",
+    "python t.py cfg.yaml n=:3 'x=${artifact-dir}'",
+    "apptainer exec a.sif python t.py plain.yaml",
     "python t.py cfg.yaml results.file=out.yaml",
     "python t.py cfg.yaml --backend nccl",
     "bash -c 'python t.py plain.yaml'",
@@ -411,6 +428,7 @@ VARIABLES = {
     ("NEMOTRON_EXEC_STORES", "/x"): "did you mean NEMOTRON_EXEC_STORE?",
     ("NEMOTRON_EXEC_JOBID", "7"): "did you mean NEMOTRON_EXEC_JOB_ID?",
     ("NEMOTRON_EXEC_DISABLED_PATCHES", "lineage,nemorl"): "did you mean nemo-rl?",
+    ("NEMOTRON_EXEC_DISABLED_PATCHES", "x"): "there are lineage, megatron-bridge",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from nemotron_exec.command_scan import read_regular
+from nemotron_exec.command_scan import module_in, read_regular
 
 TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ def _candidates(
     argv: tuple[str, ...], program: int, launcher: ElasticLauncher | None, environ: Mapping[str, str], directory: str
 ) -> Iterator[tuple[int, str]]:
     if program and program < len(argv):
-        attached = argv[program].startswith("-m")
-        if attached or argv[program - 1] == "-m" or (launcher is not None and "module" in launcher.options):
-            yield from _module(argv, program, argv[program][2 if attached else 0 :], environ, directory)
+        attached = module_in(argv[program])
+        if attached or module_in(argv[program - 1]) == "" or (launcher is not None and "module" in launcher.options):
+            yield from _module(argv, program, attached or argv[program], environ, directory)
             if argv[program] == "runpy" and program + 1 < len(argv):
                 yield from _module(argv, program + 1, argv[program + 1], environ, directory)
     index = program
@@ -59,7 +59,7 @@ def _candidates(
         word = argv[index]
         if word.endswith(".py"):
             yield index, os.path.join(directory, word)
-        elif word in ("-m", "--module"):
+        elif word == "--module" or module_in(word) == "":
             # To torchrun it is a flag, and the module the first word that is no option.
             at = next(
                 (at for at in range(index + 1, len(argv)) if not argv[at].startswith("-") and argv[at] != "runpy"),
@@ -69,8 +69,8 @@ def _candidates(
                 yield from _module(argv, at, argv[at], environ, directory)
         elif word.startswith("--module="):
             yield from _module(argv, index, word[len("--module=") :], environ, directory)
-        elif word.startswith("-m") and word[2:].replace(".", "").isidentifier():
-            yield from _module(argv, index, word[2:], environ, directory)
+        elif (module := module_in(word) or "").replace(".", "").isidentifier():
+            yield from _module(argv, index, module, environ, directory)
         index += 1
 
 

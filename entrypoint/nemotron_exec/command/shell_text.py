@@ -13,7 +13,7 @@ TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Inner", "commands", "text_of"]
+__all__ = ["Inner", "commands", "directory_of_arguments", "text_of"]
 
 _SHELLS = ("bash", "sh", "dash", "zsh", "ksh")
 _EXPANDED = ("$", "`", "*", "?", "~")
@@ -43,6 +43,22 @@ def text_of(argv: Sequence[str]) -> str | None:
                 if not option.startswith(("-", "+")):
                     break
     return None
+
+
+def directory_of_arguments(argv: Sequence[str]) -> str | None:
+    """Where the text of a shell, the first of the words, starts its own arguments: `sh -c 'cd sub && exec "$@"'`.
+
+    None where it starts none or stays in its directory; "" where only the shell knows.
+    """
+    if os.path.basename(argv[0]) not in _SHELLS:
+        return None
+    text = text_of(argv)
+    if text is None or not any(mark in text for mark in ("$@", "$*", "$1", "${@", "${1")):
+        return None
+    for one in commands(argv):
+        if any(word.startswith(("$", "${")) and word.strip("${}:") in ("@", "*", "0", "1", "@1") for word in one.words):
+            return one.directory or None
+    return "" if any(word in text.split() for word in ("cd", "pushd")) else None
 
 
 def commands(argv: Sequence[str], directory: str = "") -> list[Inner]:

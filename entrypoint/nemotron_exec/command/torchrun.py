@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from nemotron_exec.command.words import ElasticLauncher
-from nemotron_exec.command_scan import is_yaml_name
+from nemotron_exec.command_scan import is_yaml_name, module_in
 from nemotron_exec.sitecustomize.payload.lazy import pattern
 
 __all__ = ["find_program"]
@@ -37,6 +37,7 @@ _LAUNCHER_MODULES = {
 
 _PYTHON = pattern(r"(?:python|pypy)[\d.]*\Z")
 
+_CODE = pattern(r"-[bBdEhiIOPqRsSuvx]*c\Z")
 # Options of the interpreter that take the next word (python --help).
 _PYTHON_VALUED = frozenset({"-W", "-X", "--check-hash-based-pycs"})
 
@@ -65,13 +66,12 @@ def _read_python(argv: tuple[str, ...], python: int) -> tuple[ElasticLauncher | 
     index = python + 1
     while index < len(argv) and argv[index].startswith("-"):
         word = argv[index]
-        if word == "-m" and index + 1 < len(argv):
-            kind = _LAUNCHER_MODULES.get(argv[index + 1])
-            return _read_launcher(argv, index + 2, kind) if kind else (None, index + 1)
-        if word.startswith("-m") and word[2:]:
-            kind = _LAUNCHER_MODULES.get(word[2:])
-            return _read_launcher(argv, index + 1, kind) if kind else (None, index)
-        if word == "-c":
+        name = module_in(word)
+        if name or (name == "" and index + 1 < len(argv)):
+            at = index if name else index + 1
+            kind = _LAUNCHER_MODULES.get(name or argv[at])
+            return _read_launcher(argv, at + 1, kind) if kind else (None, at)
+        if _CODE.match(word):
             return None, index + 1
         index += 2 if word in _PYTHON_VALUED else 1
     return None, index

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from nemotron_exec.command import shell_text
 from nemotron_exec.frozen import dataclass
 
 TYPE_CHECKING = False  # typing costs 8 ms
@@ -17,7 +18,7 @@ _CHANGES_DIRECTORY = {
     "env": ("-C", "--chdir"),
     "uv": ("--directory",),
     "uvx": ("--directory",),
-    "srun": ("-D", "--chdir"),
+    "srun": ("-D", "--chdir", "--container-workdir"),
     "sbatch": ("-D", "--chdir"),
     "salloc": ("-D", "--chdir"),
     "mpirun": ("-wdir", "--wdir", "-wd", "--wd"),
@@ -42,9 +43,41 @@ _CHANGES_DIRECTORY = {
     "nsenter": ("--wd",),
     "start-stop-daemon": ("-d", "--chdir"),
     "chpst": ("-C",),
+    "parallel": ("--wd", "--workdir"),
+    "bsub": ("-cwd",),
+    "qsub": ("-wd",),
+    "qrsh": ("-wd",),
+    "apptainer": ("--pwd", "--cwd"),
+    "singularity": ("--pwd", "--cwd"),
+    "docker": ("-w", "--workdir"),
+    "podman": ("-w", "--workdir"),
+    "podman-hpc": ("-w", "--workdir"),
+    "nerdctl": ("-w", "--workdir"),
+    "shifter": ("-w", "--workdir"),
+    "ch-run": ("-c", "--cd"),
+    "systemd-nspawn": ("--chdir",),
+    "ray": ("--working-dir",),
+    "sky": ("--workdir",),
 }
-# Programs whose command sees another file system, or the files of another machine.
-_ELSEWHERE = frozenset({"docker", "podman", "nerdctl", "kubectl", "ssh", "pdsh", "clush", "chroot", "machinectl"})
+# Programs whose command sees another file system, or the files of another machine. With words, only before one of
+# these: their names are those of environments and hosts, too.
+_ELSEWHERE: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("docker", "podman", "podman-hpc", "nerdctl", "kubectl", "oc", "machinectl", "systemd-nspawn"), ()),
+    **dict.fromkeys(
+        ("ssh", "mosh", "pdsh", "clush", "chroot", "shifter", "ch-run", "lxc-attach", "sarus", "udocker"), ()
+    ),
+    **dict.fromkeys(("apptainer", "singularity"), ("exec", "run", "shell", "instance")),
+    "buildah": ("run",),
+    "enroot": ("start", "exec"),
+    "lxc": ("exec",),
+    "distrobox": ("enter",),
+    "toolbox": ("run",),
+    "ray": ("job", "exec", "submit"),
+    "sky": ("exec", "launch", "jobs"),
+    "dstack": ("apply",),
+    "gcloud": ("compute", "alpha", "beta"),
+}
+_CONTAINER = ("--container-image", "--container-name")  # pyxis
 # Program: its options that name the user; None where the first word without a dash does.
 _CHANGES_USER: dict[str, tuple[str, ...] | None] = {
     "gosu": None,
@@ -60,6 +93,20 @@ _CHANGES_USER: dict[str, tuple[str, ...] | None] = {
     "systemd-run": ("--uid",),
     "capsh": ("--user",),
 }
+# Options of su and runuser that take the next word.
+_SU_VALUED = (
+    "-s",
+    "--shell",
+    "-c",
+    "--command",
+    "--session-command",
+    "-g",
+    "--group",
+    "-G",
+    "--supp-group",
+    "-w",
+    "-T",
+)
 _LOGIN = ("-", "-l", "--login", "-i")
 
 
@@ -95,8 +142,11 @@ def surroundings(words: Sequence[str]) -> Surroundings:
                 if "$" in value or "%" in value:  # Slurm's patterns, and what a shell of the wrapper expands
                     elsewhere = name
                 directory = os.path.join(directory, value)
-        if name in _ELSEWHERE:
+        if _is_elsewhere(name, rest):
             elsewhere = name
+        if (inner := shell_text.directory_of_arguments(words[index:])) is not None:
+            directory = os.path.join(directory, inner)
+            elsewhere = name if inner == "" else elsewhere
         if name == "su" or (name in ("runuser", "sudo", "doas") and any(one in rest for one in _LOGIN)):
             elsewhere = name if any(one in rest for one in _LOGIN) else elsewhere
         found = _user(name, rest)
@@ -105,10 +155,17 @@ def surroundings(words: Sequence[str]) -> Surroundings:
     return Surroundings(directory, elsewhere, user, changed_by)
 
 
+def _is_elsewhere(name: str, rest: Sequence[str]) -> bool:
+    if name in _ELSEWHERE:
+        before = _ELSEWHERE[name]
+        return not before or any(word in before for word in rest)
+    return name == "srun" and any(word.partition("=")[0] in _CONTAINER for word in rest)
+
+
 def _user(name: str, rest: Sequence[str]) -> str:
     if name in ("su", "runuser"):
         named = next(iter(_values(rest, ("-u", "--user"))), "") if name == "runuser" else ""
-        return named or next((word for word in rest if not word.startswith("-")), "") or "root"
+        return named or next(iter(_plain(rest, _SU_VALUED)), "") or "root"
     if name not in _CHANGES_USER:
         return ""
     options = _CHANGES_USER[name]
@@ -117,6 +174,15 @@ def _user(name: str, rest: Sequence[str]) -> str:
     else:
         found = next(iter(_values(rest, options)), "")
     return found.partition(":")[0]
+
+
+def _plain(words: Sequence[str], valued: Sequence[str]) -> list[str]:
+    """The words that are neither options nor values of those that take one."""
+    return [
+        word
+        for index, word in enumerate(words)
+        if not word.startswith("-") and not (index and words[index - 1] in valued)
+    ]
 
 
 def _values(words: Sequence[str], options: Sequence[str]) -> list[str]:

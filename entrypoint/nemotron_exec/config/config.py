@@ -10,7 +10,7 @@ from nemotron_exec.command.override import Override
 from nemotron_exec.config import hydra
 from nemotron_exec.config.evaluate import Path, Value, select_plain
 from nemotron_exec.config.files import Header, Rendered
-from nemotron_exec.config.foreign import counts, uses_artifacts, would_be_a_config
+from nemotron_exec.config.foreign import counts, is_template, uses_artifacts, would_be_a_config
 from nemotron_exec.config.inherit import Layer, documents_of, load_layers, merge_layers
 from nemotron_exec.config.named import references_of, with_named
 from nemotron_exec.config.near_misses import near_misses
@@ -21,6 +21,7 @@ from nemotron_exec.config.references import (
     may_be_reference,
     reference_in,
     refuse_contested,
+    refuse_two_versions,
     refuse_unknown_keys,
 )
 from nemotron_exec.config.render import render
@@ -147,7 +148,9 @@ def _find_references(sources: Sources) -> tuple[Reference, ...]:
         used = _used_keys(sources, number)
         for key, node in section.items():
             if key not in NO_REFERENCES and (reference := reference_in(str(key), node, used, known)) is not None:
-                found.setdefault(str(key), reference)
+                first = found.setdefault(str(key), reference)
+                if first.text != reference.text and key not in sources.named:
+                    refuse_two_versions(first, reference)
     for number, root in enumerate(sources.roots):
         refuse_unknown_keys(root, _used_keys(sources, number), found)
         refuse_contested(root, sources.overrides, found)
@@ -221,6 +224,7 @@ def read(
     named: Mapping[str, Any] | None = None,
     words: Sequence[str] = (),
     start: int = 1,
+    directory: str = "",
     messages: Messages | None = None,
 ) -> Config:
     """Read the configs of a command.
@@ -234,6 +238,7 @@ def read(
         named: Artifacts that no config names, as nodes (named.py); they win over those of `run`.
         words: The command's words, which may change something in other forms than overrides.
         start: Index of the first after the program.
+        directory: The working directory of the command, for the files that the words name.
         messages: Told of files that are passed over.
 
     Raises:
@@ -292,7 +297,9 @@ def read(
         from nemotron_exec.config import other_forms
 
         warn = messages.warning if messages is not None else None
-        more, touched = other_forms.read(words, start, roots, overrides, configs=named_by, warn=warn)
+        more, touched = other_forms.read(
+            words, start, roots, overrides, configs=named_by, directory=directory, warn=warn
+        )
     return config_of(sources_of(roots, (*overrides, *more), environ, resolve, named or {}, touched), words[start:])
 
 
@@ -305,8 +312,15 @@ def _load(argument: ConfigArgument, environ: Mapping[str, str], messages: Messag
     try:
         return load_layers(argument.path, environ)
     except LaunchError as error:
-        if argument.explicit or would_be_a_config(argument.path):
+        template = is_template(argument.path)
+        if argument.explicit or (would_be_a_config(argument.path) and not template):
             raise
+        if template and messages is not None:
+            messages.warning(
+                f"{argument.path} is a template, no YAML yet, and is passed through as it is: an artifact in it stays "
+                "unresolved"
+            )
+            return None
         if messages is not None:
             messages.debug(f"{argument.path} is passed through as it is: {error.found}")
     return None

@@ -14,17 +14,27 @@ TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from nemotron_exec.config.inherit import Layer
 
-__all__ = ["counts", "uses_artifacts", "would_be_a_config"]
+__all__ = ["counts", "is_template", "uses_artifacts", "would_be_a_config"]
 
 _USES_TEXT = r"\$\{\s*(?:art|manifest)\s*:|\$\{\s*run\s*(?:\.|\[\s*['\"]?[A-Za-z_])"
 _USES = pattern(_USES_TEXT)
 _SECTION = pattern(rb"^(?:\{[ \t]*)?[\"']?run[\"']?[ \t]*:[ \t]*(?:[&!]\S+[ \t]*)?(?:#.*)?(?:$|\{(?!\{))", re.MULTILINE)
+_TEMPLATE = pattern(rb"\{\{-?\s*[\w.$\"'(][^{}\n]*\}\}|\{%-?\s*\w[^\n]*%\}")
 _USES_BYTES = pattern(_USES_TEXT.encode())
 
 
 def uses_artifacts(text: str) -> bool:
     """Whether a text asks for an artifact or for the `run` section."""
     return _USES.search(text) is not None
+
+
+def is_template(path: str) -> bool:
+    """Whether a file that cannot be read as YAML is a template of Helm, Go or Jinja."""
+    try:
+        with open(path, "rb") as file:
+            return _TEMPLATE.search(file.read()) is not None
+    except OSError:
+        return False
 
 
 def would_be_a_config(path: str) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["named_artifacts", "references_of", "with_named"]
 
 _KEY = pattern(r"[A-Za-z_][\w\-]*\Z")
-_SETTINGS = (*NO_REFERENCES, "publish", "checkpoints")
+SETTINGS = (*NO_REFERENCES, "publish", "checkpoints")
 
 
 def named_artifacts(pairs: Sequence[str], file: str | None) -> dict[str, Any]:
@@ -41,10 +41,10 @@ def named_artifacts(pairs: Sequence[str], file: str | None) -> dict[str, Any]:
     for pair in pairs:
         key, equals, text = pair.partition("=")
         key, text = key.strip(), text.strip()
-        if not equals or not text or not _KEY.match(key) or key in _SETTINGS:
+        if not equals or not text or not _KEY.match(key) or key in SETTINGS:
             raise UsageError(
                 f"name an artifact by --artifact {pair}",
-                f"{key!r} is a setting of run, not an artifact" if key in _SETTINGS else "it is not KEY=REFERENCE",
+                f"{key!r} is a setting of run, not an artifact" if key in SETTINGS else "it is not KEY=REFERENCE",
                 "Write for example --artifact data=my-blend:latest",
             )
         if given.setdefault(key, text) != text:
@@ -92,10 +92,10 @@ def _of_file(path: str) -> dict[str, Any]:
     named = {}
     for key, node in section.items():
         is_hub = isinstance(node, dict) and "hf" in node
-        if str(key) in _SETTINGS or not (isinstance(node, Scalar) or is_hub):
+        if str(key) in SETTINGS or not (isinstance(node, Scalar) or is_hub):
             raise LaunchError(
                 f"to read the artifacts of --artifacts {document.path}",
-                f"{key} is a setting of run" if str(key) in _SETTINGS else f"{key} is no reference",
+                f"{key} is a setting of run" if str(key) in SETTINGS else f"{key} is no reference",
                 "Write one `KEY: REFERENCE` a line; settings of run belong into a config",
             )
         named[str(key)] = node

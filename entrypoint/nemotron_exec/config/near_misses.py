@@ -15,7 +15,7 @@ __all__ = ["near_misses"]
 
 _NEAR = pattern(
     r"(?<![\\\w$])(?P<open>\$\{\{|\{\{|\$\{|\$\(|\$\[|%\{|\{|\$|<)\s*(?P<name>arts?|artifacts?|artefacts?)"
-    r"(?P<colon>\s*[:.,;=/|]\s*|\s+)(?P<rest>[\w\-]+(?:\s*[,.:;/]\s*[\w\-]+)*)(?P<close>\s*[\])}>]*)",
+    r"(?P<colon>\s*[:.,;=/|]\s*|\s+|-|[{(\[]\s*)(?P<rest>[\w\-]+(?:\s*[,.:;/]\s*[\w\-]+)*)(?P<close>\s*[\])}>]*)",
     re.IGNORECASE,
 )
 _NAKED = pattern(r"^(?:.*?[:=]\s*|\s*-\s+)?(?P<quote>[\"']?)(?P<all>art:(?P<rest>[\w-]+(?:,\s*[\w.]+)?))(?P=quote)\s*$")
@@ -50,6 +50,12 @@ def _near(path: str, lines: Sequence[str], known: str, sure: bool) -> Iterator[s
         for match in _NEAR.finditer(line):
             before, name, colon = match["open"], match["name"], match["colon"]
             if _RIGHT.match(match.group()):
+                if not path and "}" not in line[match.start() :]:
+                    yield _spelled(match.group().strip(), place, match["rest"])
+                continue
+            if colon.strip() in ("-", "{", "(", "[") and (
+                name.lower() != "art" or before != ("${" if colon == "-" else "$")
+            ):
                 continue
             if before == "{" and colon.endswith(" "):
                 continue  # a mapping with the key `art`

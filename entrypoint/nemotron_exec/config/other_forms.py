@@ -7,9 +7,12 @@ launcher itself has to apply, it asks for the form that it can, or warns where t
 
 from __future__ import annotations
 
+import os
 import re
 
 from nemotron_exec.command.override import Override, split_key
+from nemotron_exec.command_scan import read_regular
+from nemotron_exec.config.named import SETTINGS
 from nemotron_exec.config.run_words import RunWords
 from nemotron_exec.config.touched import stands, touched_paths, words_of_files
 from nemotron_exec.errors import LaunchError
@@ -29,6 +32,9 @@ __all__ = ["other_forms", "read", "refuse_stranded"]
 _TOKEN = pattern(r"(-{1,2}|\+{1,2}|~)?([A-Za-z_][\w.\-/\[\]]*)([:+]?=>?|:)?(.*)\Z", re.DOTALL)
 _SPLIT = pattern(r"[\s,;{}()\"']+")
 _MAPPING = pattern(r"""(?:^|[\s{,"'\-])run["']?\s*[:=]\s*\{""")
+_MAX_JSON = 1 << 20
+# A text of YAML lines: the first key below `run:`.
+_BLOCK = pattern(r"(?m)^[ \t]*[\"']?run[\"']?[ \t]*:[ \t]*(?:#.*)?\n[ \t]+[\"']?([\w.-]+)[\"']?[ \t]*:")
 
 
 def read(
@@ -38,6 +44,7 @@ def read(
     known: Sequence[Override],
     *,
     configs: Collection[int],
+    directory: str = "",
     warn: Callable[[str], object] | None,
 ) -> tuple[tuple[Override, ...], set[Path]]:
     """Overrides in other forms, and the paths that words may change in any form.
@@ -48,6 +55,7 @@ def read(
         roots: The configs.
         known: The overrides that are read as such.
         configs: Indices of the words that name the configs.
+        directory: The working directory of the command.
         warn: As for `other_forms`.
 
     Raises:
@@ -60,7 +68,37 @@ def read(
     if not trees:
         return found, set()
     sure = [override.index for override in known if override.sign or stands(override.path, trees)]
+    _look_in_json(words[start:], directory, RunWords(trees))
     return found, touched_paths(words, start, trees, [*sure, *configs])
+
+
+def _look_in_json(words: Sequence[str], directory: str, run: RunWords) -> None:
+    """Refuse a JSON file beside the config that gives an artifact of `run` another version.
+
+    A YAML file with a `run` section is a config itself.
+
+    Raises:
+        LaunchError: One does.
+    """
+    for word in words:
+        path = os.path.join(directory, word.rpartition("=")[2].lstrip("@"))
+        data = read_regular(path, _MAX_JSON) if path.endswith(".json") else None
+        if data is None or b'"run"' not in data:
+            continue
+        import json
+
+        try:
+            tree = json.loads(data)
+        except (ValueError, RecursionError):
+            continue
+        section = tree.get("run") if isinstance(tree, dict) else None
+        for key, value in section.items() if isinstance(section, dict) else ():
+            if run.is_other_version(str(key), value):
+                raise LaunchError(
+                    f"to apply run.{key} of {path}",
+                    "the run section is read from YAML and from the command line",
+                    f"Write run.{key}={value}",
+                )
 
 
 def other_forms(
@@ -97,10 +135,15 @@ def other_forms(
         following = words[index + 1] if index + 1 < len(words) else None
         if has_run and _MAPPING.search(f"{words[index]}={following}" if words[index] == "--run" else words[index]):
             raise _not_applied(words[index], "run.KEY", None)
+        block = _BLOCK.search(words[index]) if has_run and "\n" in words[index] else None
+        if block is not None and _bears_on(("run", block[1]), mappings):
+            raise _not_applied(words[index], f"run.{block[1]}", None)
         for key, text, dashed, sure in _keys(words[index], following):
             for path in _paths(key, mappings, dashed=dashed):
+                if path[0] == "run" and path != _path(key) and not _stands(path, mappings):
+                    continue  # `--mlflow.run.id` is about a run of others
                 about_run = path[0] == "run" and len(path) > 1
-                if about_run and has_run and (dashed or text is not None) and sure:
+                if about_run and has_run and (dashed or text is not None) and sure and _bears_on(path, mappings):
                     raise _not_applied(words[index], ".".join(path), text if text is not None else following)
                 if not about_run and _is_key(path, mappings, named=dashed or text is not None):
                     found.append(Override(index, words[index], "", key, path, text))
@@ -210,7 +253,7 @@ def _paths(key: str, mappings: Sequence[Any], *, dashed: bool) -> Iterator[tuple
     of its own: `--config.root`.
     """
     for name in dict.fromkeys((key, key.replace("-", "_"))):
-        path = tuple(part for part in split_key(name.replace("/", ".")) if part)
+        path = _path(name)
         if not path:
             continue
         yield path
@@ -219,6 +262,10 @@ def _paths(key: str, mappings: Sequence[Any], *, dashed: bool) -> Iterator[tuple
         if dashed and len(path) == 1 and len(name) > 1:
             for tree in mappings:
                 yield from ((other,) for other in tree if str(other) != name and str(other).startswith(name))
+
+
+def _path(name: str) -> tuple[str, ...]:
+    return tuple(part for part in split_key(name.replace("/", ".")) if part)
 
 
 def _is_key(path: tuple[str, ...], mappings: Sequence[Any], *, named: bool) -> bool:
@@ -241,6 +288,11 @@ def _is_key(path: tuple[str, ...], mappings: Sequence[Any], *, named: bool) -> b
             if named or not isinstance(node, dict):
                 return True
     return False
+
+
+def _bears_on(path: tuple[str, ...], mappings: Sequence[Any]) -> bool:
+    """Whether a key below `run` is one of the configs', or one that the launcher reads."""
+    return path[1] in SETTINGS or any(isinstance(tree.get("run"), dict) and path[1] in tree["run"] for tree in mappings)
 
 
 def _stands(path: tuple[str, ...], mappings: Sequence[Any]) -> bool:

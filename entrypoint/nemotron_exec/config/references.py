@@ -24,6 +24,7 @@ __all__ = [
     "may_be_reference",
     "reference_in",
     "refuse_contested",
+    "refuse_two_versions",
     "refuse_unknown_keys",
 ]
 
@@ -111,6 +112,19 @@ def refuse_contested(root: Root, overrides: Sequence[Override], found: Mapping[s
                     "only in the job which of them counts",
                     f"Say which on the command line: run.{key}={scalar.value}",
                 )
+
+
+def refuse_two_versions(first: Reference, other: Reference) -> None:
+    """Two versions of one artifact in two configs of a command: whether they are merged is the program's to decide.
+
+    Raises:
+        LaunchError: Always.
+    """
+    raise LaunchError(
+        f"run.{first.key} to be one artifact",
+        f"it is {first.text} in {first.origin}, and {other.text} in {other.origin}",
+        f"Say which on the command line, run.{first.key}={other.text}, or give one of the two another key",
+    )
 
 
 def refuse_unknown_keys(root: Root, used: Mapping[str, Scalar], found: Mapping[str, Reference]) -> None:

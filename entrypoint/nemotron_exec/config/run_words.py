@@ -22,6 +22,7 @@ __all__ = ["Misplaced", "RunWords"]
 
 _VALUE = pattern(r"[^\s,;{}()\[\]]*")
 _ALIAS = pattern(r"(?:[\w.+-]+/)*[A-Za-z_][\w.+-]*:[A-Za-z_][\w.-]*\Z")
+_ASSIGNS = ("=", ":=", "+=", ":", "->", "=>", "to")
 _WEAK = pattern(r"run[-_]+(?P<key>.+)\Z", re.IGNORECASE)
 
 
@@ -50,12 +51,15 @@ class RunWords:
     def __init__(self, trees: Sequence[Any]) -> None:
         self._top = {normal(str(key)) for tree in trees for key in tree if key != "run"}
         self._keys: dict[tuple[str, ...], tuple[str, bool]] = {}  # in normal form: as written, and if an artifact
+        self._texts: dict[str, set[str]] = {}  # of each key of the first level
         for tree in trees:
             if isinstance(tree.get("run"), dict):
                 self._note((), (), tree["run"])
 
     def _note(self, names: tuple[str, ...], written: tuple[str, ...], node: Any) -> None:
         for key, value in node.items():
+            if not names and isinstance(value, Scalar):
+                self._texts.setdefault(normal(str(key)), set()).add(value.value)
             here, path = (*names, normal(str(key))), (*written, str(key))
             self._keys.setdefault(here, (".".join(("run", *path)), not names and _is_artifact(value)))
             if isinstance(value, dict):
@@ -68,6 +72,8 @@ class RunWords:
             return None
         before = words[index - 1] if index else ""
         following = words[index + 1] if index + 1 < len(words) else ""
+        if following in _ASSIGNS and index + 2 < len(words):
+            following = words[index + 2]
         found = None
         for name, text, mark, option in _candidates(word, following, before):
             one = self._meant(parts_of(name), text, mark=mark, option=option, before=before)
@@ -96,6 +102,11 @@ class RunWords:
             return Misplaced(key, text, before.startswith("-") and normal(before) == "run")
         return None
 
+    def is_other_version(self, key: str, value: object) -> bool:
+        """Whether a key of `run` is an artifact of the configs, and they say another text."""
+        _, is_artifact = self._keys.get((normal(key),), ("", False))
+        return is_artifact and isinstance(value, str) and value not in self._texts.get(normal(key), ())
+
 
 def _candidates(word: str, following: str, before: str) -> Iterator[tuple[str, str | None, str, bool]]:
     """Names that may be keys: each with its value, the mark between them, and whether it is written as an option."""
@@ -103,14 +114,14 @@ def _candidates(word: str, following: str, before: str) -> Iterator[tuple[str, s
         name, mark = match["name"], match["mark"]
         option = match["sign"][:1] == "-" and match.start() == 0
         if mark:
-            yield name, _value(match.string[match.end() :]), mark, option
+            yield name, _value(match.string[match.end() :].lstrip()), mark, option
         elif match.start() == 0 and match.end() == len(match.string):
             value = following if following and not following.startswith("-") else None
             # `--out run.data`: a file.
             if option or ("." in name and value is not None and (not before.startswith("-") or _is_reference(value))):
                 yield name, value, "", option
-        for at in re.finditer(":", name):
-            yield name[: at.start()], _value(match.string[match.start("name") + at.end() :]), ":", option
+        for at in re.finditer(":|->", name):
+            yield name[: at.start()], _value(match.string[match.start("name") + at.end() :]), at[0], option
 
 
 def _value(rest: str) -> str:

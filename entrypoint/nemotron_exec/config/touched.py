@@ -126,7 +126,9 @@ class _Asked:
             # argparse and click take `/root`, `+root` and `@root` where a script wants them; `/data/root` is a path.
             other = first and len(sign) == 1 and sign != "." and name.isidentifier()
             named = option or mark is not None or structured or other
-            alone = first and match.end() == len(match.string) and "/" not in sign + name
+            # `root`, and what is said about it: `--unset=root`.
+            value = not sign and match.string[0] == "-" and match.string[: match.start()].endswith("=")
+            alone = (first or value) and match.end() == len(match.string) and "/" not in sign + name
             # `'root /o lr 1'`, as yacs takes them; `'a root of b'` is prose.
             paired = len(pieces) > 1 and name in pieces[::2]
             ends = [at.start() for at in _ENDS.finditer(name)] if first or named else []

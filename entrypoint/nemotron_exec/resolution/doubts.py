@@ -9,7 +9,7 @@ import os
 import re
 
 from nemotron_exec.command import shell_text
-from nemotron_exec.command.named_files import mentioned_files
+from nemotron_exec.command.named_files import mentioned_files, named_files
 from nemotron_exec.command_scan import OWN_OPTIONS, default_configs, is_yaml_name, read_regular
 from nemotron_exec.config.foreign import would_be_a_config
 from nemotron_exec.config.near_misses import near_misses
@@ -25,10 +25,15 @@ if TYPE_CHECKING:
 
 __all__ = ["doubts"]
 
-_OUTPUT = pattern(r"(?i)(?:^|[-_.])(?:o|out|output|save|dump|export|write|log|result)")
+# Options that name what the command writes.
+_OUTPUT = pattern(
+    r"(?i)(?:^|[-_.])(?:o$|out|save|dump|export|write|log|result|report|metric|dest|target|store|trace|profil|summar"
+    r"|histor|record|generate|emit|to$|junit|stat)"
+)
 _CONFIG_KEYS = ("config", "cfg", "config_file", "config-file", "config_path", "yaml")
 _HYDRA = ("--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd")
 _EMPTIED = pattern(r"\+{0,2}[a-z_][a-z0-9_]*(?:\.[a-z0-9_]+)+=\Z")
+_LEFT = pattern(r"(?::[A-Za-z][\w.,-]*)?\Z")
 _RIGHT = pattern(r"\$\{\s*art\s*:")
 _USED = pattern(r"\$\{\s*(?:art|manifest)\s*:")
 _REFERENCE = pattern(r"(?m)^[ \t]+[\w-]+:[ \t]+[\"']?(?:hf://\S+|[\w./-]+:(?:latest|v\d+))[\"']?[ \t]*(?:#.*)?$")
@@ -79,7 +84,8 @@ def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
     patches = [*PATCHES, "nemo-run"]
     for name in disabled.replace(" ", "").split(","):
         if name and name not in patches:
-            yield f"NEMOTRON_EXEC_DISABLED_PATCHES names {name}, which is no patch{_nearest(name, patches)}"
+            near = _nearest(name, patches) or f"; there are {', '.join(patches)}"
+            yield f"NEMOTRON_EXEC_DISABLED_PATCHES names {name}, which is no patch{near}"
 
 
 def _nearest(name: str, known: list[str]) -> str:
@@ -104,6 +110,9 @@ def _left_alone(command: Command) -> Iterator[str]:
         return
     said = {_real(config.path) for config in command.configs}
     for word in command.argv[1:]:
+        whole = named_files(word, command.around.directory)
+        if any(start == 0 and name == word for start, name in whole):
+            continue  # a file whose name has commas or blanks; another of its parts is no file that is meant
         for directory, name in _mentioned(command, word):
             path = _real(os.path.join(directory, name))
             if path not in said and would_be_a_config(path):
@@ -188,12 +197,17 @@ def _names_an_artifact(path: str) -> bool:
 def _about_wrappers(command: Command) -> Iterator[str]:
     """What wrappers change that the launcher cannot follow, files or the user; the remedy is the last sentence."""
     around = command.around
-    if around.elsewhere and command.configs:
-        names = ", ".join(config.written or config.path for config in command.configs)
-        yield (
-            f"{around.elsewhere} may start the command in another directory or with other files, and {names} was read "
-            f"here. Start nemotron-exec behind {around.elsewhere}: {around.elsewhere} … nemotron-exec …"
-        )
+    if around.elsewhere:
+        read = [config.written or config.path for config in command.configs]
+        # What lies here, and not in the directory that only the wrapper sees, is most likely what it shows there.
+        unread = [name for word in command.argv[1:] for _, name in named_files(word) if would_be_a_config(name)]
+        if read or unread:
+            how = "was read here" if read else "is not read"
+            yield (
+                f"{around.elsewhere} may start the command in another directory or with other files, and "
+                f"{', '.join(read or unread)} {how}. Start nemotron-exec behind {around.elsewhere}: "
+                f"{around.elsewhere} … nemotron-exec …"
+            )
     if around.user and command.configs and not _is_same_user(around.user):
         yield (
             f"{around.changed_by} changes the user to {around.user}, who cannot read the resolved config: its mode is "
@@ -241,7 +255,7 @@ def _missing(command: Command) -> Iterator[str]:
         full = os.path.join(command.around.directory, path)
         if os.path.exists(full) and not os.path.isfile(full) and not os.path.isdir(full):
             yield f"{path} is no regular file, and is passed through unread: an artifact in it stays unresolved"
-        if os.path.exists(full) or _OUTPUT.search(option) or any(mark in path for mark in ",;"):
+        if os.path.exists(full) or _OUTPUT.search(option) or any(mark in path for mark in ",;:"):
             continue
         folder, name = os.path.split(full)
         yield f"{path} is not there{_nearest_file(folder or '.', name)}"
@@ -278,12 +292,16 @@ def _emptied(command: Command) -> Iterator[str]:
     """Overrides without a value: a shell makes nothing of `${art:NAME,FIELD}` outside of single quotes."""
     with_yaml = any(map(is_yaml_name, command.argv))
     for override in command.overrides:
-        if override.text != "" or override.sign == "~":
+        # `$art:data` of a shell without a variable `art` leaves `:data`.
+        if override.text is None or not _LEFT.match(override.text) or override.sign == "~":
             continue
+        option = command.argv[override.index - 1] if override.alone else ""
+        shown = f"{option} {override.word or repr('')}" if option else override.word
+        wanted = f"{option} '${{art:NAME,FIELD}}'" if option else f"'{override.key}=${{art:NAME,FIELD}}'"
         if command.configs or (with_yaml and len(override.word) < 60 and _EMPTIED.match(override.word)):
+            what = "has no name of an artifact" if override.text else "is empty"
             yield (
-                f"{override.word} is empty. If an artifact stood there, the shell has taken it: write "
-                f"'{override.key}=${{art:NAME,FIELD}}' in single quotes"
+                f"{shown} {what}. If an artifact stood there, the shell has taken it: write {wanted} in single quotes"
             )
 
 

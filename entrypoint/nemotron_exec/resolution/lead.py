@@ -77,6 +77,7 @@ def _answer(request: Request, lead: Lead, versions: Mapping[str, str], *, follow
         named=named_artifacts(request.chosen.artifact, request.chosen.artifacts),
         words=request.command.argv,
         start=request.command.program + 1,
+        directory=request.command.around.directory,
         messages=request.messages,
     )
     if empty := config.empty_wandb:
