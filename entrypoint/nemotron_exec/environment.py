@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "OF_THE_JOBS_PYTHON",
     "default_cache",
     "default_store",
     "home_directory",
@@ -24,6 +25,8 @@ __all__ = [
     "without_given",
 ]
 
+OF_THE_JOBS_PYTHON = ("PYTHONPATH", "PYTHONHOME", "PYTHONEXECUTABLE")
+"""Variables that no Python of the launcher may see."""
 _GIVEN = "NEMOTRON_EXEC_GIVEN"
 _BETWEEN = "\x1e"  # ASCII's record separator, which no path and no project has
 

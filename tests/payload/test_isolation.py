@@ -75,8 +75,9 @@ def test_nothing_of_pythonpath_is_imported_by_the_launcher_and_the_job_gets_it(t
     assert launcher == []
 
 
-def test_a_pythonhome_of_the_job_is_the_jobs_alone(tmp_path, config):
-    done = _start(tmp_path, "sh", "-c", 'echo "$PYTHONHOME"; grep path "$0"', "cfg.yaml", PYTHONHOME="/nonexistent")
+@pytest.mark.parametrize("name", ["PYTHONHOME", "PYTHONEXECUTABLE"])
+def test_a_variable_of_the_jobs_python_is_the_jobs_alone(tmp_path, config, name):
+    done = _start(tmp_path, "sh", "-c", f'echo "${name}"; grep path "$0"', "cfg.yaml", **{name: "/nonexistent"})
     assert (done.returncode, done.stdout) == (0, f"/nonexistent\npath: {tmp_path}/data\n"), done.stderr
 
 
@@ -85,7 +86,8 @@ def test_the_child_that_talks_to_wandb_imports_its_own_client(tmp_path, foreign,
     (tmp_path / "cfg.yaml").write_text(
         "run: {data: 'data:latest', wandb: {project: nemotron}}\npath: ${art:data,path}\n"
     )
-    done = _start(tmp_path, "cat", "cfg.yaml", **wandb_environ, PYTHONPATH=str(foreign))
+    job = {"PYTHONPATH": str(foreign), "PYTHONEXECUTABLE": "/nonexistent"}
+    done = _start(tmp_path, "cat", "cfg.yaml", **wandb_environ, **job)
     assert done.returncode == 0, done.stderr
     assert "path: /" in done.stdout
     assert _imported(tmp_path) == []

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 
+from nemotron_exec.environment import OF_THE_JOBS_PYTHON
 from nemotron_exec.frozen import replace
 from nemotron_exec.outbox import hooks, number_in_wandb, offline_runs
 from nemotron_exec.outbox.later import give_latest_back, later_saves
@@ -128,7 +129,7 @@ def replay(
             tell(report, messages)
         return report
     command = [sys.executable, "-m", "nemotron_exec.outbox.flush", "--json", "--timeout", str(timeout)]
-    child = {name: value for name, value in environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    child = {name: value for name, value in environ.items() if name not in OF_THE_JOBS_PYTHON}
     child["NEMOTRON_EXEC_DISABLE"] = "1"
     try:
         done = subprocess.run(

@@ -55,7 +55,8 @@ class ChildProcess:
     ) -> None:
         self._module = module
         self._server = server
-        self._environ = dict(environ)
+        # The flags below leave out the others of the job's Python.
+        self._environ = {name: value for name, value in environ.items() if name != "PYTHONEXECUTABLE"}
         self._secrets = [secret for secret in secrets if secret]
         self._scratch_variables = scratch
         self._debug = debug
