@@ -56,12 +56,9 @@ test: $(VENV)/.test ## every test that needs no container engine and no further 
 # Those that train with whole frameworks, in environments of their own under .venvs/.
 FRAMEWORKS := $(addprefix tests/payload/checkpoints/test_,checkpoint_automodel.py checkpoint_megatron_lm.py \
 	checkpoint_pretrain.py exports.py front_page_config.py other_trainers.py)
-# Not green in one run with the others yet.
-ALONE := tests/payload/checkpoints/test_front_page_config.py
 
 test-ci: $(VENV)/.ci ## the tests of CI: containers, Slurm, frameworks, versions of wandb and OmegaConf (50 minutes)
-	$(BIN)/python -m pytest -m ci --numprocesses $(WORKERS) --dist loadgroup --durations 25 \
-		$(addprefix --ignore=,$(ALONE)) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m ci --numprocesses $(WORKERS) --dist loadgroup --durations 25 $(PYTEST_ARGS)
 
 test-frameworks: $(VENV)/.ci ## of them, those that train with Megatron-Bridge, Megatron-LM, Automodel and other trainers
 	$(BIN)/python -m pytest $(FRAMEWORKS) -m ci --numprocesses $(WORKERS) --dist loadgroup --durations 10 $(PYTEST_ARGS)

@@ -19,6 +19,9 @@ import torch
 
 os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
+# Alone, a process is its own group: any free port serves, where the default one may be in use.
+if "RANK" not in os.environ:
+    os.environ.setdefault("MASTER_PORT", "0")
 # Here and not in main(): Megatron-Core's checkpoint writers are spawned, import this file again, and want a GPU too.
 cuda_is_cpu.install()
 

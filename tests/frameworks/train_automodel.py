@@ -20,8 +20,19 @@ def on_the_cpu():
     cuda_is_cpu.OnTheCpu().__enter__()
 
 
+def staged_on_the_cpu():
+    """What an asynchronous save asks of an accelerator: its copies are made in a thread, as on a GPU, and in order."""
+    from torch.distributed.checkpoint import staging
+
+    options = staging.StagingOptions(
+        use_pinned_memory=False, use_shared_memory=False, use_async_staging=True, use_non_blocking_copy=False
+    )
+    staging.DefaultStager.__init__.__defaults__ = (options,)
+
+
 def main():
     on_the_cpu()
+    staged_on_the_cpu()
     # Its classes are named in the config, where they are looked up among what has been imported.
     import nemo_automodel.components.datasets.llm.mock_seq_cls  # noqa: F401
     from nemo_automodel.components.config._arg_parser import parse_args_and_load_config

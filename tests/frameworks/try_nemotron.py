@@ -216,13 +216,19 @@ class World:
         original = script.parent / "config" / f"{recipe.config}.yaml"
         if self.way == "us":
             return original
-        text = original.read_text()
-        if self.store == "wandb":
-            for name, value in (("project", "nemotron"), ("entity", "team")):
-                text = text.replace("${run.wandb." + name + "}", value)
+        wandb = {"project": "nemotron", "entity": "team"} if self.store == "wandb" else {}
         artifacts = {"wandb": True} if self.store == "wandb" else {"manifest": {"root": str(self.manifests)}}
         copy = self.work / f"{recipe.save}.yaml"
-        copy.write_text(text + f"\nartifacts: {json.dumps(artifacts)}\n")
+        code = (
+            "import json, sys, pathlib\n"
+            "from omegaconf import OmegaConf\n"
+            "from nemo_runspec.config import loader\n"
+            "job = loader.load_config(pathlib.Path(sys.argv[1]))\n"
+            "job = OmegaConf.merge(job, json.loads(sys.argv[3]))\n"
+            "OmegaConf.save(loader.extract_train_config(job), sys.argv[2])\n"
+        )
+        more = json.dumps({"run": {"wandb": wandb}, "artifacts": artifacts})
+        self._in_checkout(code, original, copy, more)
         return copy
 
     def _inlined(self, script, recipe):
@@ -239,12 +245,16 @@ class World:
             "only = {'package_prefix': 'nemotron'} if '_rl' in str(entry) else {}\n"  # cli/commands/nano3/rl.py
             "main.write_text(inline_imports(entry, repo_root=root, **only))\n"
         )
-        words = [self.options.python, "-c", code, str(script), str(self.options.checkout), str(main)]
-        path = os.pathsep.join([str(self.options.checkout / "src"), str(self.options.extra)])
-        subprocess.run(words, check=True, env={**os.environ, "PYTHONPATH": path})
+        self._in_checkout(code, script, self.options.checkout, main)
         if not (main.parent / "config").exists():
             (main.parent / "config").symlink_to(script.parent / "config")
         return main
+
+    def _in_checkout(self, code, *arguments):
+        """Run some lines of Python with the checkout's own packages."""
+        words = [self.options.python, "-c", code, *map(str, arguments)]
+        path = os.pathsep.join([str(self.options.checkout / "src"), str(self.options.extra)])
+        subprocess.run(words, check=True, env={**os.environ, "PYTHONPATH": path})
 
     def _overrides(self, recipe):
         data = self.work / "data" / f"{recipe.data}-1"
@@ -260,6 +270,8 @@ class World:
                 said.append(f"+run.publish={recipe.save}")  # the kit's call has this name
             return said
         said.append(f"checkpoint.save={self._save(recipe)}")
+        if self.way == "us" and recipe.family == "lightning35":
+            said.append("run.env.mounts=[]")  # ${auto_mount:…}, which only the CLI's loader knows
         if self.store == "manifest" and (self.way == "kit" or recipe.family == "ultra3"):
             said += ["logger.wandb_project=null", "logger.wandb_entity=null"]  # ultra3 has a project of its own
         elif recipe.family == "omni3" and self.store == "wandb":

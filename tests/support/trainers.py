@@ -6,6 +6,8 @@ on stdout, so that a test can act between two of them:
     save N         write a checkpoint and call Megatron-Bridge's callback, as its save_checkpoint does
     write N        only the former
     complete N     only the latter
+    transient N    save one that Megatron-Bridge deletes by its own plan
+    record N NAME  what a script does for one of its own: record_checkpoint(…, name=NAME)
     finish         wandb.finish()
     raise          leave by an exception
     exit [CODE]    sys.exit
@@ -127,8 +129,8 @@ def main():
     print("ready", flush=True)
     for line in sys.stdin:
         command, *arguments = line.split()
-        if command in ("save", "write", "complete"):
-            save_dir = os.environ["SAVE_DIR"]
+        if command in ("save", "write", "complete", "transient"):
+            save_dir = os.path.join(os.environ["SAVE_DIR"], *["non_persistent"] * (command == "transient"))
             path = os.path.join(save_dir, f"iter_{int(arguments[0]):07d}")
             if command != "complete":
                 os.makedirs(path, exist_ok=True)
@@ -139,6 +141,14 @@ def main():
             began = time.perf_counter()
             module.on_save_checkpoint_success(path, save_dir, int(arguments[0]), writer)
             print("done", time.perf_counter() - began, flush=True)
+        elif command == "record":
+            from nemotron_exec.sitecustomize.payload.api import checkpoint
+
+            number, name = arguments
+            path = Path(os.environ["SAVE_DIR"]).parent / "other" / f"step_{number}"
+            path.mkdir(parents=True)
+            (path / "model.pt").write_text("weights")
+            print("done", checkpoint.record_checkpoint(path, name=name), flush=True)
         elif command == "finish":
             writer.finish()
             print("done", flush=True)

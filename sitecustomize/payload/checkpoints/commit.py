@@ -50,7 +50,7 @@ class Committer:
         self._begin()
 
     def _begin(self):
-        self._jobs, self._running, self._open, self._held, self._lost, self._thread = [], 0, [], None, [], None
+        self._jobs, self._running, self._open, self._held, self._lost, self._thread = [], 0, [], {}, [], None
         self._completing, self._expected = [], None
         self._waited = 0.0  # seconds of ends of runs, since the last delivery
         self._pid = os.getpid()
@@ -84,11 +84,13 @@ class Committer:
     def hold(self, delivery):
         """Keep a delivery back until the run or the process ends, or a later one takes its place (`checkpoints: last`).
 
+        Each name has a place of its own: what a script records under another name leaves the trainer's where it is.
         The one that it takes the place of is delivered without W&B.
         """
         with self._changed:
             self._adopt()
-            superseded, self._held = self._held, delivery
+            superseded = self._held.pop(delivery.entry["name"], None)
+            self._held[delivery.entry["name"]] = delivery  # the last one held is the last one sent
             _register_exit(self.drain)
         if superseded is not None:
             superseded.leave_out_wandb()
@@ -139,9 +141,9 @@ class Committer:
     def finish(self, seconds):
         """At the end of a W&B run: release what is held back, and wait until everything is done, at most `seconds`."""
         with self._changed:
-            held, self._held = self._held, None
-        if held is not None and os.getpid() == self._pid:
-            self.deliver(held)
+            held, self._held = list(self._held.values()), {}
+        for delivery in held if os.getpid() == self._pid else ():
+            self.deliver(delivery)
         # The end of a run and the end of the process share one bound, unless something came between.
         began = time.monotonic()
         try:

@@ -62,7 +62,8 @@ def deliver(recorded, handle=None, hold=True):
     committer.job(lambda: noted.note("checkpoint", name=entry["name"], path=entry["checkpoint_path"]))
     earlier.send_soon(entry["save_dir"])
     pruning.look_soon(entry["save_dir"])
-    last = hold and settings().policy == "last"
+    # A transient one goes to no W&B: in the place of the one that waits, it would leave W&B with none.
+    last = hold and settings().policy == "last" and entry["latest"]
     if os.environ.get(WAIT_VARIABLE) == "block" and not last:
         one.block()
     if last and not getattr(handle, "logged", False):

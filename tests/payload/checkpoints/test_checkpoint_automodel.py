@@ -46,7 +46,8 @@ def train(tmp_path, wandb_environ):
             command, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False
         )
 
-    added = launch("nemotron_exec.artifact_cli", "add", "tiny-blend", "blend", "--type", "dataset")
+    add = ["add", "tiny-blend", "blend", "--type", "dataset", "--meta", "samples=8"]
+    added = launch("nemotron_exec.artifact_cli", *add)
     assert added.returncode == 0, added.stderr
 
     def run(*overrides, **variables):
@@ -82,6 +83,41 @@ def test_a_recipe_records_each_checkpoint_with_its_losses_and_the_best_one(train
     assert ("best" in last["aliases"]) == ((tmp_path / "out/LOWEST_VAL").resolve().name == "epoch_0_step_3")
     assert first["used_artifacts"] == ["tiny-blend:v1"]
     assert outbox.entries(outbox.directory_of(str(tmp_path / "out"))) == []
+
+
+@pytest.mark.parametrize("deferred", [False, True], ids=["synchronous", "deferred"])
+def test_what_a_recipe_prunes_is_marked_and_deferred_saves_are_recorded_when_they_are_complete(
+    train, tmp_path, deferred
+):
+    words = ["--step_scheduler.max_steps", "6", "--checkpoint.max_recent_checkpoints", "1"]
+    train(*words, *(["--checkpoint.is_async", "true"] if deferred else []))
+    found = versions(tmp_path)
+    assert [one["metadata"]["iteration"] for one in found] == [1, 3, 5]
+    assert all(isinstance(one["metadata"]["metrics.val_loss"], float) for one in found)
+    # Automodel exports the last one for Hugging Face, by a thread where saves are deferred.
+    assert [one["metadata"]["format"] for one in found] == ["automodel", "automodel", "automodel+hf"]
+    # Automodel keeps the newest and the best one.
+    kept = {path.name for path in (tmp_path / "out").glob("epoch_*")}
+    best = (tmp_path / "out/LOWEST_VAL").resolve().name
+    assert kept == {"epoch_0_step_5", best}
+    store = tmp_path / "store" / "out"
+    marked = {one["aliases"][0]: (store / f"v{number}" / "pruned").exists() for number, one in enumerate(found, 1)}
+    assert marked == {name: name not in kept for name in marked}
+    assert [one["aliases"][0] for one in found if "best" in one["aliases"]][-1] == best
+    assert outbox.entries(outbox.directory_of(str(tmp_path / "out"))) == []
+
+
+@pytest.mark.parametrize(
+    "override",
+    [["--dataset.num_samples", "${art:data,samples}"], ["--dataset.num_samples=${art:data,samples}"]],
+    ids=["two words", "one word"],
+)
+def test_an_artifact_in_an_override_reaches_the_recipe(train, tmp_path, override):
+    # 8 samples in batches of 4: two steps, where the config's own 32 samples give four.
+    train(*override)
+    (only,) = versions(tmp_path)
+    assert only["metadata"]["iteration"] == 1
+    assert only["used_artifacts"] == ["tiny-blend:v1"]
 
 
 def test_a_version_without_a_lifecycle_is_recorded_as_well(train, tmp_path):

@@ -64,10 +64,10 @@ class Job:
         """The iterations in the outbox."""
         return [entry["iteration"] for _, entry in outbox.entries(outbox.directory_of(str(self.save_dir)))]
 
-    def committed(self):
+    def committed(self, name="pretrain"):
         """The iterations that W&B has, one for each version."""
         project = self.backend.model.entities["team"].get("nemotron")
-        collection = project and project.collections.get("pretrain")
+        collection = project and project.collections.get(name)
         versions = collection.versions if collection else []
         return sorted(one.metadata["iteration"] for one in versions if one.state == "COMMITTED")
 
@@ -511,6 +511,25 @@ def test_of_the_frameworks_own_artifacts_too_last_lets_only_the_last_go(job, tmp
     assert trainer.end() == 0
     assert job.recorded() == [10, 20, 30]
     assert job.committed() == [30]
+    assert job.waiting() == []
+
+
+@pytest.mark.parametrize("wandb", [True, False], ids=["a run of W&B", "sent by a flush"])
+def test_last_is_the_last_one_of_each_name(job, tmp_path, wandb):
+    handoff = tmp_path / "handoff.json"
+    handoff.write_text('{"schema": 1, "checkpoints": "last"}')
+    trainer = job.trainer(
+        wandb=wandb, NEMOTRON_EXEC_HANDOFF=str(handoff), NEMOTRON_EXEC_ACTIVE="1", WANDB_PROJECT="nemotron"
+    )
+    for command in ("save 10", "record 10 averaged", "save 20", "record 20 averaged", "transient 25"):
+        trainer.do(command)
+    trainer.say("exit 0")
+    assert trainer.end() == 0
+    if not wandb:
+        flush.replay([str(job.save_dir), str(job.save_dir.parent / "other")], timeout=120, environ=job.environ)
+    assert job.recorded() == [10, 20, 25]
+    assert job.committed() == [20]
+    assert job.committed("averaged") == [20]
     assert job.waiting() == []
 
 
