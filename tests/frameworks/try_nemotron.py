@@ -225,7 +225,10 @@ class World:
             "from nemo_runspec.config import loader\n"
             "job = loader.load_config(pathlib.Path(sys.argv[1]))\n"
             "job = OmegaConf.merge(job, json.loads(sys.argv[3]))\n"
-            "OmegaConf.save(loader.extract_train_config(job), sys.argv[2])\n"
+            "train = loader.extract_train_config(job)\n"
+            # The loader takes a name with slashes for an image, and leaves it out.
+            "named = {key: text for key, text in job.run.items() if isinstance(text, str)}\n"
+            "OmegaConf.save(OmegaConf.merge(train, {'run': named}), sys.argv[2])\n"
         )
         more = json.dumps({"run": {"wandb": wandb}, "artifacts": artifacts})
         self._in_checkout(code, original, copy, more)
@@ -264,10 +267,11 @@ class World:
         if recipe.is_rl:
             said.append(f"checkpointing.checkpoint_dir={self._save(recipe)}")
             said.append(f"logger.wandb_enabled={'true' if self.store == 'wandb' else 'false'}")
-            if self.store == "wandb" and recipe.family == "super3":
+            if self.store == "wandb" and recipe.family in ("super3", "lightning35"):
                 said.append("logger.wandb.project=nemotron")  # the recipe says grpo-dev
-            if self.way == "us":
-                said.append(f"+run.publish={recipe.save}")  # the kit's call has this name
+            # The kit's call has this name; lightning35's script makes none where W&B is not asked for.
+            if self.way == "us" or (self.way, self.store, recipe.family) == ("both", "manifest", "lightning35"):
+                said.append(f"+run.publish={recipe.save}")
             return said
         said.append(f"checkpoint.save={self._save(recipe)}")
         if self.way == "us" and recipe.family == "lightning35":

@@ -84,8 +84,7 @@ class Committer:
     def hold(self, delivery):
         """Keep a delivery back until the run or the process ends, or a later one takes its place (`checkpoints: last`).
 
-        Each name has a place of its own: what a script records under another name leaves the trainer's where it is.
-        The one that it takes the place of is delivered without W&B.
+        Each name has a place of its own. The one whose place is taken is delivered without W&B.
         """
         with self._changed:
             self._adopt()
