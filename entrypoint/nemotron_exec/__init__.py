@@ -5,7 +5,7 @@ The launcher half. The injected half lies in `sitecustomize/` and is standard li
 
 import sys
 
-# Inside a job our injector's directory is on sys.path, where it offers nothing; here it is a package of ours.
+# Inside a job the injector's directory is on sys.path and offers no module. Here the same directory is a subpackage.
 sys.path_importer_cache.pop(__file__.rpartition("/")[0] + "/sitecustomize", None)
 
 __version__ = "0.1.0"

@@ -37,7 +37,7 @@ HARMLESS = frozenset(
         "NEMOTRON_EXEC_STORE",
     }
 )
-# Options of nemotron-exec that hardly any script has: behind COMMAND they are the script's, and nothing of ours.
+# Options of nemotron-exec that hardly any script has. Behind COMMAND the launcher does not read them.
 OWN_OPTIONS = frozenset(
     {"--dry-run", "--doctor", "--resolve-only", "--refresh", "--env-file", "--state-dir", "--cache-dir"}
     | {"--job-id", "--rendezvous", "--stall", "--pin"}

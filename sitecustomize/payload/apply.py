@@ -15,7 +15,7 @@ def apply(name, module):
     """Apply the patch `name` (as in NEMOTRON_EXEC_DISABLED_PATCHES) to `module`."""
     patch = importlib.import_module("." + name.replace("-", "_"), __package__ + ".patches")
     status = patch.apply(module)
-    # Of a patch that waits for several modules the first one that it is applied to counts; a later one may still warn.
+    # A patch may wait for several modules. Its first application decides its status; a later one may still warn.
     if name not in STATUS or status.state == STOOD_DOWN:
         STATUS[name] = status
         noted.note("patch", patch=name, state=status.state, reason=status.reason)

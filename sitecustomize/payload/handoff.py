@@ -15,7 +15,7 @@ SCHEMA = 1
 VALUE = "NEMOTRON_EXEC_HANDOFF_VALUE"
 """The same by value (base64 of zlib), for a process on a node that does not see the file, such as a Ray worker."""
 _LIMIT = 16 << 20
-# Of these, one that is present and differs says that the hand-off is an older job's, left in an environment that
+# A variable of these that is set and differs says that the hand-off is an older job's, left in an environment that
 # something has carried over (design ruling 19).
 _JOB_VARIABLES = ("SLURM_JOB_ID", "SKYPILOT_TASK_ID", "DSTACK_RUN_ID")
 

@@ -127,11 +127,11 @@ def register_from_launcher(omegaconf):
     Without artifacts only `art` is registered, which then says what is missing instead of OmegaConf.
 
     For a script that loads a config which the launcher could not replace, or that keeps an expression since an override
-    bears on it, and registers no resolvers of its own. A script that does may do so without `replace`: ours give way.
+    bears on it, and registers no resolvers of its own. A script that does may do so without `replace`: these give way.
     """
     known = {one["key"]: one for one in handoff.read().get("artifacts") or () if isinstance(one, dict)}
     job.part(_Resolved).by_key.update(known)
-    # Without artifacts only ours that can say what is missing.
+    # Without artifacts only `art` is registered: its error says what is missing.
     given = {"art": resolve_art, "manifest": resolve_manifest, **ARITHMETIC} if known else {"art": resolve_art}
     config = omegaconf.OmegaConf
     for name, resolver in given.items():

@@ -103,7 +103,7 @@ def _data_at(path: str) -> tuple[str, dict[str, Any], str | None]:
         )
     from nemotron_exec.sitecustomize.payload.paths.host import to_host
 
-    # In a container, what is recorded is where the host has it: the next job may have it elsewhere.
+    # In a container the host's path is recorded: the next job may mount the data elsewhere.
     recorded = to_host(local)
     file = os.path.join(local, "metadata.json")
     data = manifest_files.LocalFiles(local).read(file) if os.path.isdir(local) else None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Garbage", "collect", "find_garbage"]
 
-OLD = 24 * 3600.0  # seconds; what is younger may belong to a writer that lives
+OLD = 24 * 3600.0  # seconds; a younger file may belong to a running writer
 _UNMOUNTED = "its file system may only not be mounted here (--unmounted)"
 _LEFT_BEHIND = re.compile(r"\..+\.[0-9a-f]{32}\Z|.+\.tmp\.\d+\Z|\.latest_tmp_\d+\Z|\.probe-[0-9a-f]{32}\Z")
 
@@ -142,7 +142,7 @@ def _may_be_unmounted(path: str, recorded: Any) -> str | None:
     parent = os.path.dirname(path)
     if nearest != parent and not known:
         return f"{parent} is not there either: {_UNMOUNTED}"
-    # Of a mount point the directory below stays. It is told from a directory that somebody has emptied by the record.
+    # An unmounted file system leaves an empty directory. The record tells it from a directory that a user has emptied.
     if (nearest != parent or not known) and (nearest == "/" or not os.listdir(nearest)):
         return f"{nearest} is empty, as a mount point is: {_UNMOUNTED}"
     return None

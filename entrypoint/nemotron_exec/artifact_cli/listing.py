@@ -47,7 +47,7 @@ def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     columns, rows = _fitting(columns, rows, console.width)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        # Names and numbers stay whole on a narrow terminal; long texts take what is left.
+        # Names and numbers stay whole on a narrow terminal; long texts share the rest of the line.
         table.add_column(column, overflow="fold", no_wrap=column not in _LONG, style="bold" if index == 0 else None)
     for row in rows:
         table.add_row(

@@ -39,7 +39,7 @@ __all__ = ["EXIT_FINDINGS", "cli", "main"]
 
 EXIT_FINDINGS = 1
 
-_MOST_KEPT = 10  # lines of gc; more than a screen tells nobody anything
+_MOST_KEPT = 10  # lines of gc; a longer list is not read
 
 EXIT_INTERRUPTED = 130
 
@@ -274,7 +274,7 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
-        # `nemotron-artifact ls | head`: nobody reads on, which is no failure.
+        # `nemotron-artifact ls | head`: the reader has closed the pipe, which is no failure.
         discard_output()
         code = 0
     except OSError as e:

@@ -158,7 +158,7 @@ def find_entry(files: Any, reference: str) -> Entry:
     """
     name, version = parse_name(reference)
     files = read_once(files, name)
-    # Somebody who looks wants to see what is gone, too.
+    # A listing shows versions whose data is gone, too.
     record = read.read_version(files, name, version, skip_gone=False)
     return read_one(files, name, record.number)
 

@@ -57,7 +57,7 @@ _MAX_RESULT = 1_000_000  # `${mul:x,1000000000}` repeats a string
 
 @dataclass(frozen=True)
 class Value:
-    """A known value; `ours` if an artifact, a manifest or the `run` section decided it."""
+    """A known value; `ours` says whether an artifact, a manifest or the `run` section decided it."""
 
     value: Any
     ours: bool

@@ -66,7 +66,7 @@ def references_of(named: Mapping[str, Any], environ: Mapping[str, str]) -> dict[
     found = {}
     for key, node in named.items():
         reference = reference_in(key, node, {key: node}, Evaluator({}, None, environ=environ))
-        assert reference is not None  # what is used is one, or an error
+        assert reference is not None  # a used key holds a reference, or has raised
         found[key] = reference
     return found
 

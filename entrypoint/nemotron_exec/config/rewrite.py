@@ -90,7 +90,7 @@ class _Rewriter:
     def join(self, parts: Sequence[Literal | Ref | Call], *, before_end: str) -> str:
         """Text with interpolations in it; `before_end` is the quote that ends it, if one does."""
         pieces: list[str] = []
-        run = ""  # what is to be read literally, as far as it touches something replaced
+        run = ""  # literal text that touches a replaced piece, to be escaped with it
         original = ""  # the same stretch as it stands in the source
         touched = False
 

@@ -104,7 +104,7 @@ def apply_run_overrides(
 
 
 def override_data(tree: Any, path: Path, rewritten: Callable[[Scalar, Path], Any]) -> Any:
-    """The value of an override, to be written; what is not ours of its interpolations stays."""
+    """The value of an override, to be written; interpolations that name neither an artifact nor `run` stay."""
     if isinstance(tree, dict):
         return {key: override_data(value, (*path, key), rewritten) for key, value in tree.items()}
     if isinstance(tree, list):

@@ -111,7 +111,7 @@ class _Asked:
         self._trees = trees
         self._exact: set[Path] = set()
         self._named: set[str] = set()
-        self._bare: set[str] = set()  # may be a value as well: a key only of what is no mapping
+        self._bare: set[str] = set()  # may be a value as well: counts only for keys of plain values
         self._starts: set[str] = set()
         self._letters: set[str] = set()  # single ones, or the initials of a name
 

@@ -69,7 +69,7 @@ def _obstacles(words: Sequence[str]) -> Iterator[tuple[str, str]]:
         elif name == "env" and _clears(words[index + 1 :]):
             yield f"{' '.join(words[index : index + 2])} clears PYTHONPATH", "Put nemotron-exec after it"
         elif name == "opentelemetry-instrument":
-            # Its sitecustomize does not run the one that it hides, and its directory comes before ours.
+            # OpenTelemetry's directory comes before the injector's, and its sitecustomize runs no other one.
             yield (
                 "opentelemetry-instrument after nemotron-exec hides the injector",
                 "Write opentelemetry-instrument nemotron-exec COMMAND",

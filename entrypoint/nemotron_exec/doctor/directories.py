@@ -148,7 +148,7 @@ def _judge_skew(skew: float, *, several: bool) -> Finding:
 
 
 def _clock_skew(path: str) -> float:
-    """Seconds by which the file system's clock is ahead of ours; 0 within what the measuring takes."""
+    """Seconds by which the file system's clock is ahead of this machine's; 0 within the error of the measurement."""
     before = time.time()
     with open(path, "x"):
         pass

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 _NAME = re.compile(r"python(?:\d(?:\.\d+)?)?\Z")
-# Where images keep environments that are on nobody's PATH: NeMo-RL makes one a worker kind under /opt/ray_venvs.
+# Where images keep environments that no PATH names: NeMo-RL makes one for each kind of worker under /opt/ray_venvs.
 _ELSEWHERE = ("/opt/*/bin/python", "/opt/ray_venvs/*/bin/python", "/opt/conda/envs/*/bin/python")
 _SECONDS = 30.0
 # What the patches of no framework are for, in the words of people.
@@ -257,7 +257,7 @@ def _ask(start: Sequence[str], environ: Mapping[str, str]) -> _Answer:
 
 
 def _others(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Other programs' sitecustomize on PYTHONPATH: ours runs first, then theirs."""
+    """The sitecustomize of other programs on PYTHONPATH: the injector runs first, and then runs them."""
     from nemotron_exec.environment import injector_directory
 
     for entry in environ.get("PYTHONPATH", "").split(os.pathsep):

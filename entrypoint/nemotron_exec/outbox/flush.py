@@ -187,7 +187,7 @@ def flush(
             outbox.remove(path)  # the command has failed
             continue
         if not even_alive and not _complete(path, entry):
-            # The framework has not come to its last step. On another host it still may: nobody can tell from here.
+            # The framework has not come to its last step. It may run on another host, unseen from here.
             if alive or (entry.get("process") or {}).get("host") != process.here()["host"]:
                 kept.append((path, "it is not complete yet"))
             else:

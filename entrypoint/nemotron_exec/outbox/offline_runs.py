@@ -94,7 +94,7 @@ def send(paths: Sequence[str], deadline: float) -> tuple[int, list[tuple[str, st
             with _alone(path):
                 why = _send(path, outbox.read(path), deadline)
         except FileNotFoundError:
-            continue  # sent by somebody else meanwhile
+            continue  # another process has sent it meanwhile
         except (OSError, outbox.OutboxError) as error:
             why = str(error)
         sent += why is None
@@ -189,7 +189,7 @@ def _send(path: str, entry: Mapping[str, Any], deadline: float) -> str | None:
 def _sync(file: str, deadline: float) -> str | None:
     """`wandb sync FILE`; None where it says that it is done."""
     environ = {name: value for name, value in os.environ.items() if name not in _OF_A_RUN}
-    # One that an earlier attempt has marked as synced may not be: see above. Older clients skip what is marked.
+    # An earlier attempt may have marked the run as synced wrongly (see above). Older clients skip marked runs.
     with contextlib.suppress(FileNotFoundError):
         os.unlink(file + ".synced")
     try:

@@ -173,7 +173,7 @@ def _mpi(environ: Mapping[str, str], _command: Command) -> Claim | None:
 
 
 def _kubernetes(environ: Mapping[str, str], command: Command) -> Claim | None:
-    # An Indexed Job is as often an array of jobs on their own: the index is a rank where somebody speaks of others.
+    # An Indexed Job is as often an array of independent jobs. The index is a rank where a variable names other nodes.
     index = parse_number(environ.get("JOB_COMPLETION_INDEX"))
     if index is None or not (_spans_nodes(environ, command) or "MASTER_ADDR" in environ):
         return None

@@ -1,6 +1,6 @@
 """Step 2, place: the directory in which the launchers of a job meet, and in which resolved configs are written.
 
-Whoever may write to the directory that is given, ours inside it is private: `nemotron-exec-<uid>`, mode 0700.
+Others may write to the given directory. The launcher makes a private one inside: `nemotron-exec-<uid>`, mode 0700.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def agree(
         )
     python = interpreter(command, environ)
     where = endpoint(command, environ)
-    # Within the node nobody else's launcher counts, and every start asks anew: the other nodes may have been replaced.
+    # On this node only this launcher counts. Every start asks anew, since the other nodes may have been replaced.
     here = frozen.replace(place, index=place.local_index or 0, count=place.local_count or 1, node=0, nodes=1, attempt=0)
     local_job = within_node(job, place)
     peer = _Peer(python, where, question, place.nodes - 1, timeout, messages)

@@ -1,6 +1,6 @@
 """Runs in the job's own interpreter, for c10d.py beside it: one end of a TCPStore, spoken to in lines of JSON.
 
-Standard library and torch only, Python 3.8 syntax; started with `-c`, so that no directory of ours is on sys.path.
+Standard library and torch only, Python 3.8 syntax; started with `-c`, so that sys.path has nothing of nemotron-exec.
 Requests come on stdin, reports go to the descriptor named in the arguments: libraries may print on stdout.
 """
 
@@ -27,7 +27,7 @@ def main(arguments: dict[str, Any]) -> None:
             reports.write(json.dumps(fields) + "\n")
             reports.flush()
         except OSError:
-            os._exit(1)  # the launcher is gone: nobody is left to serve, or to ask for
+            os._exit(1)  # the launcher is gone, and with it the only reader of this process
 
     try:
         # TCPStore alone: torch.distributed as a whole is the job's to set up.

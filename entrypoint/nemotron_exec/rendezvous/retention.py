@@ -57,7 +57,7 @@ def clean(state: StateDirectory, *, keep: str, now: float, age: float = AGE) -> 
 
             shutil.rmtree(path, ignore_errors=True)
         elif not name.startswith(".") and name != keep and not _lives(path, now - age):
-            # Out of the way first: nobody sees half a job.
+            # Rename the directory first: no reader sees half a job.
             dying = os.path.join(jobs, f"{_DYING}{os.urandom(8).hex()}")
             with contextlib.suppress(OSError):
                 os.rename(path, dying)

@@ -169,6 +169,6 @@ def here(request: Request, path: str | None) -> str | None:
     if path and "://" not in path and request.command.around.directory:
         path = os.path.join(request.command.around.directory, path)
     if path and (path + "/").startswith("/nemo_run/") and not os.path.lexists("/nemo_run"):
-        # There is no such directory here, and nobody wants it made: the command will say so itself.
+        # The directory does not exist here, and the launcher does not make it: the command will say so itself.
         return None
     return path

@@ -327,7 +327,7 @@ def _read(path: str) -> tuple[int, dict[str, Mapping[str, Any]]]:
         writable_by_all = bool(os.stat(directory).st_mode & stat.S_IWOTH)
     except OSError:
         return -1, {}
-    # A team's directory holds the pins of all its members. In one that everybody may write to, only our own pin counts.
+    # A team's directory holds the pins of all its members. Where everybody may write, only this user's pin counts.
     data = files.read(path, limit=_LIMIT, owner=os.geteuid() if writable_by_all else None)
     if data is None:
         return -1, {}

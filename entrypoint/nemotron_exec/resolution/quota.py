@@ -129,7 +129,7 @@ def _output(words: Sequence[str]) -> str:
     try:
         text = child.communicate(timeout=_LFS_SECONDS)[0]
     except subprocess.TimeoutExpired:
-        child.kill()  # one that waits for a server does not end of it
+        child.kill()  # a child that waits for a file server does not end before it answers
         return ""
     return text.decode("utf-8", "replace") if child.returncode == 0 else ""
 

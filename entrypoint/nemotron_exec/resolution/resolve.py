@@ -103,7 +103,7 @@ def resolve(
         pins = pins_of(request, agreement.answer["save_directory"])
         if (sentence := pins.other_inputs(resolution.artifacts)) is not None:
             messages.warning(sentence)
-        # Only what was published is pinned: a leader that was overtaken has resolved for nobody.
+        # Only a published answer is pinned: no launcher uses the answer of a leader that was overtaken.
         pins.write(resolution.artifacts)
     if (agreement.reused or not agreement.led) and any(one.store == "huggingface" for one in resolution.artifacts):
         from nemotron_exec.resolution.hub import bring

@@ -68,7 +68,7 @@ class FsspecFiles:
 
     @property
     def lock_trust(self) -> float:
-        """Seconds for which a lock is ours without another look: none where two writers may both have made it."""
+        """Seconds for which this writer trusts its lock unread: 0 where two writers may both have made it."""
         return STALE_LOCK / 2 if self._conditional else 0.0
 
     def __repr__(self) -> str:
@@ -144,7 +144,7 @@ class FsspecFiles:
             if not self._protocols & _OBJECT_STORES:
                 return bool(self._fs.exists(path))
             try:
-                # A HEAD of what is not there makes drivers list as well: it could be a directory.
+                # After a HEAD of a missing object drivers list its prefix as well: it could be a directory.
                 self._fs.cat_file(path, start=0, end=1)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as e:
                 _raise_for_bucket(wanted, e)

@@ -186,7 +186,7 @@ class Committer:
     # The thread's side
 
     def _adopt(self):
-        # A forked child has the parent's lists and not its thread: what is the parent's stays the parent's.
+        # A forked child has the parent's lists and not its thread. The parent delivers its own checkpoints.
         if os.getpid() != self._pid:
             self._begin()
 

@@ -140,7 +140,7 @@ class Runner:
                 hook_entries.finish(path, entry)
                 return
         elif entry["state"] == hook_entries.RUNNING and entry.get("told"):
-            entry["attempts"] -= 1  # one that was told to end counts as none
+            entry["attempts"] -= 1  # an attempt that was told to end does not count
         taken_over = entry["state"] == hook_entries.RUNNING and not entry.get("told")
         code, why = run(path, entry, self.environ, self._why_stop)
         if code == 0:

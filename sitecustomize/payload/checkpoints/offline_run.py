@@ -89,7 +89,7 @@ class _Beat:
             try:
                 os.utime(self._path)
             except FileNotFoundError:
-                self._write()  # sent meanwhile by somebody who took this process for dead
+                self._write()  # another process took this one for dead, and has sent the run
             except OSError:
                 continue
 

@@ -141,7 +141,7 @@ def unreadable(directory):
         try:
             read(path)
         except FileNotFoundError:
-            continue  # sent by somebody else meanwhile
+            continue  # another process has sent it meanwhile
         except (OSError, OutboxError) as error:
             found.append((path, str(error)))
     return found

@@ -142,7 +142,7 @@ def _wait_in_child(entries):
             stdout=subprocess.DEVNULL,
             env=environ,
         )
-        child.returncode = 0  # nobody here waits for it, and Popen would warn
+        child.returncode = 0  # this process does not wait for it, and Popen would warn
     except OSError as error:
         notice.debug("outputs are registered by the next start: %s" % error)
     finally:

@@ -28,7 +28,7 @@ def alive(written):
     if not isinstance(pid, int) or pid <= 0:
         return False
     fields = _stat(pid)
-    # One that has ended stays in the table until its parent asks, and in a container without an init nobody ever does.
+    # An ended process stays in the table until its parent asks for it. In a container without an init no process asks.
     return fields is not None and fields[0] not in (b"Z", b"X") and int(fields[19]) == written.get("start")
 
 

@@ -69,7 +69,7 @@ class Termination:
         if self._writing is not None:
             now = signal.set_wakeup_fd(-1)
             if now not in (-1, self._writing):
-                signal.set_wakeup_fd(now)  # somebody has taken ours away
+                signal.set_wakeup_fd(now)  # another library has replaced it: give that one back
         if signal.getsignal(signal.SIGTERM) == self.handle:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

@@ -50,7 +50,7 @@ def writer_lock(files, path, left=""):
 
         time.sleep(random.uniform(0.005, 0.05))  # noqa: S311
     taken = time.monotonic()
-    # Where each look is a round trip: nobody breaks a lock that is younger than STALE_LOCK.
+    # Each look is a round trip here. No writer breaks a lock that is younger than STALE_LOCK, so none is needed before.
     trust = getattr(files, "lock_trust", 0.0)
 
     def still_ours():

@@ -9,7 +9,8 @@
     {root}/{name}/aliases/{alias}       "v{N}", no newline
 
 Layout, keys and bytes are those of NVIDIA's Nemotron (`src/nemo_runspec/manifest_tracker.py`); `aliases`, `pruned`,
-`inventory.json`, `wandb` and the manifest's keys `aliases` and `transient` are ours, and its readers do not mind them.
+`inventory.json`, `wandb` and the manifest's keys `aliases` and `transient` are additions of nemotron-exec, which
+Nemotron's readers ignore.
 
 Promises, for any number of writers on any number of hosts, each of which may die at any instruction:
 
@@ -21,7 +22,7 @@ Promises, for any number of writers on any number of hosts, each of which may di
   for longer than that in between its last look at the lock and its rename could still set `latest` back; the next
   writer mends it.
 
-Not promised: data that is deleted while it is being resolved, and writers that are not ours (Nemotron's own moves
+Not promised: data that is deleted while it is being resolved, and other writers (Nemotron's own moves
 `latest` without a lock, and after one collision takes a directory that exists).
 
 Python 3.8, standard library only: the injector registers checkpoints with this file, the launcher reads with it.

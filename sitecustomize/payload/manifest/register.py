@@ -127,7 +127,7 @@ def register(
             there = None if unless is None else unless(files)
             if there is not None:
                 version_directory = "{}/v{}".format(directory, there)
-                if move_latest:  # whoever wrote it may have died before this
+                if move_latest:  # its writer may have died before this step
                     _advance(files, directory, there, still_ours)
                 if hasattr(files, "confirm"):
                     names = ("metadata.json", "manifest.json")
@@ -233,7 +233,7 @@ def _allocate(files, name):
                 "v{} is there, and no version can be higher".format(HIGHEST),
                 "Register under another name, or remove that version if it came by mistake",
             )
-        # Writers that are not ours claim nothing; what they have begun is seen all the same.
+        # Nemotron's own writers claim no number. A version that they have begun is seen all the same.
         if number not in taken and files.claim("{}/v{}".format(directory, number)):
             return directory, number
     raise StoreError(

@@ -60,7 +60,7 @@ def _record(framework, path, source, extra):
         describe.Completed(
             framework=framework,
             versions=describe.versions_of(framework),
-            # The outbox lies beside the export: what is uploaded as it is holds nothing of ours.
+            # The outbox lies beside the export: an export that is uploaded as it is holds no file of nemotron-exec.
             save_dir=os.path.dirname(path),
             checkpoint_path=path,
             number=describe.number_in(path) if number is None else number,

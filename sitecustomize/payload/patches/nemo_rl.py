@@ -310,7 +310,7 @@ def _is_best(manager, checkpoint_dir, step, info):
     known = _best.setdefault(checkpoint_dir, {})
     there = training_info.steps(checkpoint_dir)
     for other in [other for other in known if other not in there]:
-        del known[other]  # pruned: what is gone is not the best
+        del known[other]  # pruned: a checkpoint that is gone cannot be the best
     for other, directory in there.items():
         if other not in known and other != step:
             known[other] = training_info.read(directory)

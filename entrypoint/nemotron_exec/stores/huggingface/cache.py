@@ -220,7 +220,7 @@ class HubCache:
         """Remove one file of a snapshot with its content, so that it is downloaded anew.
 
         Raises:
-            NotADirectoryError: A directory of the snapshot is a link to another place: what is there is not ours.
+            NotADirectoryError: A directory of the snapshot is a link to a place outside the cache.
         """
         snapshot = self.snapshot(kind, name, commit)
         directory = os.path.dirname(os.path.join(snapshot, path))

@@ -195,7 +195,7 @@ def _of_status(status: int, response: Any, subject: Subject) -> LaunchError | La
         remedy = "Give a valid token in HF_TOKEN, run `hf auth login`, or remove the token"
         return LaunchError(subject.wanted, f"{subject.host} does not accept the token (HTTP 401)", remedy)
     if status in (401, 404):
-        return None  # unknown, and the caller asks what is known instead
+        return None  # unknown; the caller then asks for the nearest names
     if status == 403:
         found = f"the token has no access to {subject.name} (HTTP 403{': ' + redact(said) if said else ''})"
         return LaunchError(subject.wanted, found, f"Ask for access at {subject.page}, or use another token in HF_TOKEN")

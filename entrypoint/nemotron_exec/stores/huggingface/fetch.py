@@ -192,7 +192,7 @@ class Fetch:
         if known is not None:
             paths = selected(known.files, item.include, item.exclude)
             if not paths or self._cache.lacking(item.type, item.name, commit, known, paths):
-                known = None  # a list that another program has written says what is lacking: ask the hub
+                known = None  # another program wrote this list, and it may be incomplete: ask the hub
         files = known.files if known is not None else _list(self._api, item, commit, self._odd)
         card = info.card_data.to_dict() if info.card_data is not None else {}
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

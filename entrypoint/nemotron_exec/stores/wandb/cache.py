@@ -94,7 +94,7 @@ class ArtifactCache:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            # Somebody finished it before us, or it is a finished one that lost files: give it what it lacks.
+            # Another process finished the download first, or a finished one has lost files: add the missing files.
             for directory, _, files in os.walk(source):
                 inside = os.path.relpath(directory, source)
                 os.makedirs(os.path.join(target, inside), mode=0o700, exist_ok=True)

@@ -91,7 +91,7 @@ class Connection:
         self._link.say("retry", found=fault)
 
     def _watch(self, wanted: str) -> None:
-        """Ask the server what the client asks it, at the same time: whoever waits hears what it answers.
+        """Ask the server what the client asks it, at the same time: a person who waits sees what the server answers.
 
         A fault that is found here ends the process only where the client has tried, too, and has nothing to say.
         """

@@ -1,6 +1,6 @@
 """A large file by several connections: where a server bounds the rate of each, their sum is what counts.
 
-The ranges arrive in any order and are written in theirs, so that what is on disk is always the beginning of the file:
+The ranges arrive in any order and are written in the order of the file, so that the disk always holds its beginning:
 the digest of the whole is computed on the way, and a later attempt goes on at its end.
 """
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WandbStore"]
 
-_MARGIN = 2.0  # seconds before the bound at which the child gives up by itself, with a better reason than ours
+_MARGIN = 2.0  # seconds before the bound at which the child gives up by itself: it knows the reason better
 
 # Of the launcher's environment, what would make the client something other than a reader, or belongs to a run.
 _DROPPED = (
@@ -76,7 +76,7 @@ class WandbStore:
             timeout: Bound on the whole call, seconds: when it is over, the child process is ended.
 
         Raises:
-            LaunchError: No or wrong key, no access, unknown entity, project, artifact or version, cache not ours.
+            LaunchError: No or wrong key, no access; unknown entity, project, artifact or version; a foreign cache.
             TemporaryError: Server or network down, time over, disk full, bytes that stay wrong.
         """
         if not references:
