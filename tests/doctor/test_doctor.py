@@ -318,6 +318,29 @@ def test_wandb_out_of_reach_is_a_fault_only_where_references_are_looked_up_there
     assert doctor(WANDB_PROJECT="p", WANDB_MODE="offline", **gone)[1] == 0
 
 
+@pytest.mark.parametrize(
+    ("config", "variable", "said"),
+    [
+        ("", None, "the job ends with one error (the default)"),
+        (", required: false", None, "the run starts offline"),
+        (", required: false", "1", "the job ends with one error (NEMOTRON_EXEC_WANDB_REQUIRED)"),
+        ("", "off", "sends it (NEMOTRON_EXEC_WANDB_REQUIRED)"),
+    ],
+)
+def test_what_a_job_does_whose_wandb_does_not_answer_is_said(doctor, tmp_path, config, variable, said):
+    (tmp_path / "cfg.yaml").write_text(f"run: {{wandb: {{project: p{config}}}}}\n")
+    environ = {"WANDB_API_KEY": "a" * 40, "WANDB_BASE_URL": "http://127.0.0.1:1", "NEMOTRON_EXEC_WANDB_TIMEOUT": "7"}
+    if variable:
+        environ["NEMOTRON_EXEC_WANDB_REQUIRED"] = variable
+    words, options = (sys.executable, "t.py", "cfg.yaml"), ("--backend", "manifest")
+    found, _ = doctor(*words, options=options, **environ)
+    (line,) = [text for text in about(found, "run") if "does not answer" in text]
+    assert line.startswith("where W&B does not answer within 7 s, ")
+    assert said in line
+    found, _ = doctor(*words, options=options)  # without a key
+    assert not any("does not answer" in text for text in about(found, "run"))
+
+
 def test_wandb_without_a_key_where_it_is_asked_for_is_a_fault(doctor):
     found, code = doctor(options=("--backend", "wandb"))
     assert code == 1

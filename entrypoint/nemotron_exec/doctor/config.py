@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import secrets
 import tempfile
 from typing import TYPE_CHECKING
@@ -49,12 +51,16 @@ def check(patient: Patient) -> Iterator[Finding]:
         except LaunchError as error:
             yield Finding(Level.FAULT, "config", f"{error.wanted}: {error.found}", error.remedy)
             return
+        required = _required(resolution.handoff)
     told = set(doubts(patient.command, patient.chosen, patient.environ))  # command_line.py has said these
     for warning in messages.kept:
         if warning not in told:
             yield Finding(Level.WARNING, "config", warning)
     for artifact in resolution.artifacts:
         yield Finding(Level.OK, "config", f"{artifact.key}: {artifact.name}:{artifact.version} -> {artifact.path}")
+    from nemotron_exec.doctor.server import when_silent
+
+    yield from when_silent(patient, required)
     for hook in resolution.on_checkpoint:
         from nemotron_exec.resolution.on_checkpoint import describe
         from nemotron_exec.sitecustomize.payload.notice import redact_text
@@ -67,3 +73,12 @@ def check(patient: Patient) -> Iterator[Finding]:
             else "no config of the command names an artifact; `-c FILE` names one"
         )
         yield Finding(Level.OK, "config", said)
+
+
+def _required(handoff: str | None) -> bool | None:
+    """`run.wandb.required` as the job is told it; None where the config does not say it."""
+    if handoff is None:
+        return None
+    with contextlib.suppress(OSError, ValueError), open(handoff, encoding="utf-8") as file:
+        return False if json.load(file)["wandb"].get("required") is False else None
+    return None

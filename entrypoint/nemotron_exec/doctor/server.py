@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from nemotron_exec.doctor.finding import Patient
 
-__all__ = ["backend", "check"]
+__all__ = ["backend", "check", "when_silent"]
 
 _PATIENCE = 5.0  # seconds
 
@@ -37,7 +37,39 @@ def backend(patient: Patient) -> tuple[str, str]:
 def check(patient: Patient) -> Iterator[Finding]:
     """Where runs go, and the server, where there is a key for it."""
     yield Finding(Level.OK, "run", _run_of(patient))
+    if not patient.words:  # else the config may say it (config.py)
+        yield from when_silent(patient, None)
     yield from _server(patient)
+
+
+def when_silent(patient: Patient, config: bool | None) -> Iterator[Finding]:
+    """What a job does whose W&B does not answer, where it logs a run there.
+
+    Args:
+        patient: What is examined.
+        config: `run.wandb.required` of its config; None where it has none.
+    """
+    from nemotron_exec.sitecustomize.payload.flags import is_on
+    from nemotron_exec.sitecustomize.payload.patches.outage import BOUND, REQUIRED_VARIABLE, TIMEOUT_VARIABLE
+    from nemotron_exec.stores.wandb.credentials import find_credentials
+    from nemotron_exec.stores.wandb.settings import OFFLINE, run_mode
+
+    if find_credentials(patient.environ) is None or run_mode(patient.environ).value in OFFLINE:
+        return
+    said = patient.environ.get(REQUIRED_VARIABLE)
+    variable = is_on(said) if said else None
+    if said and variable is None:
+        found, remedy = f"{REQUIRED_VARIABLE} is {said!r}, which is neither on nor off", "Write 0 or 1"
+        yield Finding(Level.WARNING, "run", found, remedy)
+    required = variable if variable is not None else config is not False
+    source = REQUIRED_VARIABLE if variable is not None else "the default" if config is None else "run.wandb.required"
+    does = (
+        "the job ends with one error"
+        if required
+        else "the run starts offline, and the next start or `nemotron-artifact flush` sends it"
+    )
+    bound = patient.environ.get(TIMEOUT_VARIABLE) or f"{BOUND:g}"
+    yield Finding(Level.OK, "run", f"where W&B does not answer within {bound} s, {does} ({source})")
 
 
 def _run_of(patient: Patient) -> str:

@@ -23,7 +23,7 @@ __all__ = ["start"]
 
 REQUIRED_VARIABLE = "NEMOTRON_EXEC_WANDB_REQUIRED"
 TIMEOUT_VARIABLE = "NEMOTRON_EXEC_WANDB_TIMEOUT"
-_BOUND = 90.0  # seconds; the client's own init_timeout
+BOUND = 90.0  # seconds; the client's own init_timeout
 _GRACE = 15.0  # seconds by which the client exceeds what it was told, on a busy machine
 _ATTEMPT = 10.0  # seconds for one question
 _PAUSE = 1.0  # seconds between two
@@ -133,7 +133,7 @@ def _bound(environ=os.environ):
     try:
         return min(max(1.0, float(environ[TIMEOUT_VARIABLE])), threading.TIMEOUT_MAX / 2)
     except (KeyError, ValueError):
-        return _BOUND
+        return BOUND
 
 
 def _server(given):
