@@ -274,3 +274,63 @@ def test_two_configs_with_two_versions_of_one_artifact_are_refused(tmp_path, mon
         assert resolved(tmp_path, monkeypatch, f"python t.py cfg.yaml other.yaml {words}").files
     (tmp_path / "other.yaml").write_text("run: {data: 'blend:v1', more: 'blend:v2'}\n")
     assert resolved(tmp_path, monkeypatch, "python t.py cfg.yaml other.yaml").files
+
+
+FURTHER = {
+    "o.yaml": "root: /o\n",
+    "flat.yaml": "model.seq_length: 16\nroot: /o\n",
+    "below.yaml": "config: {root: /o}\n",
+    "words.yaml": "overrides: ['root=/o', lr=1]\n",
+    "o.json": '{"root": "/o"}',
+    "o.toml": 'root = "/o"\n',
+    "none.yaml": "root: null\n",
+    "empty.yaml": "root: {}\n",
+}
+
+
+@pytest.mark.parametrize("form", ["{}", "--overrides {}", "--overrides={}", "overrides={}", "@{}", "-f {}", "x.yaml,{}"])
+@pytest.mark.parametrize("name", FURTHER)
+def test_what_depends_on_a_key_of_a_further_file_stays_an_interpolation(tmp_path, monkeypatch, name, form):
+    (tmp_path / name).write_text(FURTHER[name])
+    (tmp_path / "x.yaml").write_text("x: 1\n")
+    warnings = []
+    text = resolved(tmp_path, monkeypatch, f"python t.py cfg.yaml {form.format(name)}", warnings).files[0].text.decode()
+    assert "train: ${root}/train" in text
+    assert warnings == []
+
+
+@pytest.mark.parametrize(
+    ("script", "kept"), [("import yaml\n", False), ("from omegaconf import OmegaConf\n", True), (None, True)]
+)
+def test_a_file_behind_another_option_counts_in_a_program_that_may_merge_it(tmp_path, monkeypatch, script, kept):
+    (tmp_path / "o.yaml").write_text("root: /o\n")
+    if script is not None:
+        (tmp_path / "t.py").write_text(script)
+    text = resolved(tmp_path, monkeypatch, "python t.py cfg.yaml --tokenizer o.yaml").files[0].text.decode()
+    assert ("train: ${root}/train" in text) == kept
+    (tmp_path / "o.yaml").write_text("x: {root: {y: 1}}\nlr: 1\n")
+    text = resolved(tmp_path, monkeypatch, "python t.py cfg.yaml o.yaml").files[0].text.decode()
+    assert "train: /d1/train" in text
+
+
+def test_a_run_section_of_a_further_file_is_never_passed_over_silently(tmp_path, monkeypatch):
+    (tmp_path / "o.yaml").write_text("run: {data: 'base:v1'}\n")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cfg.yaml").write_text(CONFIG)
+    words = ("python", "t.py", "cfg.yaml", "o.yaml")
+    found = read_command(words, ["cfg.yaml"])
+    warnings = []
+
+    def start():
+        read(found.configs, (), environ={}, run_wandb=Injected(), resolve="artifacts", words=words, start=2,
+             messages=Kept(warnings))  # fmt: skip
+
+    with pytest.raises(LaunchError) as caught:
+        start()
+    assert "Write run.data=base:v1 on the command line" in caught.value.remedy
+    for text in ("run: {more: 'base:v1'}\n", "run: {wandb: {project: x}}\n"):
+        (tmp_path / "o.yaml").write_text(text)
+        warnings.clear()
+        start()
+        assert len(warnings) == 1
+        assert "o.yaml is not applied" in warnings[0]

@@ -7,11 +7,10 @@ launcher itself has to apply, it asks for the form that it can, or warns where t
 
 from __future__ import annotations
 
-import os
 import re
 
 from nemotron_exec.command.override import Override, split_key
-from nemotron_exec.command_scan import read_regular
+from nemotron_exec.config import further_files
 from nemotron_exec.config.named import SETTINGS
 from nemotron_exec.config.run_words import RunWords
 from nemotron_exec.config.touched import stands, touched_paths, words_of_files
@@ -32,7 +31,6 @@ __all__ = ["other_forms", "read", "refuse_stranded"]
 _TOKEN = pattern(r"(-{1,2}|\+{1,2}|~)?([A-Za-z_][\w.\-/\[\]]*)([:+]?=>?|:)?(.*)\Z", re.DOTALL)
 _SPLIT = pattern(r"[\s,;{}()\"']+")
 _MAPPING = pattern(r"""(?:^|[\s{,"'\-])run["']?\s*[:=]\s*\{""")
-_MAX_JSON = 1 << 20
 # A text of YAML lines: the first key below `run:`.
 _BLOCK = pattern(r"(?m)^[ \t]*[\"']?run[\"']?[ \t]*:[ \t]*(?:#.*)?\n[ \t]+[\"']?([\w.-]+)[\"']?[ \t]*:")
 
@@ -68,37 +66,14 @@ def read(
     if not trees:
         return found, set()
     sure = [override.index for override in known if override.sign or stands(override.path, trees)]
-    _look_in_json(words[start:], directory, RunWords(trees))
-    return found, touched_paths(words, start, trees, [*sure, *configs])
-
-
-def _look_in_json(words: Sequence[str], directory: str, run: RunWords) -> None:
-    """Refuse a JSON file beside the config that gives an artifact of `run` another version.
-
-    A YAML file with a `run` section is a config itself.
-
-    Raises:
-        LaunchError: One does.
-    """
-    for word in words:
-        path = os.path.join(directory, word.rpartition("=")[2].lstrip("@"))
-        data = read_regular(path, _MAX_JSON) if path.endswith(".json") else None
-        if data is None or b'"run"' not in data:
-            continue
-        import json
-
-        try:
-            tree = json.loads(data)
-        except (ValueError, RecursionError):
-            continue
-        section = tree.get("run") if isinstance(tree, dict) else None
-        for key, value in section.items() if isinstance(section, dict) else ():
-            if run.is_other_version(str(key), value):
-                raise LaunchError(
-                    f"to apply run.{key} of {path}",
-                    "the run section is read from YAML and from the command line",
-                    f"Write run.{key}={value}",
-                )
+    further = further_files.find(words, start, [root.argument.path for root in roots], directory)
+    run = RunWords(trees)
+    touched = touched_paths(words, start, trees, [*sure, *configs])
+    for file in further:
+        further_files.look_for_run(file, run, warn)
+        if file.merged:
+            touched.update(further_files.paths_of(file, trees))
+    return found, touched
 
 
 def other_forms(

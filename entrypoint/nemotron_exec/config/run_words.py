@@ -107,6 +107,10 @@ class RunWords:
         _, is_artifact = self._keys.get((normal(key),), ("", False))
         return is_artifact and isinstance(value, str) and value not in self._texts.get(normal(key), ())
 
+    def may_be_artifact(self, key: str, value: object) -> bool:
+        """Whether a key that the configs do not have names an artifact."""
+        return (normal(key),) not in self._keys and isinstance(value, str) and _is_reference(value)
+
 
 def _candidates(word: str, following: str, before: str) -> Iterator[tuple[str, str | None, str, bool]]:
     """Names that may be keys: each with its value, the mark between them, and whether it is written as an option."""

@@ -1,0 +1,176 @@
+"""Further YAML, JSON and TOML files of a command: `train.py cfg.yaml overrides.yaml`.
+
+A program may merge them into its config. What depends on a key that one of them sets stays an interpolation. Their
+`run` section is not applied, so another version of an artifact in it stops the start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+from nemotron_exec.command.named_files import named_files
+from nemotron_exec.command.override import split_key
+from nemotron_exec.command_scan import is_yaml_name, read_regular
+from nemotron_exec.config.named import SETTINGS
+from nemotron_exec.config.touched import stands
+from nemotron_exec.document.document import Scalar
+from nemotron_exec.errors import LaunchError
+from nemotron_exec.frozen import dataclass
+from nemotron_exec.sitecustomize.payload.lazy import pattern
+
+TYPE_CHECKING = False  # typing costs 8 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from typing import Any
+
+    from nemotron_exec.config.evaluate import Path
+    from nemotron_exec.config.run_words import RunWords
+
+__all__ = ["Further", "find", "look_for_run", "names_a_config", "paths_of"]
+
+_MAX_BYTES = 1 << 20
+_CONFIG = pattern(
+    r"(?i)-{0,2}(?:[cf]|.*(?:conf|cfg|overr|overlay|extra|patch|merge|updat|set$|opts?$|option|param|args?$|base|default"
+    r"|recipe|experiment|yaml|json|toml|layer|file$))"
+)
+# A program that shows none of these reads one file at a time, and no interpolation means anything to it.
+_MERGES = pattern(rb"(?i)omegaconf|hydra|merge|update\(|load_config|_config\(|from nemo")
+
+
+@dataclass(frozen=True)
+class Further:
+    """One file.
+
+    Attributes:
+        path: As the launcher finds it.
+        tree: What it holds, a mapping or a list.
+        merged: Whether the program may merge it into its config.
+    """
+
+    path: str
+    tree: Any
+    merged: bool
+
+
+def find(words: Sequence[str], start: int, configs: Collection[str], directory: str) -> list[Further]:
+    """The files that the words name beside the configs.
+
+    Args:
+        words: The command's words.
+        start: Index of the first after the program.
+        configs: The paths of the configs.
+        directory: The working directory of the command.
+    """
+    seen = {os.path.realpath(path) for path in configs}
+    merges: bool | None = None
+    found = []
+    for index in range(start, len(words)):
+        for name in _names(words[index], directory):
+            path = os.path.join(directory, name)
+            real = os.path.realpath(path)
+            tree = None if real in seen else _tree(path)
+            seen.add(real)
+            if not isinstance(tree, (dict, list)):
+                continue
+            before = words[index - 1] if index > start else ""
+            key, equals, _ = words[index].partition("=")
+            option = key if equals else before if before[:1] == "-" and "=" not in before else ""
+            merged = not option or names_a_config(option)
+            if not merged:
+                merges = _may_merge(words, start, directory) if merges is None else merges
+            found.append(Further(path, tree, merged or bool(merges)))
+    return found
+
+
+def names_a_config(option: str) -> bool:
+    """Whether the name of an option says that its file is a config or overrides."""
+    return _CONFIG.match(option) is not None
+
+
+def _names(word: str, directory: str) -> Iterator[str]:
+    yield from (name for _, name in named_files(word, directory))
+    for part in (word, *re.split(r"[=,@]", word)):
+        if part.endswith((".json", ".toml")) and os.path.isfile(os.path.join(directory, part)):
+            yield part
+
+
+def _tree(path: str) -> Any:
+    """What a file holds; None where that is nothing that can be merged, or too much to be written by hand."""
+    data = read_regular(path, _MAX_BYTES)
+    if data is None or len(data) == _MAX_BYTES:
+        return None
+    try:
+        if is_yaml_name(path):
+            from nemotron_exec.document.parse import load
+
+            return load(path).tree()
+        if path.endswith(".json"):
+            return json.loads(data)
+        import tomllib
+
+        return tomllib.loads(data.decode())
+    except (LaunchError, ValueError, RecursionError, ImportError):
+        return None
+
+
+def _may_merge(words: Sequence[str], start: int, directory: str) -> bool:
+    if start < 1:
+        return True
+    program = words[start - 1]
+    if start > 1 and words[start - 2].startswith("-") and words[start - 2].endswith("c"):
+        return _MERGES.search(program.encode("utf-8", "replace")) is not None
+    text = read_regular(os.path.join(directory, program), _MAX_BYTES) if program.endswith(".py") else None
+    return text is None or _MERGES.search(text) is not None
+
+
+def paths_of(file: Further, trees: Sequence[Any]) -> Iterator[Path]:
+    """The keys of the configs that a file sets, which may have the config under a name of its own."""
+    tops = {str(key) for tree in trees for key in tree}
+    for path in _leaves(file.tree, ()):
+        parts = [part for key in path for part in (split_key(key) if isinstance(key, str) else [key]) if part != ""]
+        for at, part in enumerate(parts):
+            if str(part) not in tops or str(part) == "run":
+                continue
+            # A mapping takes keys that it does not have yet.
+            if at == 0 or stands([str(one) for one in parts[at:]], trees):
+                yield tuple(parts[at:])
+                break
+
+
+def _leaves(tree: Any, path: Path) -> Iterator[Path]:
+    """The path of every value; of a text `a.b=c` the key that it says."""
+    pending: list[tuple[Path, Any]] = [(path, tree)]
+    while pending:
+        here, node = pending.pop()
+        if isinstance(node, dict) and node:
+            pending.extend(((*here, key), value) for key, value in node.items())
+            continue
+        if isinstance(node, list):
+            pending.extend(((*here, number), value) for number, value in enumerate(node))
+        text = node.value if isinstance(node, Scalar) else node
+        if isinstance(text, str) and "=" in text:
+            yield (text.partition("=")[0].strip("+~- "),)
+        yield here
+
+
+def look_for_run(file: Further, run: RunWords, warn: Callable[[str], object] | None) -> None:
+    """Refuse a file that gives an artifact of `run` another version, and warn of what else it says there.
+
+    Raises:
+        LaunchError: It does.
+    """
+    section = file.tree.get("run") if isinstance(file.tree, dict) else None
+    if not isinstance(section, dict):
+        return
+    for key, node in section.items():
+        value = node.value if isinstance(node, Scalar) else node
+        if run.is_other_version(str(key), value):
+            raise LaunchError(
+                f"to apply run.{key} of {file.path}",
+                "the run section of this file is not read",
+                f"Write run.{key}={value} on the command line",
+            )
+        if warn is not None and (key in SETTINGS or run.may_be_artifact(str(key), value)):
+            warn(f"run.{key} of {file.path} is not applied: write it into the config, or on the command line")
