@@ -288,7 +288,9 @@ FURTHER = {
 }
 
 
-@pytest.mark.parametrize("form", ["{}", "--overrides {}", "--overrides={}", "overrides={}", "@{}", "-f {}", "x.yaml,{}"])
+@pytest.mark.parametrize(
+    "form", ["{}", "--overrides {}", "--overrides={}", "overrides={}", "@{}", "-f {}", "x.yaml,{}"]
+)
 @pytest.mark.parametrize("name", FURTHER)
 def test_what_depends_on_a_key_of_a_further_file_stays_an_interpolation(tmp_path, monkeypatch, name, form):
     (tmp_path / name).write_text(FURTHER[name])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 
 from nemotron_exec.command.named_files import named_files
 from nemotron_exec.command.override import split_key
@@ -108,10 +109,12 @@ def _tree(path: str) -> Any:
             return load(path).tree()
         if path.endswith(".json"):
             return json.loads(data)
-        import tomllib
-
-        return tomllib.loads(data.decode())
-    except (LaunchError, ValueError, RecursionError, ImportError):
+        if sys.version_info >= (3, 11):
+            import tomllib as toml
+        else:
+            import tomli as toml
+        return toml.loads(data.decode())
+    except (LaunchError, ValueError, RecursionError):
         return None
 
 
