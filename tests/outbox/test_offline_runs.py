@@ -116,6 +116,16 @@ def test_without_an_answer_the_run_is_offline_and_training_goes_on(job, wandb_ba
 
 
 @pytest.mark.wandb_matrix
+@pytest.mark.ci
+def test_behind_a_proxy_that_only_the_clients_settings_name_the_bound_holds_too(job, wandb_backend):
+    environ = {"WANDB_HTTP_PROXY": wandb_backend.url, "WANDB_BASE_URL": "http://wandb.example"}
+    wandb_backend.fail("*", times=None, delay=600)
+    done = job(TRAIN, **environ)
+    assert done.stdout == "offline\n", done.stderr
+    assert "W&B at http://wandb.example does not answer" in done.stderr
+
+
+@pytest.mark.wandb_matrix
 def test_what_was_offline_is_sent_once_with_its_inputs(job, flush, wandb_backend, tmp_path):
     wandb_backend.fail("*", times=None, status=503)
     job(TRAIN)

@@ -47,7 +47,7 @@ def start(original, args, kwargs, inputs, passed_on=()):
     """
     try:
         given = _by_name(original, args, kwargs)
-        url = _server(given)
+        url, direct = _server(given)
         bound = _bound()
     except Exception as error:
         notice.debug("wandb.init is called without a bound: %r" % (error,))
@@ -55,7 +55,7 @@ def start(original, args, kwargs, inputs, passed_on=()):
     if url is None:
         return original(*args, **kwargs)
     needed = _required()
-    why = _silence(url, bound)
+    why = _silence(url, bound) if direct else None
     if why is None:
         try:
             with _alarm(url, bound + _GRACE):
@@ -137,7 +137,10 @@ def _bound(environ=os.environ):
 
 
 def _server(given):
-    """The server that this call will ask; None where it asks none, or where only the client knows the way to it."""
+    """The server that this call will ask, and whether it can be asked without the client.
+
+    Only the client knows the way through a proxy that its settings name. The address is None where it asks none.
+    """
     from urllib.parse import urlsplit
 
     wandb = sys.modules["wandb"]
@@ -151,17 +154,17 @@ def _server(given):
         return settings[name] if isinstance(settings, dict) else getattr(settings, name)
 
     if getattr(wandb, "run", None) is not None:
-        return None
+        return None, False
     mode = given.get("mode") or of_call("mode") or os.environ.get("WANDB_MODE") or "online"
     if mode not in ("online", "shared") or flags.is_on(os.environ.get("WANDB_DISABLED")):
-        return None
+        return None, False
     known = wandb.setup().settings
     if getattr(known, "mode", None) in ("offline", "disabled") and not (given.get("mode") or of_call("mode")):
-        return None
-    if any(getattr(known, name, None) or of_call(name) for name in ("http_proxy", "https_proxy", "x_proxies")):
-        return None
+        return None, False
+    proxied = any(getattr(known, name, None) or of_call(name) for name in ("http_proxy", "https_proxy", "x_proxies"))
     url = str(of_call("base_url") or known.base_url).rstrip("/")
-    return url if urlsplit(url).scheme in ("http", "https") and urlsplit(url).hostname else None
+    usable = urlsplit(url).scheme in ("http", "https") and urlsplit(url).hostname
+    return (url, not proxied) if usable else (None, False)
 
 
 def _silence(url, bound):
