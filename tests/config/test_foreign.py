@@ -57,7 +57,7 @@ def test_no_foreign_file_stops_a_command_or_changes_the_config_beside_it(nemotro
         names.append(f"f{number}.yaml")
         (tmp_path / names[-1]).write_bytes(content)
     (tmp_path / "root.yaml").write_text("root: x\n")
-    words = [sys.executable, "-c", SHOW, "cfg.yaml", *names, "--other", "root.yaml"]
+    words = [sys.executable, "-c", SHOW, "cfg.yaml", "root.yaml", *names]
     for env in ({}, {"NEMOTRON_EXEC_QUIET": "1"}):
         done = nemotron_exec(*words, env={**store, **env})
         assert done.returncode == 0, done.stderr

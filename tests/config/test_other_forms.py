@@ -304,11 +304,12 @@ def test_what_depends_on_a_key_of_a_further_file_stays_an_interpolation(tmp_path
 @pytest.mark.parametrize(
     ("script", "kept"), [("import yaml\n", False), ("from omegaconf import OmegaConf\n", True), (None, True)]
 )
-def test_a_file_behind_another_option_counts_in_a_program_that_may_merge_it(tmp_path, monkeypatch, script, kept):
+@pytest.mark.parametrize("form", ["--tokenizer o.yaml", "o.yaml", "--config o.yaml"])
+def test_a_further_file_counts_in_a_program_that_may_merge_it(tmp_path, monkeypatch, script, kept, form):
     (tmp_path / "o.yaml").write_text("root: /o\n")
     if script is not None:
         (tmp_path / "t.py").write_text(script)
-    text = resolved(tmp_path, monkeypatch, "python t.py cfg.yaml --tokenizer o.yaml").files[0].text.decode()
+    text = resolved(tmp_path, monkeypatch, f"python t.py cfg.yaml {form}").files[0].text.decode()
     assert ("train: ${root}/train" in text) == kept
     (tmp_path / "o.yaml").write_text("x: {root: {y: 1}}\nlr: 1\n")
     text = resolved(tmp_path, monkeypatch, "python t.py cfg.yaml o.yaml").files[0].text.decode()

@@ -1,7 +1,8 @@
 """Further YAML, JSON and TOML files of a command: `train.py cfg.yaml overrides.yaml`.
 
-A program may merge them into its config. What depends on a key that one of them sets stays an interpolation. Their
-`run` section is not applied, so another version of an artifact in it stops the start.
+A program may merge them into its config. What depends on a key that one of them sets stays an interpolation. That does
+not hold where the program's text shows neither OmegaConf nor a merge: to it an interpolation means nothing. Their `run`
+section is not applied, so another version of an artifact in it stops the start.
 """
 
 from __future__ import annotations
@@ -29,13 +30,9 @@ if TYPE_CHECKING:
     from nemotron_exec.config.evaluate import Path
     from nemotron_exec.config.run_words import RunWords
 
-__all__ = ["Further", "find", "look_for_run", "names_a_config", "paths_of"]
+__all__ = ["Further", "find", "look_for_run", "paths_of"]
 
 _MAX_BYTES = 1 << 20
-_CONFIG = pattern(
-    r"(?i)-{0,2}(?:[cf]|.*(?:conf|cfg|overr|overlay|extra|patch|merge|updat|set$|opts?$|option|param|args?$|base|default"
-    r"|recipe|experiment|yaml|json|toml|layer|file$))"
-)
 # A program that shows none of these reads one file at a time, and no interpolation means anything to it.
 _MERGES = pattern(rb"(?i)omegaconf|hydra|merge|update\(|load_config|_config\(|from nemo")
 
@@ -75,19 +72,9 @@ def find(words: Sequence[str], start: int, configs: Collection[str], directory: 
             seen.add(real)
             if not isinstance(tree, (dict, list)):
                 continue
-            before = words[index - 1] if index > start else ""
-            key, equals, _ = words[index].partition("=")
-            option = key if equals else before if before[:1] == "-" and "=" not in before else ""
-            merged = not option or names_a_config(option)
-            if not merged:
-                merges = _may_merge(words, start, directory) if merges is None else merges
-            found.append(Further(path, tree, merged or bool(merges)))
+            merges = _may_merge(words, start, directory) if merges is None else merges
+            found.append(Further(path, tree, merges))
     return found
-
-
-def names_a_config(option: str) -> bool:
-    """Whether the name of an option says that its file is a config or overrides."""
-    return _CONFIG.match(option) is not None
 
 
 def _names(word: str, directory: str) -> Iterator[str]:
