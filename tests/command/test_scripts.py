@@ -25,6 +25,8 @@ COMMANDS = {
     "python -mcProfile app.py": "app.py",
     "python -m runpy pkg.train": "pkg.train",
     "python -um pkg.train": "pkg.train",
+    "python launch.py --nodes 2 app.py": "app.py",
+    "python launch.py -m pkg.train": "pkg.train",
     "python -Bumpkg.train": "-Bumpkg.train",
     "python -X dev -Im pkg.train": "pkg.train",
     "python -um coverage run -m pkg.train": "pkg.train",
@@ -72,6 +74,7 @@ def test_the_program_is_found(tmp_path, monkeypatch, command, after):
         (tmp_path / name).write_text(HYDRA)
     for name in ("plain.py", "pkg/plain.py"):
         (tmp_path / name).write_text("print(1)\n")
+    (tmp_path / "launch.py").write_text("import subprocess\n")
     words = shlex.split(command)
     configs = read(words, environ={"PATH": "/usr/bin:/bin"}).configs
     assert [words[config.index] for config in configs] == ([after] if after else [])

@@ -38,6 +38,8 @@ DIRECTORIES = {
     """bash -lc 'set -e; cd sub; cd deeper; "$0" "$@"' python t.py""": "sub/deeper",
     """env -C sub sh -c 'cd deeper && exec "$@"' _ python t.py""": "sub/deeper",
     """sh -c 'exec "$@"' _ python t.py""": "",
+    """bash -c 'pushd sub >/dev/null; exec "$@"' _ python t.py""": "sub",
+    """bash -c 'if cd sub; then "$@"; fi' _ python t.py""": "sub",
     # Not the wrapper's own.
     "python t.py -C sub": "",
     "python t.py --directory sub": "",
@@ -135,3 +137,13 @@ def test_hydra_looks_for_its_config_where_the_wrapper_starts_it(tmp_path, monkey
     for wrapper in ("env -C sub", "uv run --directory sub", "srun -D sub"):
         (config,) = read(shlex.split(f"{wrapper} {command}"), environ={"PATH": "/usr/bin:/bin"}).configs
         assert config.path == str(tmp_path / directory / "config.yaml"), wrapper
+
+
+def test_a_script_of_a_shell_that_changes_the_directory_is_followed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.sh").write_text('set -e\ncd sub\nexec "$@"\n')
+    assert surroundings(["bash", "run.sh", "python", "t.py"]).directory == "sub"
+    (tmp_path / "run.sh").write_text('cd "$(dirname "$0")"\nexec "$@"\n')
+    assert surroundings(["bash", "run.sh", "python", "t.py"]).elsewhere == "bash"
+    (tmp_path / "run.sh").write_text('echo start\nexec "$@"\n')
+    assert surroundings(["bash", "run.sh", "python", "t.py"]).elsewhere == ""

@@ -65,6 +65,9 @@ def test_no_foreign_file_stops_a_command_or_changes_the_config_beside_it(nemotro
 
 
 TEMPLATES = {
+    "ERB": "run:\n  data: <% x %>\nx: @VAR@\ny: ${art:data,path}\n",
+    "Python": "run:\n  data: %(x)s\ny: ${art:data,path}\n",
+    "quoted": "run:\n  data: '{{ name }}:v1'\ny: ${art:data,path}\n",
     "Helm": "run:\n  image: {{ .Values.image }}\n{{- if .Values.x }}\nx: ${art:data,path}\n{{- end }}\n",
     "Jinja": "run:\n  data: blend:v1\n{% for one in all %}\n{{ one }}: ${art:data,path}\n{% endfor %}\n",
 }
@@ -156,3 +159,10 @@ def test_an_env_toml_that_is_none_stops_only_what_needs_it(nemotron_exec, tmp_pa
     assert done.returncode == 125
     assert "--env-file /dev/null" in done.stderr
     assert nemotron_exec("--env-file", "/dev/null", "cat", "cfg.yaml", env=store).returncode == 0
+
+
+def test_a_host_with_its_port_is_no_artifact(nemotron_exec, tmp_path, store):
+    (tmp_path / "f.yaml").write_text("run: {data: 'blend:v1', addr: 'head:6379'}\np: ${art:data,path}\n")
+    done = nemotron_exec("cat", "f.yaml", env=store)
+    assert done.returncode == 0
+    assert "warning" not in done.stderr

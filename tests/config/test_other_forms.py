@@ -211,7 +211,12 @@ REFUSED = {
     "'run.data = base:v1'": "Write run.data=base:v1",
     "@args.txt": "Write run.data=base:v1",
     "--set 'run.data: base:v1'": "Write run.data=base:v1",
-    "--yaml $'run:\\n  data: base:v1'": "Write run.data=name:version",
+    "--yaml $'run:\\n  data: base:v1'": "Write run.data=base:v1",
+    "--yaml $'run:\\n\n  # a note\n  x: 1\n  data: base:v1'": "Write run.data=base:v1",
+    "run.data: base:v1": "Write run.data=base:v1",
+    "run.data == base:v1": "Write run.data=base:v1",
+    "'run.data => base:v1'": "Write run.data=base:v1",
+    "'run.data base:v1'": "Write run.data=base:v1",
     "'run.data->base:v1'": "Write run.data=base:v1",
     "run.data = base:v1": "Write run.data=base:v1",
     "run.data := base:v1": "Write run.data=base:v1",
@@ -239,6 +244,7 @@ def test_what_the_launcher_has_to_apply_is_refused_with_the_form_that_it_can(tmp
     + ["--out run/data --lr 1", "--out run.data --lr 1", "--out run/data x", "--in run/data:v1", "--in run.data x"]
     + ["--url=http://run.data/x", "--other base:v1", "hydra.run.data=x", "run_name=base:v1", "--rundata base:v1"]
     + ["--wandb.run.name foo", "--mlflow.run.id 7", "--cmd=run.sh=1", "--tags run.id=3", "--env run.x=1", "--run.x=1"]
+    + ["-- run.data=blend:v1", "run=fast", "--wandb.run.data.x y", "--notes 'about run.data here'"]
     + ["same.json", "list.json", "none.json", "cut.json"],
 )
 def test_what_it_can_apply_or_is_none_is_not_refused(tmp_path, monkeypatch, words):
@@ -250,7 +256,15 @@ def test_what_it_can_apply_or_is_none_is_not_refused(tmp_path, monkeypatch, word
     assert warnings == []
 
 
-MAY_BE = ["--data base:v1", "--data=base:v1", "data=base:v1", "--run-data /x", "RUN.DATA=/x", "--run_data=x"]
+MAY_BE = [
+    "--data base:v1",
+    "--data=base:v1",
+    "data=base:v1",
+    "--run-data /x",
+    "RUN.DATA=/x",
+    "--run_data=x",
+    "--metric run/data=1",
+]
 
 
 @pytest.mark.parametrize("words", MAY_BE)
@@ -337,3 +351,10 @@ def test_a_run_section_of_a_further_file_is_never_passed_over_silently(tmp_path,
         start()
         assert len(warnings) == 1
         assert "o.yaml is not applied" in warnings[0]
+
+
+@pytest.mark.parametrize("words", ["--metric run/data=1", "--wandb.run.data foo", "--notes 'run.data=5 is new'"])
+def test_a_value_that_is_no_reference_stops_nothing(tmp_path, monkeypatch, words):
+    warnings = []
+    assert resolved(tmp_path, monkeypatch, f"python t.py cfg.yaml {words}", warnings).files
+    assert all("may be meant for run.data" in warning for warning in warnings)

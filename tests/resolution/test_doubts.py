@@ -136,6 +136,11 @@ UNREMARKABLE = [
     "python t.py cfg.yaml --output out.yaml",
     "python t.py cfg.yaml --save-config=out.yaml",
     "python t.py cfg.yaml --report r.yaml",
+    "python t.py cfg.yaml --snapshot r.yaml",
+    "python t.py cfg.yaml --lock=cgf.yaml",
+    "python t.py cfg.yaml @plain.yaml",
+    "python t.py cfg.yaml 'none*.yaml'",
+    "python t.py cfg.yaml '--config=my cfg.yaml'",
     "python t.py cfg.yaml --metrics-file=m.yaml",
     "python t.py cfg.yaml file://none.yaml",
     "python t.py cfg.yaml none.yaml:other.yaml",
@@ -428,6 +433,7 @@ VARIABLES = {
     ("NEMOTRON_EXEC_STORES", "/x"): "did you mean NEMOTRON_EXEC_STORE?",
     ("NEMOTRON_EXEC_JOBID", "7"): "did you mean NEMOTRON_EXEC_JOB_ID?",
     ("NEMOTRON_EXEC_DISABLED_PATCHES", "lineage,nemorl"): "did you mean nemo-rl?",
+    ("NEMOTRON_EXEC_DISABLED_PATCHES", "NeMo-RL"): "did you mean nemo-rl?",
     ("NEMOTRON_EXEC_DISABLED_PATCHES", "x"): "there are lineage, megatron-bridge",
 }
 

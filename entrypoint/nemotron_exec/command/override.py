@@ -55,7 +55,10 @@ class Override:
     @property
     def is_about_run(self) -> bool:
         """Whether it is about the `run` section, which nemotron-exec reads and applies; all others are the script's."""
-        return self.path[0] == "run"
+        if self.path[0] != "run":
+            return False
+        # `run=fast` is a word of the script's: a section is a mapping.
+        return len(self.path) > 1 or self.sign == "~" or (self.text or "").lstrip().startswith("{")
 
     @property
     def key(self) -> str:

@@ -28,13 +28,24 @@ def find_script(
     (coverage, cProfile, accelerate): where it says nothing to Hydra, a later file or module that does is the program.
     """
     if program < len(argv) and program and argv[program].endswith(".py"):
-        return program, os.path.join(directory, argv[program])
+        named = os.path.join(directory, argv[program])
+        if _says_hydra(named) or not _starts_programs(named):
+            return program, named
     first: tuple[int, str] | None = None
     for index, file in _candidates(argv, program, launcher, environ, directory):
         first = first or (index, file)
         if _says_hydra(file):
             return index, file
     return first
+
+
+def _starts_programs(file: str) -> bool:
+    """Whether a Python file is a launcher in its turn: `python tools/launch.py train.py`."""
+    source = read_regular(file) or b""
+    return any(
+        mark in source
+        for mark in (b"subprocess", b"runpy", b"os.exec", b"os.spawn", b"Popen", b"os.system", b"launch(")
+    )
 
 
 def _says_hydra(file: str) -> bool:

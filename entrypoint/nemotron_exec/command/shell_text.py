@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from nemotron_exec.command_scan import read_regular
 from nemotron_exec.frozen import dataclass
 
 TYPE_CHECKING = False  # typing costs 8 ms
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["Inner", "commands", "directory_of_arguments", "text_of"]
 
 _SHELLS = ("bash", "sh", "dash", "zsh", "ksh")
+_KEYWORDS = ("if", "then", "else", "elif", "do", "while", "until", "!", "{", "time", "command", "builtin")
+_MAX_BYTES = 1 << 16
 _EXPANDED = ("$", "`", "*", "?", "~")
 
 
@@ -50,15 +53,23 @@ def directory_of_arguments(argv: Sequence[str]) -> str | None:
 
     None where it starts none or stays in its directory; "" where only the shell knows.
     """
-    if os.path.basename(argv[0]) not in _SHELLS:
+    if os.path.basename(argv[0]) not in _SHELLS and not argv[0].endswith(".sh"):
         return None
-    text = text_of(argv)
+    text = text_of(argv) or _text_of_file(argv)
     if text is None or not any(mark in text for mark in ("$@", "$*", "$1", "${@", "${1")):
         return None
-    for one in commands(argv):
+    for one in _commands(text, ""):
         if any(word.startswith(("$", "${")) and word.strip("${}:") in ("@", "*", "0", "1", "@1") for word in one.words):
             return one.directory or None
     return "" if any(word in text.split() for word in ("cd", "pushd")) else None
+
+
+def _text_of_file(argv: Sequence[str]) -> str | None:
+    """The text of the script that a shell runs: `bash run.sh python train.py`."""
+    names = argv if argv[0].endswith(".sh") else argv[1:]
+    name = next((word for word in names if not word.startswith("-")), "")
+    data = read_regular(name, _MAX_BYTES) if name.endswith(".sh") else None
+    return None if data is None else data.decode("utf-8", "replace")
 
 
 def commands(argv: Sequence[str], directory: str = "") -> list[Inner]:
@@ -69,8 +80,10 @@ def commands(argv: Sequence[str], directory: str = "") -> list[Inner]:
         directory: Where the shell is started.
     """
     text = text_of(argv)
-    if text is None:
-        return []
+    return [] if text is None else _commands(text, directory)
+
+
+def _commands(text: str, directory: str) -> list[Inner]:
     import shlex
 
     lexer = shlex.shlex(text.replace("\\\n", " ").replace("\n", " ; "), posix=True, punctuation_chars=True)
@@ -85,8 +98,11 @@ def commands(argv: Sequence[str], directory: str = "") -> list[Inner]:
         if token.strip("();<>|&"):
             words.append(token)
             continue
-        if words[:1] == ["cd"]:
-            directory = os.path.join(directory, words[-1] if len(words) > 1 else "~")
+        while words and words[0] in _KEYWORDS:
+            del words[0]
+        if words[:1] in (["cd"], ["pushd"]):
+            names = [word for word in words[1:] if not word.startswith("-") and not word.isdigit()]
+            directory = os.path.join(directory, names[0] if names else "~")
             if any(mark in directory for mark in _EXPANDED):
                 break
         elif words and "nemotron-exec" not in map(os.path.basename, words):

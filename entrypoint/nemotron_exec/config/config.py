@@ -10,7 +10,7 @@ from nemotron_exec.command.override import Override
 from nemotron_exec.config import hydra
 from nemotron_exec.config.evaluate import Path, Value, select_plain
 from nemotron_exec.config.files import Header, Rendered
-from nemotron_exec.config.foreign import counts, is_template, uses_artifacts, would_be_a_config
+from nemotron_exec.config.foreign import counts, has_template_in_run, is_template, uses_artifacts, would_be_a_config
 from nemotron_exec.config.inherit import Layer, documents_of, load_layers, merge_layers
 from nemotron_exec.config.named import references_of, with_named
 from nemotron_exec.config.near_misses import near_misses
@@ -261,6 +261,9 @@ def read(
             if found is None:
                 continue
             layer = found
+            if not argument.explicit and has_template_in_run(layer.document.tree()):
+                _passed_through(argument.path, messages)
+                continue
             counted = counts(layer)
             texts = [(document.path, document.text) for document in documents_of(layer)]
             _look(texts, looked_at, messages, sure=counted)
@@ -315,15 +318,19 @@ def _load(argument: ConfigArgument, environ: Mapping[str, str], messages: Messag
         template = is_template(argument.path)
         if argument.explicit or (would_be_a_config(argument.path) and not template):
             raise
-        if template and messages is not None:
-            messages.warning(
-                f"{argument.path} is a template, no YAML yet, and is passed through as it is: an artifact in it stays "
-                "unresolved"
-            )
+        if template:
+            _passed_through(argument.path, messages)
             return None
         if messages is not None:
             messages.debug(f"{argument.path} is passed through as it is: {error.found}")
     return None
+
+
+def _passed_through(path: str, messages: Messages | None) -> None:
+    if messages is not None:
+        messages.warning(
+            f"{path} is a template, no YAML yet, and is passed through as it is: an artifact in it stays unresolved"
+        )
 
 
 def _look(

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import re
 
+from nemotron_exec.document.document import Scalar
 from nemotron_exec.sitecustomize.payload.lazy import pattern
 
 TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from nemotron_exec.config.inherit import Layer
 
-__all__ = ["counts", "is_template", "uses_artifacts", "would_be_a_config"]
+__all__ = ["counts", "has_template_in_run", "is_template", "uses_artifacts", "would_be_a_config"]
 
 _USES_TEXT = r"\$\{\s*(?:art|manifest)\s*:|\$\{\s*run\s*(?:\.|\[\s*['\"]?[A-Za-z_])"
 _USES = pattern(_USES_TEXT)
 _SECTION = pattern(rb"^(?:\{[ \t]*)?[\"']?run[\"']?[ \t]*:[ \t]*(?:[&!]\S+[ \t]*)?(?:#.*)?(?:$|\{(?!\{))", re.MULTILINE)
-_TEMPLATE = pattern(rb"\{\{-?\s*[\w.$\"'(][^{}\n]*\}\}|\{%-?\s*\w[^\n]*%\}")
+_TEMPLATE = pattern(
+    rb"\{\{-?\s*[\w.$\"'(][^{}\n]*\}\}|\{%-?\s*\w[^\n]*%\}|<%[^\n]*%>|%\(\w+\)s|\[\[\s*\.?\w[^\n]*\]\]|@\w+@"
+)
 _USES_BYTES = pattern(_USES_TEXT.encode())
 
 
@@ -35,6 +38,13 @@ def is_template(path: str) -> bool:
             return _TEMPLATE.search(file.read()) is not None
     except OSError:
         return False
+
+
+def has_template_in_run(tree: object) -> bool:
+    """Whether a value of the `run` section is one that a template's engine fills in: `data: "{{ name }}:v1"`."""
+    run = tree.get("run") if isinstance(tree, dict) else None
+    values = run.values() if isinstance(run, dict) else ()
+    return any("{{" in node.value or "{%" in node.value for node in values if isinstance(node, Scalar))
 
 
 def would_be_a_config(path: str) -> bool:

@@ -12,8 +12,10 @@ import re
 from nemotron_exec.command.override import Override, split_key
 from nemotron_exec.config import further_files
 from nemotron_exec.config.named import SETTINGS
-from nemotron_exec.config.run_words import RunWords
+from nemotron_exec.config.run_words import RunWords, is_reference
 from nemotron_exec.config.touched import stands, touched_paths, words_of_files
+from nemotron_exec.document.document import Scalar
+from nemotron_exec.document.parse import parse_text
 from nemotron_exec.errors import LaunchError
 from nemotron_exec.frozen import replace
 from nemotron_exec.sitecustomize.payload.lazy import pattern
@@ -30,9 +32,7 @@ __all__ = ["other_forms", "read", "refuse_stranded"]
 
 _TOKEN = pattern(r"(-{1,2}|\+{1,2}|~)?([A-Za-z_][\w.\-/\[\]]*)([:+]?=>?|:)?(.*)\Z", re.DOTALL)
 _SPLIT = pattern(r"[\s,;{}()\"']+")
-_MAPPING = pattern(r"""(?:^|[\s{,"'\-])run["']?\s*[:=]\s*\{""")
-# A text of YAML lines: the first key below `run:`.
-_BLOCK = pattern(r"(?m)^[ \t]*[\"']?run[\"']?[ \t]*:[ \t]*(?:#.*)?\n[ \t]+[\"']?([\w.-]+)[\"']?[ \t]*:")
+_MAPPING = pattern(r"""(?:^|[\s{,"'\-])run["']?\s*[:=]\s*(?:\{|dict\()""")
 
 
 def read(
@@ -110,16 +110,24 @@ def other_forms(
         following = words[index + 1] if index + 1 < len(words) else None
         if has_run and _MAPPING.search(f"{words[index]}={following}" if words[index] == "--run" else words[index]):
             raise _not_applied(words[index], "run.KEY", None)
-        block = _BLOCK.search(words[index]) if has_run and "\n" in words[index] else None
-        if block is not None and _bears_on(("run", block[1]), mappings):
-            raise _not_applied(words[index], f"run.{block[1]}", None)
+        for name, value in _lines_of_run(words[index]) if has_run else ():
+            if _bears_on(("run", name), mappings):
+                raise _not_applied(words[index], f"run.{name}", value)
         for key, text, dashed, sure in _keys(words[index], following):
             for path in _paths(key, mappings, dashed=dashed):
                 if path[0] == "run" and path != _path(key) and not _stands(path, mappings):
                     continue  # `--mlflow.run.id` is about a run of others
                 about_run = path[0] == "run" and len(path) > 1
-                if about_run and has_run and (dashed or text is not None) and sure and _bears_on(path, mappings):
-                    raise _not_applied(words[index], ".".join(path), text if text is not None else following)
+                value = text if text is not None else following
+                if (
+                    about_run
+                    and has_run
+                    and (dashed or text is not None)
+                    and sure
+                    and _bears_on(path, mappings)
+                    and _is_meant(path, value)
+                ):
+                    raise _not_applied(words[index], ".".join(path), value)
                 if not about_run and _is_key(path, mappings, named=dashed or text is not None):
                     found.append(Override(index, words[index], "", key, path, text))
     if has_run and start < len(words):
@@ -165,7 +173,7 @@ def _below_a_name(known: Sequence[Override], mappings: Sequence[Any], *, has_run
         if override.path[0] == "hydra":
             continue  # `hydra.run.dir` is Hydra's own
         about_run = path[0] == "run" and len(path) > 1
-        if about_run and has_run and _stands(path, mappings):
+        if about_run and has_run and _stands(path, mappings) and _is_meant(path, override.text):
             raise _not_applied(override.word, ".".join(path), override.text)
         if not about_run and _is_key(path, mappings, named=True):
             found.append(replace(override, path=path))
@@ -182,13 +190,13 @@ def refuse_stranded(words: Sequence[str], overrides: Sequence[Override]) -> None
         if not override.is_about_run or not 1 <= override.index < len(words):
             continue
         after = words[override.index + 1] if override.index + 1 < len(words) else "-"
-        if words[override.index - 1].startswith("--") and after.startswith("-"):
+        if words[override.index - 1].startswith("--") and words[override.index - 1] != "--" and after.startswith("-"):
             raise _not_applied(f"{words[override.index - 1]} {override.word}", override.key, override.text)
 
 
 def _not_applied(word: str, key: str, text: str | None) -> LaunchError:
     return LaunchError(
-        f"to apply {word}",
+        f"to apply {' '.join(word.split())}",
         "an override of the run section is read only as a word of its own, without dashes and behind no option",
         f"Write {key}={text or 'name:version'}",
     )
@@ -268,6 +276,24 @@ def _is_key(path: tuple[str, ...], mappings: Sequence[Any], *, named: bool) -> b
 def _bears_on(path: tuple[str, ...], mappings: Sequence[Any]) -> bool:
     """Whether a key below `run` is one of the configs', or one that the launcher reads."""
     return path[1] in SETTINGS or any(isinstance(tree.get("run"), dict) and path[1] in tree["run"] for tree in mappings)
+
+
+def _is_meant(path: tuple[str, ...], value: str | None) -> bool:
+    """Whether a value can be one of that key: of an artifact a text like `run.data=5` of a note is none."""
+    return path[1] in SETTINGS or len(path) > 2 or not value or value.startswith("-") or is_reference(value)
+
+
+def _lines_of_run(word: str) -> Iterator[tuple[str, str | None]]:
+    """The keys below `run:` of a text of YAML lines, each with its value."""
+    if "\n" not in word or "run" not in word:
+        return
+    try:
+        tree = parse_text(word, "the command").tree()
+    except LaunchError:
+        return
+    section = tree.get("run") if isinstance(tree, dict) else None
+    for key, node in section.items() if isinstance(section, dict) else ():
+        yield str(key), node.value if isinstance(node, Scalar) else None
 
 
 def _stands(path: tuple[str, ...], mappings: Sequence[Any]) -> bool:

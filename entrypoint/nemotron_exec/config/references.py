@@ -9,6 +9,7 @@ from nemotron_exec.config.root import node_at, plain_value
 from nemotron_exec.document.document import Scalar
 from nemotron_exec.errors import LaunchError
 from nemotron_exec.frozen import replace
+from nemotron_exec.sitecustomize.payload.lazy import pattern
 
 TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ __all__ = [
     "refuse_unknown_keys",
 ]
 
+# A host with its port, under a key that says so: `addr: head:6379`.
+_ADDRESS_KEY = pattern(r"(?i)addr|host|port|url|uri|endpoint|server|master|broker|redis|proxy")
+_ADDRESS = pattern(r"[\w.\-]+:\d{2,5}\Z")
 NO_REFERENCES = ("env", "wandb", "outputs", "on_checkpoint")
 
 
@@ -64,6 +68,8 @@ def reference_in(key: str, node: Any, used: Mapping[str, Scalar], known: Evaluat
         assert isinstance(given, dict)
         return parse_hub_mapping(key, given, _first_scalar(node).origin)
     if not isinstance(node, Scalar):
+        return None
+    if key not in used and _ADDRESS_KEY.search(key) and _ADDRESS.match(node.value):
         return None
     if key not in used and not (looks_like_reference(node.value) or node.is_expression):
         return None

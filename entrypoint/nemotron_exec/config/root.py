@@ -99,7 +99,7 @@ def sources_of(
     touched: Iterable[Path] = (),
 ) -> Sources:
     """The sources, with what the job may change of them: by overrides, or by `touched`, other words."""
-    about_script = [*(override.path for override in overrides if not override.is_about_run), *touched]
+    about_script = [*(override.path for override in overrides if override.path[0] != "run"), *touched]
     reaches = [_reach(root, roots, about_script) for root in roots]
     return Sources(roots, overrides, environ, resolve, named, Reach(about_script), reaches)
 

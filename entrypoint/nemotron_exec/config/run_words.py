@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-__all__ = ["Misplaced", "RunWords"]
+__all__ = ["Misplaced", "RunWords", "is_reference"]
 
 _VALUE = pattern(r"[^\s,;{}()\[\]]*")
 _ALIAS = pattern(r"(?:[\w.+-]+/)*[A-Za-z_][\w.+-]*:[A-Za-z_][\w.-]*\Z")
-_ASSIGNS = ("=", ":=", "+=", ":", "->", "=>", "to")
+_ASSIGNS = ("=", "==", ":=", "+=", ":", "->", "=>", "to")
 _WEAK = pattern(r"run[-_]+(?P<key>.+)\Z", re.IGNORECASE)
 
 
@@ -74,6 +74,9 @@ class RunWords:
         following = words[index + 1] if index + 1 < len(words) else ""
         if following in _ASSIGNS and index + 2 < len(words):
             following = words[index + 2]
+        pair = word.split() if " " in word or "\t" in word else ()
+        if len(pair) == 2 and (one := self.find(pair, 0)) is not None and one.sure:
+            return one
         found = None
         for name, text, mark, option in _candidates(word, following, before):
             one = self._meant(parts_of(name), text, mark=mark, option=option, before=before)
@@ -86,19 +89,19 @@ class RunWords:
         self, parts: Sequence[str], text: str | None, *, mark: str, option: bool, before: str
     ) -> Misplaced | None:
         names = tuple(map(normal, parts))
-        is_reference = text is not None and _is_reference(text)
+        fits = text is not None and is_reference(text)
         for at, name in enumerate(names):
             if name != "run" or (at and (names[0] in self._top or names[0] == "hydra")):
                 continue
             key, is_artifact = self._keys.get(names[at + 1 :], ("", False))
-            if key and (is_reference or mark != ":"):
-                return Misplaced(key, text, is_artifact and is_reference)
+            if key and (fits or mark != ":"):
+                return Misplaced(key, text, is_artifact and fits)
         weak = _WEAK.match(parts[-1]) if parts and names[-1] not in self._top else None
         key, is_artifact = self._keys.get((normal(weak["key"]),), ("", False)) if weak else ("", False)
         if is_artifact and (option or "=" in mark):
-            return Misplaced(key, text, is_reference)
+            return Misplaced(key, text, fits)
         key, is_artifact = self._keys.get(names, ("", False))
-        if is_artifact and is_reference and names[0] not in self._top and mark != ":":
+        if is_artifact and fits and names[0] not in self._top and mark != ":":
             return Misplaced(key, text, before.startswith("-") and normal(before) == "run")
         return None
 
@@ -109,7 +112,7 @@ class RunWords:
 
     def may_be_artifact(self, key: str, value: object) -> bool:
         """Whether a key that the configs do not have names an artifact."""
-        return (normal(key),) not in self._keys and isinstance(value, str) and _is_reference(value)
+        return (normal(key),) not in self._keys and isinstance(value, str) and is_reference(value)
 
 
 def _candidates(word: str, following: str, before: str) -> Iterator[tuple[str, str | None, str, bool]]:
@@ -118,11 +121,12 @@ def _candidates(word: str, following: str, before: str) -> Iterator[tuple[str, s
         name, mark = match["name"], match["mark"]
         option = match["sign"][:1] == "-" and match.start() == 0
         if mark:
-            yield name, _value(match.string[match.end() :].lstrip()), mark, option
+            rest = match.string[match.end() :].lstrip(" \t=>")
+            yield name, _value(rest if rest or mark != ":" else following), mark, option
         elif match.start() == 0 and match.end() == len(match.string):
             value = following if following and not following.startswith("-") else None
             # `--out run.data`: a file.
-            if option or ("." in name and value is not None and (not before.startswith("-") or _is_reference(value))):
+            if option or ("." in name and value is not None and (not before.startswith("-") or is_reference(value))):
                 yield name, value, "", option
         for at in re.finditer(":|->", name):
             yield name[: at.start()], _value(match.string[match.start("name") + at.end() :]), at[0], option
@@ -135,9 +139,10 @@ def _value(rest: str) -> str:
 
 def _is_artifact(node: Any) -> bool:
     if isinstance(node, Scalar):
-        return node.is_expression or _is_reference(node.value)
+        return node.is_expression or is_reference(node.value)
     return isinstance(node, dict) and "hf" in node
 
 
-def _is_reference(text: str) -> bool:
+def is_reference(text: str) -> bool:
+    """Whether a text reads as a reference, with an alias of any name."""
     return looks_like_reference(text) or _ALIAS.match(text) is not None

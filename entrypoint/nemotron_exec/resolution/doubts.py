@@ -12,6 +12,7 @@ from nemotron_exec.command import shell_text
 from nemotron_exec.command.named_files import mentioned_files, named_files
 from nemotron_exec.command_scan import OWN_OPTIONS, default_configs, is_yaml_name, read_regular
 from nemotron_exec.config.foreign import would_be_a_config
+from nemotron_exec.config.further_files import names_a_config
 from nemotron_exec.config.near_misses import near_misses
 from nemotron_exec.sitecustomize.payload.lazy import pattern
 from nemotron_exec.sitecustomize.payload.paths.absolute import absolute
@@ -91,7 +92,7 @@ def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
 def _nearest(name: str, known: list[str]) -> str:
     import difflib
 
-    found = difflib.get_close_matches(name, known, 1)
+    found = difflib.get_close_matches(name if name.isupper() else name.lower(), known, 1)
     return f"; did you mean {found[0]}?" if found else f"; there are {', '.join(known)}" if len(known) < 10 else ""
 
 
@@ -111,7 +112,7 @@ def _left_alone(command: Command) -> Iterator[str]:
     said = {_real(config.path) for config in command.configs}
     for word in command.argv[1:]:
         whole = named_files(word, command.around.directory)
-        if any(start == 0 and name == word for start, name in whole):
+        if any((start == 0 or word[start - 1] == "=") and start + len(name) == len(word) for start, name in whole):
             continue  # a file whose name has commas or blanks; another of its parts is no file that is meant
         for directory, name in _mentioned(command, word):
             path = _real(os.path.join(directory, name))
@@ -249,13 +250,15 @@ def _missing(command: Command) -> Iterator[str]:
         option = key if equals else before if before.startswith("-") and "=" not in before else ""
         if equals and not key.startswith("-") and key.lstrip("+") not in _CONFIG_KEYS:
             continue
-        path = value if equals else word
+        path = (value if equals else word).removeprefix("@")
+        if option and not names_a_config(option):
+            continue  # another file of the script's, which it may write
         if not is_yaml_name(path) or " " in path or path.startswith("-") or "$" in path or option in _HYDRA:
             continue
         full = os.path.join(command.around.directory, path)
         if os.path.exists(full) and not os.path.isfile(full) and not os.path.isdir(full):
             yield f"{path} is no regular file, and is passed through unread: an artifact in it stays unresolved"
-        if os.path.exists(full) or _OUTPUT.search(option) or any(mark in path for mark in ",;:"):
+        if os.path.exists(full) or _OUTPUT.search(option) or any(mark in path for mark in ",;:*?[{"):
             continue
         folder, name = os.path.split(full)
         yield f"{path} is not there{_nearest_file(folder or '.', name)}"
