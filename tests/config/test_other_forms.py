@@ -263,7 +263,6 @@ MAY_BE = [
     "--run-data /x",
     "RUN.DATA=/x",
     "--run_data=x",
-    "--metric run/data=1",
 ]
 
 

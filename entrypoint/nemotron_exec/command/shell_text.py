@@ -14,9 +14,9 @@ TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Inner", "commands", "directory_of_arguments", "text_of"]
+__all__ = ["SHELLS", "Inner", "commands", "directory_of_arguments", "text_of"]
 
-_SHELLS = ("bash", "sh", "dash", "zsh", "ksh")
+SHELLS = ("bash", "sh", "dash", "zsh", "ksh")
 _KEYWORDS = ("if", "then", "else", "elif", "do", "while", "until", "!", "{", "time", "command", "builtin")
 _MAX_BYTES = 1 << 16
 _EXPANDED = ("$", "`", "*", "?", "~")
@@ -38,7 +38,7 @@ class Inner:
 def text_of(argv: Sequence[str]) -> str | None:
     """The text that a shell of the command is given by `-c`; None if there is none."""
     for index, word in enumerate(argv):
-        if os.path.basename(word) in _SHELLS:
+        if os.path.basename(word) in SHELLS:
             for at in range(index + 1, len(argv) - 1):
                 option = argv[at]
                 if option.startswith("-") and not option.startswith("--") and option.endswith("c"):
@@ -53,7 +53,7 @@ def directory_of_arguments(argv: Sequence[str]) -> str | None:
 
     None where it starts none or stays in its directory; "" where only the shell knows.
     """
-    if os.path.basename(argv[0]) not in _SHELLS and not argv[0].endswith(".sh"):
+    if os.path.basename(argv[0]) not in SHELLS and not argv[0].endswith(".sh"):
         return None
     text = text_of(argv) or _text_of_file(argv)
     if text is None or not any(mark in text for mark in ("$@", "$*", "$1", "${@", "${1")):

@@ -144,7 +144,9 @@ def surroundings(words: Sequence[str]) -> Surroundings:
                 directory = os.path.join(directory, value)
         if _is_elsewhere(name, rest):
             elsewhere = name
-        if (inner := shell_text.directory_of_arguments(words[index:])) is not None:
+        # The script of a shell in front of it has been read with the shell.
+        is_read = name.endswith(".sh") and any(os.path.basename(one) in shell_text.SHELLS for one in words[:index])
+        if not is_read and (inner := shell_text.directory_of_arguments(words[index:])) is not None:
             directory = os.path.join(directory, inner)
             elsewhere = name if inner == "" else elsewhere
         if name == "su" or (name in ("runuser", "sudo", "doas") and any(one in rest for one in _LOGIN)):
