@@ -12,7 +12,6 @@ from nemotron_exec.command import shell_text
 from nemotron_exec.command.named_files import mentioned_files, named_files
 from nemotron_exec.command_scan import OWN_OPTIONS, default_configs, is_yaml_name, read_regular
 from nemotron_exec.config.foreign import would_be_a_config
-from nemotron_exec.config.further_files import names_a_config
 from nemotron_exec.config.near_misses import near_misses
 from nemotron_exec.sitecustomize.payload.lazy import pattern
 from nemotron_exec.sitecustomize.payload.paths.absolute import absolute
@@ -30,6 +29,11 @@ __all__ = ["doubts"]
 _OUTPUT = pattern(
     r"(?i)(?:^|[-_.])(?:o$|out|save|dump|export|write|log|result|report|metric|dest|target|store|trace|profil|summar"
     r"|histor|record|generate|emit|to$|junit|stat)"
+)
+# Options that name what the command reads.
+_CONFIG = pattern(
+    r"(?i)(?:-{0,2}|\+{1,2})(?:[cf]$|.*(?:conf|cfg|overr|overlay|extra|patch|merge|updat|set$|opts?$|param|args?$|base|default"
+    r"|recipe|experiment|yaml|layer|file$))"
 )
 _CONFIG_KEYS = ("config", "cfg", "config_file", "config-file", "config_path", "yaml")
 _HYDRA = ("--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd")
@@ -251,7 +255,7 @@ def _missing(command: Command) -> Iterator[str]:
         if equals and not key.startswith("-") and key.lstrip("+") not in _CONFIG_KEYS:
             continue
         path = (value if equals else word).removeprefix("@")
-        if option and not names_a_config(option):
+        if option and not _CONFIG.match(option):
             continue  # another file of the script's, which it may write
         if not is_yaml_name(path) or " " in path or path.startswith("-") or "$" in path or option in _HYDRA:
             continue
