@@ -92,6 +92,14 @@ def test_alone_it_starts_whatever_brings_the_parser(nemotron_exec, tmp_path, nam
     assert (done.returncode, done.stdout) == (0, "STARTED f.yaml\n"), done.stderr
 
 
+def test_braces_in_a_command_of_the_run_section_make_no_template(nemotron_exec, tmp_path, store):
+    hook = "docker inspect -f '{{ .Id }}' job; true"
+    text = f'run: {{data: "blend:v1", on_checkpoint: "{hook}"}}\npath: ${{art:data,path}}\n'
+    (tmp_path / "f.yaml").write_text(text)
+    done = nemotron_exec("cat", "f.yaml", env=store)
+    assert f"path: {tmp_path}/d1" in done.stdout, done.stderr
+
+
 NOT_REGULAR = {
     "a directory": lambda path: path.mkdir(),
     "a FIFO": os.mkfifo,

@@ -23,6 +23,7 @@ _SECTION = pattern(rb"^(?:\{[ \t]*)?[\"']?run[\"']?[ \t]*:[ \t]*(?:[&!]\S+[ \t]*
 _TEMPLATE = pattern(
     rb"\{\{-?\s*[\w.$\"'(][^{}\n]*\}\}|\{%-?\s*\w[^\n]*%\}|<%[^\n]*%>|%\(\w+\)s|\[\[\s*\.?\w[^\n]*\]\]|@\w+@"
 )
+_IN_TEMPLATE = pattern(r"[\w./-]*(?:\{\{[^{}]*\}\}|\{%[^{}]*%\})[\w./:@-]*\Z")
 _USES_BYTES = pattern(_USES_TEXT.encode())
 
 
@@ -41,10 +42,13 @@ def is_template(path: str) -> bool:
 
 
 def has_template_in_run(tree: object) -> bool:
-    """Whether a value of the `run` section is one that a template's engine fills in: `data: "{{ name }}:v1"`."""
+    """Whether a template's engine is to fill in an artifact of the `run` section: `data: "{{ name }}:v1"`.
+
+    A command under `run.on_checkpoint` may have braces of its own: `docker inspect -f '{{ .Id }}' job`.
+    """
     run = tree.get("run") if isinstance(tree, dict) else None
     values = run.values() if isinstance(run, dict) else ()
-    return any("{{" in node.value or "{%" in node.value for node in values if isinstance(node, Scalar))
+    return any(_IN_TEMPLATE.match(node.value) is not None for node in values if isinstance(node, Scalar))
 
 
 def would_be_a_config(path: str) -> bool:
