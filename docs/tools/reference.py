@@ -27,7 +27,7 @@ COMMAND's is parsed. An option on the command line wins over its variable. Flags
 """
 
 PLACE = """
-*Place*: where nothing of ours says it, torchrun's worker variables, the arguments of torchrun or ft_launcher, `PET_*`,
+*Place*: where no option of nemotron-exec says it, torchrun's worker variables, the arguments of torchrun or ft_launcher, `PET_*`,
 Slurm, SkyPilot, dstack, MPI, Kubernetes' completion index and a bare `RANK` are asked, in this order.
 
 ## Variables of others
