@@ -27,8 +27,8 @@ COMMAND's is parsed. An option on the command line wins over its variable. Flags
 """
 
 PLACE = """
-*Place*: where no option of nemotron-exec says it, torchrun's worker variables, the arguments of torchrun or ft_launcher, `PET_*`,
-Slurm, SkyPilot, dstack, MPI, Kubernetes' completion index and a bare `RANK` are asked, in this order.
+*Place*: where no option of nemotron-exec says it, torchrun's worker variables, the options of torchrun or ft_launcher,
+`PET_*`, Slurm, SkyPilot, dstack, MPI, Kubernetes' completion index and a bare `RANK` are asked, in this order.
 
 ## Variables of others
 | variable | read by | without it | meaning |

@@ -65,6 +65,18 @@ def test_a_list_that_is_written_out_is_a_list(tmp_path, expression, value):
     assert resolved(tmp_path / "cfg.yaml", expression) == value
 
 
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("${own:[${art:data,path},1],x}", '${own:["/a",1],x}'),
+        ("${own:{k: [${art:data,pack_size}]}}", "${own:{k: [4096]}}"),
+        ("${own:[[${art:data,path}/x]]}", '${own:[["/a/x"]]}'),
+    ],
+)
+def test_an_artifact_inside_a_list_or_a_mapping_of_another_resolver_is_filled_in(tmp_path, expression, value):
+    assert resolved(tmp_path / "cfg.yaml", f"'{expression}'") == value
+
+
 @pytest.mark.parametrize("expression", ["${mul:[1],1000000000}", "${mul:1000000000,ab}", "${mul:1,2,3}", "${add:1}"])
 def test_what_would_fill_the_memory_or_is_no_call_is_left_to_the_job(tmp_path, expression):
     assert resolved(tmp_path / "cfg.yaml", expression) == expression

@@ -105,6 +105,14 @@ def test_workers_of_one_torchrun_have_their_agent_in_common():
     assert of(environ).id == of(environ, process=sibling).id != of(environ, process=other).id
 
 
+def test_launchers_side_by_side_are_one_job_and_the_next_under_the_same_shell_is_no_restart_of_it():
+    first, second = of({"RANK": "0", "WORLD_SIZE": "2"}), of({"RANK": "1", "WORLD_SIZE": "2"})
+
+    assert first.id == second.id
+    assert not first.lasting
+    assert of({"TORCHELASTIC_RUN_ID": "none", "RANK": "0", "WORLD_SIZE": "2"}).lasting  # an agent restarts its workers
+
+
 def test_a_launcher_alone_is_its_own_job():
     later = ProcessIdentity("boot-1", 100, 9000, 99, 4000)
 

@@ -102,6 +102,7 @@ FT_RANGE = "ft_launcher --nnodes 4:6 --nproc-per-node 8 train.py cfg.yaml"
 TABLE = {
     "none": ({}, PYTHON, (0, 1, 0, 1, NOTHING)),
     "none, torchrun on one machine": ({}, TRAIN, (0, 1, 0, 1, ONE)),
+    "torchrun with a number of nodes that cannot be read": ({}, "torchrun --nnodes=x train.py", (0, 1, 0, 1, NOTHING)),
     "torchrun --standalone": ({}, "torchrun --standalone train.py", (0, 1, 0, 1, "--standalone")),
     "torchrun, static rendezvous": ({}, TWO.replace("torchrun", "torchrun --node-rank 1"), (1, 2, 1, 2, "--node-rank")),
     "torchrun, underscores": (

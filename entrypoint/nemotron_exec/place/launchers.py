@@ -135,8 +135,6 @@ def _slurm(environ: Mapping[str, str], _command: Command) -> Claim | None:
     node = parse_number(environ.get("SLURM_NODEID"))
     count = parse_number(environ.get("SLURM_STEP_NUM_TASKS")) or parse_number(environ.get("SLURM_NTASKS"))
     nodes = parse_number(environ.get("SLURM_STEP_NUM_NODES")) or parse_number(environ.get("SLURM_NNODES"))
-    if count == 1:
-        nodes = 1
     tasks = environ.get("SLURM_STEP_TASKS_PER_NODE") or environ.get("SLURM_TASKS_PER_NODE", "")
     local_count = _tasks_on_node(tasks, node)
     return Claim("SLURM_PROCID", index, count, node, nodes, parse_number(environ.get("SLURM_LOCALID")), local_count)
