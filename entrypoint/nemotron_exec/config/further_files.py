@@ -145,8 +145,14 @@ def _leaves(tree: Any, path: Path) -> Iterator[Path]:
         yield here
 
 
-def look_for_run(file: Further, run: RunWords, warn: Callable[[str], object] | None) -> None:
+def look_for_run(file: Further, run: RunWords, warn: Callable[[str], object] | None, *, explicit: bool = False) -> None:
     """Refuse a file that gives an artifact of `run` another version, and warn of what else it says there.
+
+    Args:
+        file: The file.
+        run: The `run` sections of the configs.
+        warn: Told of what is not applied.
+        explicit: Whether `-c` names the configs: then it has been said which file counts, and no version is refused.
 
     Raises:
         LaunchError: It does.
@@ -156,11 +162,12 @@ def look_for_run(file: Further, run: RunWords, warn: Callable[[str], object] | N
         return
     for key, node in section.items():
         value = node.value if isinstance(node, Scalar) else node
-        if run.is_other_version(str(key), value):
+        other = (run.is_other_artifact if explicit else run.is_other_version)(str(key), value)
+        if other and not explicit:
             raise LaunchError(
                 f"to apply run.{key} of {file.path}",
                 "the run section of this file is not read",
                 f"Write run.{key}={value} on the command line",
             )
-        if warn is not None and (key in SETTINGS or run.may_be_artifact(str(key), value)):
+        if warn is not None and (other or key in SETTINGS or run.may_be_artifact(str(key), value)):
             warn(f"run.{key} of {file.path} is not applied: write it into the config, or on the command line")

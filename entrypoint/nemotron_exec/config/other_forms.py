@@ -70,7 +70,7 @@ def read(
     run = RunWords(trees)
     touched = touched_paths(words, start, trees, [*sure, *configs])
     for file in further:
-        further_files.look_for_run(file, run, warn)
+        further_files.look_for_run(file, run, warn, explicit=any(root.argument.explicit for root in roots))
         if file.merged:
             touched.update(further_files.paths_of(file, trees))
     return found, touched

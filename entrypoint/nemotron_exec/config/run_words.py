@@ -110,6 +110,11 @@ class RunWords:
         _, is_artifact = self._keys.get((normal(key),), ("", False))
         return is_artifact and isinstance(value, str) and value not in self._texts.get(normal(key), ())
 
+    def is_other_artifact(self, key: str, value: object) -> bool:
+        """Whether it is not even the same artifact in another version: a lock pins what a config calls `latest`."""
+        texts = self._texts.get(normal(key), ())
+        return self.is_other_version(key, value) and _name_of(str(value)) not in map(_name_of, texts)
+
     def may_be_artifact(self, key: str, value: object) -> bool:
         """Whether a key that the configs do not have names an artifact."""
         return (normal(key),) not in self._keys and isinstance(value, str) and is_reference(value)
@@ -135,6 +140,13 @@ def _candidates(word: str, following: str, before: str) -> Iterator[tuple[str, s
 def _value(rest: str) -> str:
     found = _VALUE.match(rest)
     return found[0] if found else ""
+
+
+def _name_of(text: str) -> str:
+    """A reference without its alias or revision."""
+    mark = "@" if text.startswith("hf://") else ":"
+    name, found, alias = text.strip().rpartition(mark)
+    return name if found and "/" not in alias else text.strip()
 
 
 def _is_artifact(node: Any) -> bool:
