@@ -228,6 +228,24 @@ def test_an_experiment_with_another_version_is_an_error_until_the_command_says_w
     assert (found["w"], found["out"]) == ("D:v1", f"{store}/D/out")
 
 
+@pytest.mark.parametrize("by", ["the command", "the defaults list"])
+def test_a_group_that_goes_to_the_top_without_saying_so_itself_counts_as_well(
+    project: Path, store: Path, nemotron_exec, by: str
+) -> None:
+    conf = project / "conf"
+    (conf / "experiment").mkdir()
+    (conf / "experiment/e.yaml").write_text("run:\n  data: E:v9\n")
+    words = ["+experiment@_global_=e"]
+    if by == "the defaults list":
+        text = (conf / "config.yaml").read_text()
+        (conf / "config.yaml").write_text(text.replace("- _self_\n", "- _self_\n  - experiment@_global_: e\n"))
+        words = []
+    done = nemotron_exec(sys.executable, "program.py", *words, cwd=project)
+    assert done.returncode == 125
+    assert f"E:v9 in {conf}/experiment/e.yaml:2" in done.stderr
+    assert launch(sys.executable, "program.py", *words, "run.data=E:v9") == [expected(store, "E")]
+
+
 OUT_OF_FILE = "import os\n" + (DATA / "program.py").read_text().replace(
     '"conf"', 'os.path.join(os.path.dirname(os.path.abspath(__file__)), "conf")'
 )

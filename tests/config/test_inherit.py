@@ -182,3 +182,34 @@ def test_a_bad_chain_is_one_error_with_file_and_line(
         render(files(tmp_path, **texts))
     assert found in str(caught.value)
     assert line in str(caught.value)
+
+
+@pytest.mark.parametrize(("more", "found"), [(0, None), (1, "more than 1000 files")])
+def test_a_thousand_files_are_a_config_and_more_are_one_error(tmp_path: Path, more: int, found: str | None) -> None:
+    count = 999 + more
+    for number in range(count):
+        (tmp_path / f"{number}.yaml").write_text("a: 1\n")
+    names = ", ".join(f"{number}.yaml" for number in range(count))
+    child = files(tmp_path, child=f"defaults: [{names}]\nrun: {{data: D:v1}}\nx: ${{art:data,path}}\n")
+    if found is None:
+        assert len(render(child).files) == 1
+        return
+    with pytest.raises(LaunchError, match=found) as caught:
+        render(child)
+    assert str(child) in str(caught.value)
+
+
+@pytest.mark.parametrize(("depth", "found"), [(100, None), (101, "more than 100 files one below another")])
+def test_a_chain_of_a_hundred_files_is_followed_and_a_longer_one_is_one_error(
+    tmp_path: Path, depth: int, found: str | None
+) -> None:
+    for number in range(1, depth):
+        text = f"defaults: {number + 1}.yaml\n" if number < depth - 1 else "y: ${art:data,path}\n"
+        (tmp_path / f"{number}.yaml").write_text(text)
+    child = files(tmp_path, child="defaults: 1.yaml\nrun: {data: D:v1}\n")
+    if found is None:
+        assert len(render(child).files) == depth
+        return
+    with pytest.raises(LaunchError, match=found) as caught:
+        render(child)
+    assert str(child) in str(caught.value)

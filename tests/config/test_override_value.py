@@ -161,6 +161,9 @@ def the_same_in_a_dot_list(text):
 @example("choice(),'${art:d,none}'")
 @example("${known}|${art:d,yes}:,${known}|${art:d,yes}:")
 @example("a${art:d,size}: b")
+@example("x(a)${art:d,odd}")
+@example("x(a)/${art:d,wide}")
+@example("x(a)${art:d,empty}")
 def test_a_dot_list_finds_the_same(text):
     the_same_in_a_dot_list(text)
 
@@ -196,3 +199,17 @@ FILLED = {
 @pytest.mark.parametrize(("text", "filled"), FILLED.items())
 def test_every_other_byte_stays(text, filled):
     assert fill(text, replace, hydra=True) == filled
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [
+        ("x(a)${art:d,path}", "x(a)/artifacts/m1"),
+        ("x(a)/b${art:d,path}", "x(a)/b/artifacts/m1"),
+        ("x(\\${art:d,size})${art:d,path}", "x(\\${art:d,size})/artifacts/m1"),
+        # Quotes behind other text are part of the value to YAML.
+        ("x(a)${art:d,odd}", "x(a)${art:d,odd}"),
+    ],
+)
+def test_an_artifact_behind_a_bracket_of_a_text_is_filled_in_without_quotes(text, filled):
+    assert fill(text, replace, hydra=False) == filled

@@ -15,7 +15,7 @@ from nemotron_exec.errors import LaunchError
 DATA = Artifact(
     "data", "d:latest", "manifest", "d", "v3", "dataset", "/a", "d:v3", iteration=10, metadata={"pack_size": 4096}
 )
-HEAD = "run: {data: 'd:latest'}\nmapping: {a: 1}\nlist: [1, 2]\n"
+HEAD = "run: {data: 'd:latest'}\nmapping: {a: 1}\nlist: [1, 2]\nnumber: 1\nsizes: {/a: 7, data: 8}\n"
 
 
 def resolved(path, expression):
@@ -44,6 +44,9 @@ def resolved(path, expression):
         "${art:${mapping}}",
         "${manifest:${mapping},x}",
         "${manifest:${list},x}",
+        "${sizes.${mapping}}",
+        "${sizes.${number}}",
+        "${own_${list}:1}",
     ],
 )
 def test_a_collection_of_the_config_is_left_to_the_job(tmp_path, expression):
@@ -77,6 +80,11 @@ def test_an_artifact_inside_a_list_or_a_mapping_of_another_resolver_is_filled_in
     assert resolved(tmp_path / "cfg.yaml", f"'{expression}'") == value
 
 
+@pytest.mark.parametrize(("expression", "value"), [("${sizes.${art:data,path}}", 7), ("${sizes.${art:data,path}}0", "70")])
+def test_a_key_that_an_artifact_names_is_looked_up(tmp_path, expression, value):
+    assert resolved(tmp_path / "cfg.yaml", expression) == value
+
+
 @pytest.mark.parametrize("expression", ["${mul:[1],1000000000}", "${mul:1000000000,ab}", "${mul:1,2,3}", "${add:1}"])
 def test_what_would_fill_the_memory_or_is_no_call_is_left_to_the_job(tmp_path, expression):
     assert resolved(tmp_path / "cfg.yaml", expression) == expression
@@ -88,6 +96,9 @@ def test_what_would_fill_the_memory_or_is_no_call_is_left_to_the_job(tmp_path, e
         ("${art:[data],path}", r"there is no artifact"),
         ("${art:data,[path]}", r"has no field \"\['path'\]\""),
         ("${add:${art:data,pack_size},[1]}", "TypeError"),
+        ("${add:[${art:data,pack_size}],1}", "TypeError"),
+        ("${add:'size ${art:data,pack_size}',1}", "TypeError"),
+        ("${art:${sizes.${number}},path}", "an interpolation inside a name gives no string"),
         ("${art:data,path,more}", "art takes NAME and FIELD, here are 3 arguments"),
         ("${manifest:/nowhere}", "manifest takes DIRECTORY and KEY, here are 1 arguments"),
     ],
@@ -95,4 +106,4 @@ def test_what_would_fill_the_memory_or_is_no_call_is_left_to_the_job(tmp_path, e
 def test_a_call_that_cannot_be_meant_is_one_error(tmp_path, expression, found):
     with pytest.raises(LaunchError, match=found) as caught:
         resolved(tmp_path / "cfg.yaml", expression)
-    assert "cfg.yaml:4" in str(caught.value)
+    assert "cfg.yaml:6" in str(caught.value)

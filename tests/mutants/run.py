@@ -246,13 +246,27 @@ def read_equivalent() -> dict[tuple[str, ...], str]:
         return {tuple(row["lines"]): row["why"] for row in tomllib.load(file).get("mutant", [])}
 
 
+def rounds_of_tests(tree: Path, package: str, module: str) -> list[list[str]]:
+    """What runs for a mutant until something is red: the module's own test files, those of its package, all others.
+
+    A module's own files have its name in theirs, or import it.
+    """
+    name = Path(module).stem
+    imports = re.compile(rf"nemotron_exec\.{package}(\.{name}\b| import .*\b{name}\b)")
+    files = [path for one in PURE for path in sorted((tree / "tests" / one).glob("test_*.py"))]
+    own = [path for path in files if name in path.stem or imports.search(path.read_text())]
+    own.sort(key=lambda path: (name not in path.stem, path.parent.name != package))
+    rest = [f"tests/{one}" for one in PURE if one != package]
+    return [[str(path.relative_to(tree)) for path in own], [f"tests/{package}"], rest]
+
+
 def try_mutation(tree: Tree, mutation: Mutation) -> str:
-    """What became of one mutation: the tests of its own package first, then those of all."""
+    """What became of one mutation."""
     if tuple(mutation.lines) in read_equivalent():
         return "equivalent"
     with instead_of(tree.path / mutation.module, mutation.code):
-        rest = [f"tests/{package}" for package in PURE if package != mutation.package]
-        return "killed" if tree.pytest(f"tests/{mutation.package}") == 1 or tree.pytest(*rest) == 1 else "survived"
+        rounds = rounds_of_tests(tree.path, mutation.package, mutation.module)
+        return "killed" if any(tree.pytest(*files) == 1 for files in rounds if files) else "survived"
 
 
 # Both -----------------------------------------------------------------------------------------------------------------

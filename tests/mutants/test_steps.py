@@ -41,3 +41,14 @@ def test_a_listed_step_is_in_the_code_once_and_its_tests_exist(row, code, functi
 
 def test_every_listed_equivalent_says_why():
     assert all(len(why) > 10 for why in run.read_equivalent().values())
+
+
+def test_the_tests_of_a_module_run_before_those_of_its_package_and_all_others():
+    own, package, rest = run.rounds_of_tests(ROOT, "place", "entrypoint/nemotron_exec/place/rank.py")
+    assert own[0] == "tests/place/test_rank.py"
+    assert "tests/place/test_job.py" in own  # it imports the module
+    assert package == ["tests/place"]
+    assert rest == ["tests/config", "tests/document", "tests/interpolation", "tests/command"]
+    for name in run.PURE:
+        for path in (ROOT / "entrypoint/nemotron_exec" / name).glob("*.py"):
+            assert all((ROOT / file).is_file() for file in run.rounds_of_tests(ROOT, name, str(path))[0])

@@ -117,6 +117,7 @@ def test_a_launcher_alone_is_its_own_job():
     later = ProcessIdentity("boot-1", 100, 9000, 99, 4000)
 
     assert of().id != of(process=later).id
+    assert not of().lasting  # nothing starts the same process again
     assert of().id != of(process=ProcessIdentity("boot-2", 100, 5000, 99, 4000)).id
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Layer", "Merged", "documents_of", "load_layers", "merge_layers"]
 
 _MAX_FILES = 1000
+_MAX_DEPTH = 100  # each level is a few levels of Python's stack, whose end is no error that says what to do
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,12 @@ def load_layers(path: str, environ: Mapping[str, str]) -> Layer:
     def visit(path: str, chain: tuple[str, ...]) -> Layer:
         if path in loaded:
             return loaded[path]
-        if len(loaded) + len(chain) > _MAX_FILES:
+        if len(loaded) + len(chain) >= _MAX_FILES:
             raise LaunchError(f"to follow the defaults of {chain[0]}", f"more than {_MAX_FILES} files", "Flatten it")
+        if len(chain) >= _MAX_DEPTH:
+            raise LaunchError(
+                f"to follow the defaults of {chain[0]}", f"more than {_MAX_DEPTH} files one below another", "Flatten it"
+            )
         document = load(path)
         names = parents_named(document, environ)
         parents = []

@@ -50,6 +50,7 @@ class _Element:
         spans: The interpolations in it that count, which are not escaped.
         open: The containers around it, outermost first: `[`, `{`, or the name of a function.
         odd: Whether a backslash stands where OmegaConf would read it as an escape of what is replaced.
+        glued: Whether a bracket closes before it: no value of Hydra's, and to YAML a quote in it is text.
     """
 
     start: int
@@ -57,6 +58,7 @@ class _Element:
     spans: tuple[tuple[int, int], ...]
     open: tuple[str, ...]
     odd: bool
+    glued: bool = False
 
 
 def interpolations_in(text: str) -> list[str]:
@@ -85,7 +87,7 @@ def fill(text: str, replace: Callable[[str], Edit | None], *, hydra: bool) -> st
         if not element.spans:
             continue
         # Only Hydra knows elements outside of brackets: to YAML all of them are one text.
-        alone = hydra or not (swept or any(name not in "[{" for name in element.open))
+        alone = hydra or not (swept or element.glued or any(name not in "[{" for name in element.open))
         new = _Filler(text, element, replace, alone=alone).text()
         if new is not None:
             pieces += [text[position : element.start], new]
@@ -217,14 +219,14 @@ def _scan(text: str) -> Iterator[_Element]:
     keys: list[bool] = []  # for each container, whether the key of a pair comes next
     spans: list[tuple[int, int]] = []
     start = position = 0
-    odd = False
+    odd = glued = False
 
     def element(end: int) -> Iterator[_Element]:
         source = text[start:end]
         blank = len(source) - len(source.lstrip(" \t"))
         stop = start + len(source.rstrip(" \t"))
         if spans:
-            yield _Element(start + blank, stop, tuple(spans), tuple(open_), odd or text[stop - 1] == "\\")
+            yield _Element(start + blank, stop, tuple(spans), tuple(open_), odd or text[stop - 1] == "\\", glued)
         elif not open_:  # of a container here only what stands in it matters; but it counts
             yield _Element(stop, stop, (), (), odd)
 
@@ -253,23 +255,23 @@ def _scan(text: str) -> Iterator[_Element]:
         elif char == "(" and _ID.match(before) and not spans:
             open_.append(before)
             keys.append(False)
-            start, odd = position, False
+            start, odd, glued = position, False, False
         elif char in "[{" and not before:
             open_.append(char)
             keys.append(char == "{")
-            start, odd = position, False
+            start, odd, glued = position, False, False
         elif char in ")]}" and (open_ or char != ")"):
             yield from element(here)
             if not open_ or {"[": "]", "{": "}"}.get(open_.pop(), ")") != char:
                 raise ValueError(text)
             keys.pop()
-            spans, odd = [], False
+            spans, odd, glued = [], False, True
             start = position
         elif char == "," or (char == ":" and keys and keys[-1] and not spans):
             yield from element(here)
             if keys:
                 keys[-1] = open_[-1] == "{" and char == ","
-            spans, odd = [], False
+            spans, odd, glued = [], False, False
             start = position
         elif char == "=" and open_ and open_[-1] not in "[{" and _ID.match(before):
             start = position
