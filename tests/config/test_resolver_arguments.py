@@ -80,7 +80,9 @@ def test_an_artifact_inside_a_list_or_a_mapping_of_another_resolver_is_filled_in
     assert resolved(tmp_path / "cfg.yaml", f"'{expression}'") == value
 
 
-@pytest.mark.parametrize(("expression", "value"), [("${sizes.${art:data,path}}", 7), ("${sizes.${art:data,path}}0", "70")])
+@pytest.mark.parametrize(
+    ("expression", "value"), [("${sizes.${art:data,path}}", 7), ("${sizes.${art:data,path}}0", "70")]
+)
 def test_a_key_that_an_artifact_names_is_looked_up(tmp_path, expression, value):
     assert resolved(tmp_path / "cfg.yaml", expression) == value
 

@@ -317,6 +317,8 @@ def main() -> int:
             failed = failed or came != "killed"
         print("steps: " + ", ".join(f"{count} {came}" for came, count in sorted(tally.items())), flush=True)
     if options.only != "steps":
+        if trees[0].pytest(*(f"tests/{package}" for package in PURE)) != 0:
+            raise SystemExit("the tests of the pure packages are red without any mutant")
         tally = {}
         for mutation, came in spread(trees, sample(trees[0], options.seed, options.size), try_mutation, deadline):
             print(f"{came:12} {mutation}", flush=True)
