@@ -101,3 +101,15 @@ def test_a_script_in_a_word_mentions_files(here, word, names):
 @pytest.mark.parametrize("word", [word for word, names in FORMS.items() if names])
 def test_every_form_brings_the_parser(here, word):
     assert may_need_resolving(["python", "t.py", word], {}, lambda: str(here))
+
+
+@pytest.mark.parametrize("text", ["path: [${art:data,path}\n", "{% if x %}\npath: ${art:data,path}\n{% endif %}\n"])
+@pytest.mark.parametrize(
+    "words", [["cat", "notes.txt"], ["true"]], ids=["the command names it", "the command does not"]
+)
+def test_a_file_of_c_that_is_no_yaml_is_an_error_whatever_its_name(tmp_path, nemotron_exec, words, text):
+    (tmp_path / "notes.txt").write_text(text)
+    done = nemotron_exec("-c", "notes.txt", *words, cwd=tmp_path)
+    assert done.returncode == 125
+    assert "notes.txt" in done.stderr
+    assert "YAML" in done.stderr

@@ -143,6 +143,7 @@ def test_a_script_of_a_shell_that_changes_the_directory_is_followed(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.sh").write_text('set -e\ncd sub\nexec "$@"\n')
     assert surroundings(["bash", "run.sh", "python", "t.py"]).directory == "sub"
+    assert surroundings(["./run.sh", "python", "t.py"]).directory == "sub"
     (tmp_path / "run.sh").write_text('cd "$(dirname "$0")"\nexec "$@"\n')
     assert surroundings(["bash", "run.sh", "python", "t.py"]).elsewhere == "bash"
     (tmp_path / "run.sh").write_text('echo start\nexec "$@"\n')

@@ -182,6 +182,7 @@ FILLED = {
     "${art:d,path}/epoch\\=1.ckpt": "/artifacts/m1/epoch\\=1.ckpt",
     "${art:d,equal}/a\\=1": "epoch\\=1.ckpt/a\\=1",
     '"${art:d,size}"': "4096",
+    "a\\=,${art:d,odd}": 'a\\=,"a b,c"',
     "'${art:d,path}/x y'": "'/artifacts/m1/x y'",
     "${art:d,size},8": "4096,8",
     "[${art:d,path},{k: ${art:d,size}}]": "[/artifacts/m1,{k: 4096}]",

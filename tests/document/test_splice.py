@@ -62,6 +62,27 @@ def test_a_text_that_reads_as_something_else_is_not_given_out(wrong, edit, monke
         splice(document, changes)
 
 
+@pytest.mark.parametrize("before", ["", f"before: {'x' * 300}\n"], ids=["short", "long"])
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("s: {a}\n", "s: {a: new}\n"),
+        ("s: {b: 1, a}\n", "s: {b: 1, a: new}\n"),
+        ("s: {a, b: 1}\n", "s: {a: new, b: 1}\n"),
+        ("s: {a: , b: 1}\n", "s: {a: new, b: 1}\n"),
+        ("s:\n  a:\n  b: 1\n", "s:\n  a: new\n  b: 1\n"),
+        ("s:\n  a: # none\n  b: 1\n", "s:\n  a: new # none\n  b: 1\n"),
+        ('s: {"a":1}\n', 's: {"a": new}\n'),
+    ],
+)
+def test_a_key_without_a_value_takes_one(before, text, written):
+    document = parse_text(before + text, "cfg.yaml")
+    (pair,) = [pair for pair in value_of(document, "s").pairs if pair[0].value == "a"]
+    changes = Changes()
+    changes.replaced[id(pair[0])] = (*pair, "new")
+    assert splice(document, changes) == before + written
+
+
 def test_what_reads_as_it_should_is_given_out():
     document, changes = changed(TEXT, "a", Whole("new"))
     assert splice(document, changes) == TEXT.replace("old", "new")

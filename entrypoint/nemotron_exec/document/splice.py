@@ -227,7 +227,10 @@ def _end(node: Node) -> int:
 def _replacement(document: Document, key: Scalar, node: Node, value: Any) -> tuple[int, int, str]:
     start, end = document.alias_spans.get(id(key), (node.start, _end(node)))
     literal = yaml_literal(value)
-    if start == end or document.text[start - 1 : start] == ":":  # nothing was written after the colon
+    between = document.text[key.end : start]
+    if ":" not in between:  # a key alone: `{data}`
+        literal = ": " + literal
+    elif between.endswith(":"):  # nothing, not even a blank, was written after the colon
         literal = " " + literal
     if document.text[start:end].endswith("\n"):
         literal += document.newline
