@@ -195,6 +195,11 @@ TABLE = {
         PYTHON,
         (0, 1, 0, 1, NOTHING),
     ),
+    "the last number that Slurm gives to an ordinary step": (
+        {**SBATCH, "SLURM_STEP_ID": "4294967279"},
+        TRAIN,
+        (0, 4, 0, 4, "SLURM_PROCID"),
+    ),
     "Kubeflow Trainer v2": (TRAINJOB, "torchrun train.py cfg.yaml", (1, 3, 1, 3, "PET_NODE_RANK")),
     "Kubeflow Trainer v2, one node": (
         {**TRAINJOB, "PET_NNODES": "1", "PET_NODE_RANK": "0", "JOB_COMPLETION_INDEX": "0"},
@@ -384,6 +389,14 @@ def test_contradictions_name_both_sources_and_who_decides():
     found = at({**SRUN, "SLURM_NODEID": "1", "SLURM_PROCID": "1"}, "torchrun --nnodes 4 --node-rank 0 train.py")
 
     assert found.contradictions == ("--node-rank says node 0, SLURM_PROCID says node 1: --node-rank decides",)
+
+
+def test_a_pod_that_is_not_the_first_of_a_torchrun_without_nodes_is_named():
+    # Each such torchrun starts a training of its own.
+    for variable in ("RANK", "GROUP_RANK"):
+        (said,) = at({variable: "1", "MASTER_ADDR": "m"}, TRAIN).contradictions
+        assert f"{variable} says node 1" in said
+        assert at({variable: "0", "MASTER_ADDR": "m"}, TRAIN).contradictions == ()
 
 
 def test_sources_that_agree_contradict_nothing():
