@@ -1,7 +1,7 @@
-"""What nemotron-exec runs in every Python of a job, at interpreter start. The only importable name on our PYTHONPATH.
+"""What nemotron-exec runs in every Python of a job, at interpreter start. The only importable name in its directory.
 
 In a job it runs payload/start.py, which installs the import hook; and everywhere the `sitecustomize` that it hides.
-Each start with this file on PYTHONPATH pays for it, and most of all for loading what is defined in it: so nothing is
+Each start with this file on PYTHONPATH pays for it, and most of all for loading its definitions: so nothing is
 defined here that can stand in another file, and nothing is imported that the interpreter has not loaded already.
 
 Another tool's sitecustomize may run this file without an import: by exec() in a namespace of its own or of the tool,
@@ -12,11 +12,11 @@ or as a module of another name. So nothing here relies on `__name__`, on `__file
 def _nemotron_exec_start():
     import sys
 
-    os = sys.modules["os"]  # site has imported it before it imports us
+    os = sys.modules["os"]  # site has imported it before it imports this file
     file = sys._getframe().f_code.co_filename
     here = os.path.dirname(file)  # as it stands on sys.path
     if file != globals().get("__file__"):
-        # Not run by an import. Whoever compiled the text may have named it as it liked.
+        # Not run by an import: the tool that compiled the text may have given it any file name.
         places = [here, os.path.dirname(globals().get("__file__") or "")] + sys.path
         for here in places + os.environ.get("PYTHONPATH", "").split(os.pathsep):
             if here and os.path.isfile(here + "/payload/start.py"):
@@ -51,7 +51,7 @@ def _nemotron_exec_start():
         if b"NEMOTRON_EXEC_ACTIVE" in environ and not disabled:
             parts.append("start")
         # Is there another sitecustomize? Where others have finders it may be anywhere. Else it is one of the files that
-        # an import looks for; one that fails would list every directory of sys.path.
+        # an import looks for; an import that fails would list every directory of sys.path.
         hidden = len(sys.path_hooks) > 2 or len(sys.meta_path) > 3
         names = ["sitecustomize.py", "sitecustomize.pyc", "sitecustomize"]
         for suffix in sys.modules["_imp"].extension_suffixes():

@@ -42,7 +42,7 @@ OWN_OPTIONS = frozenset(
     {"--dry-run", "--doctor", "--resolve-only", "--refresh", "--env-file", "--state-dir", "--cache-dir"}
     | {"--job-id", "--rendezvous", "--stall", "--pin"}
 )
-# What is meant as `${art:…}` and is written otherwise begins with one of these.
+# Mistyped forms of `${art:…}` begin with one of these.
 _NEARLY = (
     b"{art",
     b"$art",

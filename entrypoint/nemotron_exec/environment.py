@@ -73,7 +73,7 @@ def home_directory(environ: Mapping[str, str]) -> str | None:
 
 
 def homeless(wanted: str) -> LaunchError:
-    """The error where a directory would lie below a home that nobody names."""
+    """The error for a directory that would lie below an unknown home directory."""
     remedy = "Set HOME, or name the directories with --store DIR and --cache-dir DIR"
     named = os.environ.get("HOME")
     home = f"HOME={named} is no absolute path" if named else "HOME is not set"

@@ -82,7 +82,7 @@ def launch(chosen: Options, words: Sequence[str], environ: Mapping[str, str], me
         chosen: Options of nemotron-exec itself.
         words: The command.
         environ: The environment.
-        messages: Where to say what is done.
+        messages: For progress lines and warnings.
 
     Raises:
         LaunchError: The command was not started.
@@ -178,11 +178,11 @@ def _expect_outputs(words: Sequence[str], environment: dict[str, str], messages:
 
 
 class _Signalled(BaseException):
-    """SIGTERM or SIGHUP arrived while we were still the launcher.
+    """SIGTERM or SIGHUP arrived while this process was still the launcher.
 
     Attributes:
-        arrived: The number of one that arrived. Python drops an exception that is raised in a callback or a finalizer;
-            the job must not start then either.
+        arrived: The number of the signal; 0 before. Python drops an exception that is raised in a callback or a
+            finalizer, and the job must not start then either.
     """
 
     arrived = 0

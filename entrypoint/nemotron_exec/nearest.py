@@ -1,4 +1,4 @@
-"""Names that are near one that does not exist, for messages."""
+"""Names near a name that does not exist, for messages."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ def execute(command: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
 def hold_closed_streams() -> None:
     """Put /dev/null in the place of a standard stream that is closed, until exec.
 
-    Else the first file that this process opens gets its number, and what is meant for stderr is written there. The
-    command finds the stream closed, as it was.
+    Else the first file that this process opens gets the stream's number, and messages for stderr are written into that
+    file. The command finds the stream closed, as it was.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:

@@ -88,7 +88,7 @@ def _site_packages(prefix: str) -> Iterator[str]:
                 names = _listed(directory)
                 if names:
                     yield directory
-                # What is installed for editing stands in a .pth file, one directory a line (site.addpackage).
+                # An editable installation stands in a .pth file, one directory a line (site.addpackage).
                 for path in (os.path.join(directory, name) for name in names if name.endswith(".pth")):
                     yield from (os.path.join(directory, line) for line in _lines(path))
 

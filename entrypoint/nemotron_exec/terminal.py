@@ -19,7 +19,7 @@ _CODES = {"error": "1;31", "warning": "33", "gone": "31", "ok": "32", "dim": "2"
 
 
 def is_terminal(stream: IO[str]) -> bool:
-    """Whether somebody reads this stream on a terminal."""
+    """Whether this stream is a terminal."""
     try:
         return stream.isatty()
     except (OSError, ValueError):

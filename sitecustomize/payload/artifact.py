@@ -63,7 +63,7 @@ def describe_record(record, key, reference, name, localise=None):
         key: See `describe`.
         reference: See `describe`.
         name: See `describe`.
-        localise: Translates a recorded path into the one that it has here.
+        localise: Translates a recorded path into the path of the same data here.
     """
     path = record.manifest["path"]
     if path.startswith("file:"):

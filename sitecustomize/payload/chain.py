@@ -25,9 +25,9 @@ def _chain(here):
 
 
 def _behind(path, at):
-    """The spec of the sitecustomize behind our entry of sys.path; None where there is none.
+    """The spec of the sitecustomize behind the injector's entry of sys.path; None where there is none.
 
-    What lies before our entry is a tool that runs us, or one that it has passed over.
+    A sitecustomize before that entry belongs to a tool that runs the injector, or that tool has passed over it.
     """
     whole = path[:]
     path[:] = path[at[0] + 1 :] if at else path
@@ -38,7 +38,7 @@ def _behind(path, at):
     frame = sys._getframe() if spec is not None else None
     while frame is not None:
         if frame.f_code.co_filename == spec.origin:
-            return None  # it is the tool that runs us
+            return None  # it is the tool that runs the injector
         frame = frame.f_back
     return spec
 

@@ -136,7 +136,7 @@ def no_room(error, path, needed=None):
     """`no space left on device: 4096 bytes are needed, and the file system of /scratch has 0 bytes available`.
 
     Args:
-        error: The OSError. One that is not about room keeps its own words.
+        error: The OSError. An error that is not about room keeps its own words.
         path: The file or directory that was to be written.
         needed: Bytes; None where that is not known.
     """

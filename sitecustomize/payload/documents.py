@@ -136,7 +136,7 @@ class _Described(TypedDict):
 
 
 class _Noted(_Described, total=False):
-    """What is noted of a checkpoint as things go on.
+    """Facts of a checkpoint that are noted after it was described.
 
     Attributes:
         schema: In the file alone.
@@ -174,7 +174,7 @@ class Entry(_Noted):
 
 
 class EntryForWandb(_Noted):
-    """One that W&B is to have."""
+    """An entry that W&B is to have."""
 
     wandb: WandbTarget
 

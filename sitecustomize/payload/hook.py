@@ -33,7 +33,7 @@ def find_spec(ours, name, path, target):
         if getattr(module_or_name, "__name__", module_or_name) != name:
             # A zipimporter is one instance for all modules of its archive.
             return execute(module_or_name)
-        # The loader looks as without us from here on: to reload, to inspect, to whoever wraps it next.
+        # From here on the loader looks as without the injector: to reload, to inspect, to the next tool that wraps it.
         if loader.__dict__.get(method) is once:
             delattr(loader, method)
         result = execute(module_or_name)
@@ -50,8 +50,8 @@ def find_spec(ours, name, path, target):
 def _served(name, theirs):
     """The Python API, under a name that the job's own environment does not have.
 
-    A folder of that name on sys.path, a namespace package, is no such thing by itself: what lies in it is found first,
-    and what does not is ours.
+    A folder of that name on sys.path, a namespace package, does not hide the API: its modules are found first, and the
+    injector's after them.
     """
     portions = []
     if theirs is not None:
@@ -65,7 +65,7 @@ def _served(name, theirs):
 
 
 def patch(ours, name, module):
-    """Run the patch of `module`, which leaves alone what it has wrapped. Whatever goes wrong is ours to report."""
+    """Run the patch of `module`, which leaves alone what it has wrapped. Report each fault, and raise none."""
     which = ours.hooks.get(name)
     if which is None:
         return
@@ -78,9 +78,9 @@ def patch(ours, name, module):
 
 
 def _ask_others(ours, name, path, target):
-    """What the import system would find without us."""
+    """The spec that the import system would find without the injector."""
     if name in _asked:
-        # Another hook of our kind asks all finders in turn, and so asks us what we are asking it.
+        # Another hook of this kind asks all finders in turn, this one included: without this check they never end.
         return None
     _asked.add(name)
     try:

@@ -27,7 +27,7 @@ def part(kind):
 
 
 def once(*what):
-    """Whether it is the first time that this process, or one that it was forked from, asks this."""
+    """True the first time that this process asks this. What it asked before a fork counts in the child, too."""
     token = object()
     return _once.setdefault(what, token) is token  # of two threads that ask at once, one is the first
 

@@ -131,7 +131,6 @@ def register_from_launcher(omegaconf):
     """
     known = {one["key"]: one for one in handoff.read().get("artifacts") or () if isinstance(one, dict)}
     job.part(_Resolved).by_key.update(known)
-    # Without artifacts only `art` is registered: its error says what is missing.
     given = {"art": resolve_art, "manifest": resolve_manifest, **ARITHMETIC} if known else {"art": resolve_art}
     config = omegaconf.OmegaConf
     for name, resolver in given.items():

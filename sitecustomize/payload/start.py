@@ -1,7 +1,7 @@
 """The part of sitecustomize.py that only a job needs: the import hook, and what installs it.
 
-Every process of every rank pays for this file, too. What is done to a module that has been found lies in hook.py, which
-is loaded when a framework is.
+Every process of every rank pays for this file, too. The code that handles a found module lies in hook.py, which is
+loaded when a framework is.
 """
 
 import sys
@@ -90,7 +90,7 @@ def _install(os):
             _finder.hooks[name] = patch
     sys.meta_path.insert(0, _finder)  # type: ignore[arg-type]
     for name in _PATCHES:
-        # A .pth file may have imported it before us.
+        # A .pth file may have imported it before this file ran.
         if name in sys.modules:
             __import__("_nemotron_exec.hook")
             sys.modules["_nemotron_exec.hook"].patch(_finder, name, sys.modules[name])

@@ -84,7 +84,7 @@ def graph(
 
 
 def _tree(drawn: Graph, root: str, *, terminal: bool) -> str:
-    """The tree, on a terminal fitted to its width and with what is gone in a colour."""
+    """The tree. On a terminal it fits the width, and the mark of missing data has a colour."""
     from nemotron_exec.artifact_cli import lineage_graph
 
     text = lineage_graph.to_text(drawn, root, width_of(sys.stdout) if terminal else 0)

@@ -25,9 +25,9 @@ class Entry:
         directory: Where its manifest.json is.
         manifest: Content of manifest.json; empty where it is damaged.
         fields: Content of metadata.json.
-        damaged: What is wrong with its files, None if they read well.
+        damaged: The fault of its files; None if they read well.
         missing: Why its data cannot be used, None if it can.
-        aliases: What means this version by now, `latest` included.
+        aliases: The aliases that point to this version now, `latest` included.
         wandb: `entity/project/name:vN` of the same version in W&B, where that is known.
     """
 
@@ -111,7 +111,7 @@ class Inventory:
         root: The store's root, as its file system names it.
         entries: Every version that was read, by name and number.
         counts: How many versions each artifact has, those that were not read included.
-        problems: Files that are damaged and belong to no version (`latest`, aliases), with what is wrong with them.
+        problems: Damaged files that belong to no version (`latest`, aliases), each with its fault.
     """
 
     root: str
@@ -141,7 +141,7 @@ def take_inventory(
     Args:
         files: The store.
         names: Which artifacts; None for all.
-        localise: Translates a recorded path into the one that it has here.
+        localise: Translates a recorded path into the path of the same data here.
         newest: Read only so many versions of each, those with the highest numbers.
         only_latest: Read only what `latest` means of each.
         number: Read only this version.

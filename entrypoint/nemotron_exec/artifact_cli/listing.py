@@ -60,7 +60,7 @@ def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _style(column: str, cell: str) -> str:
-    """What is gone or wrong has a colour."""
+    """The style of a cell: red for lost or damaged data and for errors, yellow for notes."""
     bad = {"DATA": ("gone", "damaged"), "LEVEL": ("error",)}
     return "bold red" if cell in bad.get(column, ()) else "yellow" if column == "LEVEL" else ""
 

@@ -107,7 +107,7 @@ def list_(name: str | None, limit: int | None, as_json: bool, store: str | None)
     files = read_once(open_store_files(store), name)
     one = bool(name) and not str(name).endswith("/")
     newest = limit if limit is not None else None if as_json or not one else _SHOWN
-    # What is not shown is not read: a name may have 20,000 versions, and a store 5,000 names.
+    # Read only the versions that are shown: a name may have 20,000 versions, and a store 5,000 names.
     inventory = read_inventory(files, name, newest=newest or None, only_latest=not as_json and not one)
     if as_json:
         print_json(schemas.LS, {"versions": [entry.to_json() for entry in inventory.entries]})

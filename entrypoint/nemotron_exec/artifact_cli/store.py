@@ -1,4 +1,4 @@
-"""The store that the commands of `nemotron-artifact` open, and how they name and print what is in it."""
+"""The store that the commands of `nemotron-artifact` open, and how they name and print its versions."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def find_entry(files: Any, reference: str) -> Entry:
 
 
 def with_version_before(files: Any, entry: Entry) -> list[Entry]:
-    """A version, and before it the one that was registered before, where there is one that can be read."""
+    """A version, preceded by the version registered just before it; that version alone if the other is not readable."""
     earlier = [number for number in listing.versions(files, entry.name) if number < entry.number]
     if not earlier:
         return [entry]

@@ -1,4 +1,4 @@
-"""What is wrong in a manifest store: damaged files, data that is gone, references to versions that do not exist."""
+"""The faults of a manifest store: damaged files, missing data, references to versions that do not exist."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Finding:
     Attributes:
         level: "error" where a job that resolves this fails or gets another version than it should, "note" otherwise.
         subject: `name:vN`, a name, or a file.
-        found: What is the matter.
+        found: The fault.
         remedy: What to do about it.
     """
 

@@ -17,7 +17,7 @@ __all__ = ["verify_hub"]
 
 
 def verify_hub(text: str, environ: Mapping[str, str], *, digests: bool) -> list[Finding]:
-    """What is wrong with the files of `hf://org/name@REVISION` in the cache. A file that was left out is a note.
+    """The faults of the files of `hf://org/name@REVISION` in the cache. A file that was left out is a note.
 
     Args:
         text: The reference.

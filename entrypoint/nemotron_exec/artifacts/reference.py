@@ -28,7 +28,7 @@ class Reference:
             W&B; for the manifest store all of them together are the name.
         alias: What follows the colon, normalised: `latest` where there is none, `v3` for `3`.
         origin: File and line, for messages.
-        store: The store that the text names by its scheme; None for the one that `--backend` chooses.
+        store: The store that the text names by its scheme; None means the store that `--backend` chooses.
         type: "model" or "dataset" where the text says it (Hugging Face); empty elsewhere.
         include: Patterns of the files that are wanted; all where there is none.
         exclude: Patterns of files that are not.

@@ -32,7 +32,7 @@ _COMPOSE = {
 
 @dataclass(frozen=True)
 class HydraMain:
-    """What is said.
+    """The config that a script gives to Hydra.
 
     Attributes:
         path: `config_path`: relative to the script, absolute, or `pkg://…`; None where there is none.

@@ -84,8 +84,8 @@ def parse_override(index: int, word: str) -> Override | None:
 def parse_option(words: Sequence[str], index: int) -> Override | None:
     """Read `--a.b VALUE`, `--a.b=VALUE` or `--a.b` at a place of the command, or None if it is no override.
 
-    So NeMo Automodel (components/config/_arg_parser.py), jsonargparse and tyro are given overrides. An option without
-    a dot in its name is the script's, and what is about `run` is, too.
+    NeMo Automodel (components/config/_arg_parser.py), jsonargparse and tyro take overrides in this form. An option
+    without a dot in its name belongs to the script, and so does an option about `run`.
     """
     match = _OPTION.match(words[index])
     if match is None:

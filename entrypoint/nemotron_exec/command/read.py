@@ -1,6 +1,6 @@
 """Step 1, read: what the wrapped command says about its launcher, its config files and their overrides.
 
-The command is only looked at. What is replaced in it later is the config argument, by its index; nothing else.
+This step changes no word of the command. `Config.render` says later which words change, by their index.
 """
 
 from __future__ import annotations

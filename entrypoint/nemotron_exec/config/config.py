@@ -307,7 +307,7 @@ def read(
 
 
 def _load(argument: ConfigArgument, environ: Mapping[str, str], messages: Messages | None) -> Layer | None:
-    """The config with the files that it inherits from; None where it is no YAML, and nobody's config here.
+    """The config with the files that it inherits from; None for a file that is no YAML and not meant for the launcher.
 
     Raises:
         LaunchError: It was meant for the launcher.

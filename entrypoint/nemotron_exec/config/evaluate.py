@@ -111,7 +111,7 @@ class Evaluator:
     Args:
         tree: The config with its parents merged in and the `run.*` overrides applied.
         artifacts: By key under `run`; None before they are resolved: then `used` collects the keys that are asked for,
-            and `undecided` what asks for one that is known in the job only.
+            and `undecided` the scalars that ask for a key that only the job knows.
         replaced: Whether an override of the command replaces the value at a path, or something that it lies in.
         touched: Whether one changes something at, under or above a path.
         environ: Where `${oc.env:…}` is looked up, for the few values that the launcher itself needs; None keeps it.

@@ -1,7 +1,7 @@
-"""YAML files that are nobody's config here: passed through, whatever they hold.
+"""YAML files that are no config of the launcher: passed through, whatever they hold.
 
 A command names Kubernetes manifests, templates and data beside its config. A file counts only where it has a `run:`
-mapping or an `${art:…}`, or inherits from one that has.
+mapping or an `${art:…}`, or inherits from a file with one of them.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def would_be_a_config(path: str) -> bool:
 
 
 def counts(layer: Layer) -> bool:
-    """Whether a config, or one that it inherits from, says something to the launcher."""
+    """Whether a config, or a file that it inherits from, says something to the launcher."""
     tree = layer.document.tree()
     text = layer.document.text
     if (isinstance(tree, dict) and "run" in tree and isinstance(tree["run"], dict)) or uses_artifacts(text):

@@ -151,7 +151,7 @@ def look_for_run(file: Further, run: RunWords, warn: Callable[[str], object] | N
     Args:
         file: The file.
         run: The `run` sections of the configs.
-        warn: Told of what is not applied.
+        warn: Told of each key that is not applied.
         explicit: Whether `-c` names the configs: then it has been said which file counts, and no version is refused.
 
     Raises:

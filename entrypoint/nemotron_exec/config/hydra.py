@@ -157,7 +157,7 @@ def chosen_globally(
                 for scalar in value if isinstance(value, list) else [value]:
                     if isinstance(scalar, Scalar):
                         everywhere = everywhere or "_global_" in f"{key}{scalar.value}"
-                        # What is interpolated may name any of them.
+                        # An interpolation may name any of them.
                         named.update(["*"] if "${" in scalar.value else _NAMES.findall(scalar.value.partition("@")[0]))
     chosen = []
     for document in groups:
@@ -195,7 +195,7 @@ def near_files(argument: ConfigArgument, overrides: Sequence[Override]) -> list[
 
 
 def _defaults(path: str, folder: str) -> Iterator[tuple[str, str]]:
-    """The entries of a defaults list: each group, and what is selected of it."""
+    """The entries of a defaults list: each group, and the option selected from it."""
     try:
         tree: Any = load(path).tree()
     except LaunchError:

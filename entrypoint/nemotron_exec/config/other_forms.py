@@ -274,7 +274,7 @@ def _is_key(path: tuple[str, ...], mappings: Sequence[Any], *, named: bool) -> b
 
 
 def _bears_on(path: tuple[str, ...], mappings: Sequence[Any]) -> bool:
-    """Whether a key below `run` is one of the configs', or one that the launcher reads."""
+    """Whether a config has this key below `run`, or the launcher reads the key as a setting."""
     return path[1] in SETTINGS or any(isinstance(tree.get("run"), dict) and path[1] in tree["run"] for tree in mappings)
 
 

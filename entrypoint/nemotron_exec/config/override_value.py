@@ -49,7 +49,7 @@ class _Element:
         end: Where it ends.
         spans: The interpolations in it that count, which are not escaped.
         open: The containers around it, outermost first: `[`, `{`, or the name of a function.
-        odd: Whether a backslash stands where OmegaConf would read it as an escape of what is replaced.
+        odd: Whether a backslash stands where OmegaConf would read it as an escape of the replaced text.
         glued: Whether a bracket closes before it: no value of Hydra's, and to YAML a quote in it is text.
     """
 

@@ -134,7 +134,7 @@ def texts_of(layer: Layer) -> list[str]:
 
 
 def with_wandb(tree: dict[Any, Any], missing: Mapping[str, str | None]) -> dict[Any, Any]:
-    """The tree with `run.wandb` filled from what is missing there."""
+    """The tree with the keys of `missing` added to `run.wandb`."""
     run = tree.get("run")
     run = dict(run) if isinstance(run, dict) else {}
     wandb = run.get("wandb")

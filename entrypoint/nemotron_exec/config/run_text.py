@@ -36,7 +36,7 @@ def add_wandb(root: Root, changes: Changes) -> None:
 
 
 def _insert(document: Document, changes: Changes, path: tuple[str, ...], values: dict[str, Any]) -> None:
-    """Give the mapping at `path` of the text these keys; what is null or absent on the way is made."""
+    """Give the mapping at `path` of the text these keys; a null or absent mapping on the way is made."""
     node: Any = document.root
     for number, name in enumerate(path):
         pair = last_pair(node, name)

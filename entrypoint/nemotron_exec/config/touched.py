@@ -126,7 +126,7 @@ class _Asked:
             # argparse and click take `/root`, `+root` and `@root` where a script wants them; `/data/root` is a path.
             other = first and len(sign) == 1 and sign != "." and name.isidentifier()
             named = option or mark is not None or structured or other
-            # `root`, and what is said about it: `--unset=root`.
+            # `root` as the value of an option: `--unset=root`.
             value = not sign and match.string[0] == "-" and match.string[: match.start()].endswith("=")
             alone = (first or value) and match.end() == len(match.string) and "/" not in sign + name
             # `'root /o lr 1'`, as yacs takes them; `'a root of b'` is prose.

@@ -199,7 +199,7 @@ def _existing(path: str) -> str:
 
 
 def _cannot_write(path: str) -> str:
-    """Why no file can be made in the directory or, where it is not there yet, in the one that it would be made in."""
+    """Why no file can be made in the directory; for a missing directory, in its nearest parent that exists."""
     directory = _existing(absolute(path))
     below = os.path.relpath(absolute(path), directory).split(os.sep)[0]
     if below != "." and os.path.lexists(os.path.join(directory, below)):

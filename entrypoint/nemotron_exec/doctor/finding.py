@@ -47,7 +47,7 @@ class Finding:
     Attributes:
         level: How bad it is.
         subject: What was looked at, in a word.
-        found: What is the case.
+        found: The state that was found.
         remedy: What to do about it; empty where all is well.
         detail: Whether only `-v` shows it.
     """
@@ -93,7 +93,7 @@ class Kept(Messages):
 
 @dataclass(frozen=True)
 class Patient:
-    """What is examined.
+    """The start that is examined.
 
     Attributes:
         chosen: Options of nemotron-exec.

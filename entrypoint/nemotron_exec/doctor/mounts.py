@@ -1,4 +1,4 @@
-"""What is mounted here from elsewhere, and what `/nemo_run` is on the host."""
+"""The mounts that data may lie on, and the host's directory behind `/nemo_run`."""
 
 from __future__ import annotations
 

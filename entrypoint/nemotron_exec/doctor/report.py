@@ -1,4 +1,4 @@
-"""The report of `--doctor` for people: by group, what is bad first, details under `-v`."""
+"""The report of `--doctor` for people: by group, faults first, details under `-v`."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
     .doctor-<job>/come.<host>.<nonce>      a doctor is there, and looks
     .doctor-<job>/done.<host>.<nonce>      it has seen another node
 
-Nobody takes a file away while a doctor may still look for it: the last one that is done removes the directory.
+No doctor removes a file that another one may still look for: the last doctor to finish removes the directory.
 """
 
 from __future__ import annotations

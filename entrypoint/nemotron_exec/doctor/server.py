@@ -46,7 +46,7 @@ def when_silent(patient: Patient, config: bool | None) -> Iterator[Finding]:
     """What a job does whose W&B does not answer, where it logs a run there.
 
     Args:
-        patient: What is examined.
+        patient: The start that is examined.
         config: `run.wandb.required` of its config; None where it has none.
     """
     from nemotron_exec.sitecustomize.payload.flags import is_on

@@ -227,7 +227,7 @@ def tree_of(root: Node, document: Document) -> Tree:
 
 
 def _flatten(mapping: Mapping, document: Document) -> list[tuple[Node, Node]]:
-    """The pairs with `<<` applied: what is merged comes first, so that the mapping's own keys win (PyYAML)."""
+    """The pairs with `<<` applied: merged pairs come first, so that the mapping's own keys win (PyYAML)."""
     if not any(_is_merge(key) for key, _ in mapping.pairs):
         return mapping.pairs
     merged: list[tuple[Node, Node]] = []

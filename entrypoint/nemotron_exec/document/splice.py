@@ -30,14 +30,14 @@ _PLAIN_START = pattern(r"[A-Za-z0-9_/.$\\]")
 
 
 class Changes:
-    """What is to be changed in one document.
+    """The changes to one document.
 
     Attributes:
         edits: By id of the scalar.
         added: Keys that a mapping gets before its first own key, by id of the mapping.
         replaced: A value that gives way to another as a whole, by id of the key that it belongs to.
         removed: Ids of keys that go, with their values.
-        wrapped: By id of a key whose value is an alias: what is added beside `<<: *alias`.
+        wrapped: By id of a key whose value is an alias: the keys that are added beside `<<: *alias`.
     """
 
     def __init__(self) -> None:

@@ -175,7 +175,7 @@ def flush(
     for path, entry in entries:
         alive = not even_alive and process.alive(entry.get("process"))
         if not alive and entry.get("renamed_from") and again.get(_save(entry), path) != path:
-            # A later process has saved the same step again. Nobody can tell whether this one came to its rename.
+            # A later process has saved the same step again. It is unknown whether this one came to its rename.
             outbox.remove(path)
             continue
         target = entry.get("wandb")

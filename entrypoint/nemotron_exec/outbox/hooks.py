@@ -89,7 +89,7 @@ def _boxes(place: str) -> list[str]:
 
 
 def left_in(directories: Iterable[str]) -> list[Left]:
-    """What is not done in some directories of hooks, oldest first."""
+    """The entries of some directories of hooks that are not done, oldest first."""
     return [Left(path, entry) for directory in directories for path, entry in hook_entries.entries(directory)]
 
 
@@ -107,9 +107,9 @@ def catch_up(
     Args:
         save_dir: Where the config saves to, absolute or a URI; None for nowhere.
         store: Root of the manifest store.
-        messages: Told of what is run and of what has failed.
+        messages: Told of each command that is run and of each that has failed.
         environ: The launcher's environment.
-        seconds: Bound on what is run before the job; what is not done by then goes on beside it.
+        seconds: Bound on running commands before the job; unfinished ones go on beside it.
         progress: Told now and then that the launcher is not stuck.
     """
     if save_dir is None:
@@ -146,7 +146,7 @@ def run_left(
     environ: Mapping[str, str] = os.environ,
     only: Sequence[str] | None = None,
 ) -> tuple[int, list[Left]]:
-    """Run what is due in some directories of hooks, here and now.
+    """Run the due commands of some directories of hooks, here and now.
 
     Args:
         directories: The directories of hooks.
@@ -155,7 +155,7 @@ def run_left(
         only: Identities of those to run; None for all.
 
     Returns:
-        How many have ended well, and what is left.
+        How many have ended well, and the entries that are left.
     """
     due = [one for one in left_in(directories) if one.is_due and (only is None or one.identity in only)]
     deadline = time.monotonic() + timeout

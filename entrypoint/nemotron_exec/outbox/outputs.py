@@ -1,7 +1,7 @@
 """Registers `run.outputs` of a command that has ended well: a short-lived child of the command's last process.
 
 `python -m nemotron_exec.outbox.outputs ENTRY...`; its stdin ends with the command (payload/checkpoints/outputs.py). W&B
-is left to the next start or to `nemotron-artifact flush`: nobody waits for this process.
+is left to the next start or to `nemotron-artifact flush`: no process waits for this one.
 """
 
 from __future__ import annotations

@@ -241,7 +241,7 @@ def _nodes(written: str) -> tuple[int | None, bool]:
 
 
 def parse_number(text: str | None) -> int | None:
-    """A count or rank; None for what is absent or no number (`auto`, a literal `$NODE_RANK`)."""
+    """A count or rank; None for a text that is absent or no number (`auto`, a literal `$NODE_RANK`)."""
     return int(text) if text and re.fullmatch(r"\d{1,18}", text.strip()) else None
 
 

@@ -46,7 +46,7 @@ class Place:
 
     @property
     def single(self) -> bool:
-        """Whether this is the job's only launcher process: nobody to agree with."""
+        """Whether this is the job's only launcher process, which has no other to agree with."""
         return self.count == 1
 
     @property
@@ -78,7 +78,7 @@ def place(environ: Mapping[str, str], command: Command) -> Place:
     if decided is None:
         if declared is None:
             return Place(0, 1, 0, 1, 0, 1, attempt, "no launcher's variables")
-        # Elastic: ranks are given out at the rendezvous, after us. The first to take the lease leads.
+        # Elastic: torchrun's rendezvous gives out the ranks, after this launcher. The first to take the lease leads.
         return Place(None, declared.count, None, declared.nodes, None, None, attempt, declared.source)
     count, nodes = decided.count, decided.nodes
     if declared is not None and not decided.worker:

@@ -36,7 +36,7 @@ class StateDirectory:
         path: Our private directory.
         source: What chose it: "--state-dir", "/nemo_run", "NEMO_RUN_DIR" or "TMPDIR".
         kind: Type of its file system, as the kernel names it; empty if unknown.
-        owner: User id that owns what is in it.
+        owner: User id that owns its files.
         shared: Whether launchers on other nodes may see it.
         local: A directory of this node alone, for what its launchers hand on among themselves; empty if there is none.
     """
@@ -69,7 +69,7 @@ def state_directory(
         rendezvous: `--rendezvous`; with "c10d" no other node needs to see it.
 
     Raises:
-        LaunchError: No directory that every node sees, or one that others have prepared.
+        LaunchError: No directory that every node sees, or a directory that another user has prepared.
     """
     together = place.several_nodes and rendezvous != "c10d"
     base, source = _choose(explicit, environ, nemo_run)

@@ -58,12 +58,12 @@ def agree(
         place: This launcher.
         job: Whose answer it is.
         state: The directory in which the launchers meet.
-        question: What is asked, without anything that is a node's own.
+        question: The question to resolve, without anything that differs between nodes.
         produce: Resolves and returns a JSON object. Runs in the main thread of the process that leads; it may be cut
             short by an exception that is not an Exception, and its directory is then removed.
         timeout: Give up resolving, and waiting for it, after this many seconds.
         stall: Bound on the leader's silence, seconds; 0 is none.
-        refresh: Do not reuse the answer of an earlier start of the same job.
+        refresh: Do not reuse an answer from an earlier start of the same job.
         messages: For progress lines and warnings.
         timing: Constants of the protocol.
 
@@ -88,7 +88,7 @@ def agree(
 def _alone(
     meeting: Meeting, produce: Callable[[Lead], Mapping[str, object]], timeout: float, stall: float
 ) -> Agreement:
-    """No other launcher to agree with: reuse the answer of an earlier start of this job, or make one for the next."""
+    """The job has one launcher: reuse the answer from an earlier start, or make an answer for the next start."""
     if (found := meeting.arrive()) is not None:
         return adopt(meeting, found, late=True)
     watchdog = Watchdog(
@@ -123,7 +123,7 @@ def _together(
 ) -> Agreement:
     """Lead, or wait for the launcher that does."""
     found = meeting.arrive()
-    # Whoever resolves must know before; ten thousand that wait need not ask.
+    # A launcher that may lead at once checks for hard links before it resolves; ten thousand waiters need not.
     if meeting.me.may_lead_at_once:
         meeting.check_links()
     _open_relay(meeting)

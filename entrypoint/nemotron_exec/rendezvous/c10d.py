@@ -72,7 +72,7 @@ def agree(
         place: This launcher; its node must be known.
         job: Whose answer it is.
         state: A directory of this node.
-        question: What is asked: nodes that ask different ones are told so.
+        question: The question to resolve; nodes with different questions are told so.
         produce: Resolves, on node 0.
         follow: Resolves on every other node, with node 0's answer.
         timeout: Bound on the whole, seconds.
@@ -334,7 +334,7 @@ class _Peer:
         return _unreachable(self._where, self._timeout, found)
 
     def close(self) -> None:
-        """End the child; nothing of it outlives us."""
+        """End the child; nothing of it outlives the launcher."""
         if self._process is None:
             return
         with contextlib.suppress(OSError):

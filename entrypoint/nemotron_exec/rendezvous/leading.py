@@ -125,7 +125,7 @@ class Leading:
         raise error from cause
 
     def _gather(self) -> None:
-        """Give launchers that are about to come a moment: what they ask may differ, and then nobody should start."""
+        """Wait a moment for launchers that are about to come: if one asks another question, no job should start."""
         meeting = self._meeting
         count = meeting.me.place.count
         pause = polling.interval(0.0, count, 1.0)

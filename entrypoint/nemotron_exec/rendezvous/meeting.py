@@ -62,13 +62,13 @@ class Meeting:
         place: The launcher.
         job: Whose answer it is.
         state: The state directory.
-        question: What is asked.
+        question: The question to resolve.
         refresh: `--refresh`.
         messages: For warnings, and for one debug line at each change of state.
         timing: Constants of the protocol.
 
     Raises:
-        LaunchError: The directory cannot be made, or somebody else has prepared it.
+        LaunchError: The directory cannot be made, or another user has prepared it.
     """
 
     def __init__(
@@ -206,7 +206,7 @@ class Meeting:
         """The answer that is known to be there, because link(2) says so, even if this node does not see it yet.
 
         Raises:
-            TemporaryError: It does not appear: somebody removes files.
+            TemporaryError: It does not appear: another program removes files.
         """
         until = time.monotonic() + self.timing.unshared
         while (found := self.look()) is None:
@@ -223,7 +223,7 @@ class Meeting:
         return entries_in(self.path, self.me)
 
     def refresh_view(self) -> None:
-        """Make an NFS client forget that a file was missing: changing a directory refreshes what is known of it."""
+        """Make an NFS client forget that a file was missing: it reads a directory anew after it has changed it."""
         path = os.path.join(self.path, f"look.{self.me.nonce}{files.TEMPORARY}")
         with contextlib.suppress(OSError):
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))

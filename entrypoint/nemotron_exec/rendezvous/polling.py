@@ -48,7 +48,7 @@ def interval(waited: float, waiters: int | None, chance: float) -> float:
 def attempt_interval(retry: float, waiters: int | None, chance: float) -> float:
     """Seconds until the next attempt to take the lease, which costs more than a look.
 
-    That somebody attempts it is enough: where there are many waiters, each does so less often.
+    One attempting launcher is enough: where there are many waiters, each attempts less often.
 
     Args:
         retry: The interval where there are few (timing.Timing.retry).

@@ -142,7 +142,7 @@ def _hand_on(meeting: Meeting, answer: Answer) -> None:
 
 
 def discard(meeting: Meeting, lead: Lead) -> None:
-    """Remove what a leader wrote that nobody will read."""
+    """Remove the files of a leader that no launcher will read."""
     if lead.name is None:
         return
     try:

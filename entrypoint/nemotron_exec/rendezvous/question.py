@@ -21,7 +21,7 @@ class Question:
 
     Attributes:
         key: Digest of all that bears on the answer.
-        program: What is started, as a short digest: the script and the names of its configs. Launchers of one step with
+        program: The started program as a short digest: script and the names of its configs. Launchers of one step with
             different programs may ask different questions; with one program, they were started with different words.
         parts: What the key is made of, for people: a name, and a value or a digest.
     """

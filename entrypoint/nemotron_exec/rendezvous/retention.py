@@ -25,7 +25,7 @@ _DYING = ".removed-"
 
 
 def clean(state: StateDirectory, *, keep: str, now: float, age: float = AGE) -> list[str]:
-    """Remove what is older than `age`. At most once a day, and for at most a second: it is nobody's main business.
+    """Remove jobs' directories older than `age`. At most once a day and for at most a second: a job waits for it.
 
     Args:
         state: Whose jobs to look at.

@@ -51,7 +51,7 @@ class Launcher:
         machine: Host name, as it stands in the names of entries.
         pid: Its process id.
         nonce: What tells its own entry from those of a process that had the same number.
-        refresh: `--refresh`: the answer of an earlier start does not count.
+        refresh: `--refresh`: an answer from an earlier start does not count.
     """
 
     place: Place
@@ -63,7 +63,7 @@ class Launcher:
 
     @property
     def may_lead_at_once(self) -> bool:
-        """Launcher 0 leads; where nobody knows which one that is, the first to take the lease does."""
+        """Launcher 0 leads; where launchers do not know their numbers, the first to take the lease does."""
         return self.place.index in (0, None)
 
 
@@ -187,8 +187,8 @@ class View:
         now: Seconds, by the monotonic clock.
         answer: The answer of its round; None while there is none.
         attempt_due: Whether it is time for another attempt at the lease.
-        closely: Whether the file system has just been made to tell what is new.
-        shared: Whether the directory is known to be shared: another node was seen in it, or nobody need be.
+        closely: Whether the file system has just been made to show new files.
+        shared: Whether the directory is known to be shared: another node was seen in it, or none need be.
     """
 
     now: float
@@ -212,7 +212,7 @@ class Bounds:
 
 
 def decide(view: View, bounds: Bounds) -> Action:
-    """What to do next. An answer always wins, and nobody leads in a directory that only one node may see."""
+    """What to do next. An answer always wins, and no launcher leads in a directory that only one node may see."""
     if view.answer is not None:
         return Action.ADOPT
     if view.attempt_due and not view.closely:
@@ -294,7 +294,7 @@ def after_failure(*, answered: bool, held: bool) -> Action | None:
 
 
 def superfluous(directory: str, found: Answer | None) -> bool:
-    """Whether nobody will read the directory that a leader wrote.
+    """Whether no launcher will read the directory that a leader wrote.
 
     Args:
         directory: Its name.

@@ -48,7 +48,7 @@ class Timing:
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Timing:
-        """With `NEMOTRON_EXEC_HEAD_START`, the one that a cluster may need to change.
+        """With `NEMOTRON_EXEC_HEAD_START`, the only constant that a cluster may need to change.
 
         Raises:
             UsageError: Its value is no number of seconds.

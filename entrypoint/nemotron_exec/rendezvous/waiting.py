@@ -78,7 +78,7 @@ class Waiting:
 
 
 def _printable(line: str) -> str:
-    # What is read from a shared directory goes to a terminal: no control characters.
+    # Text from a shared directory goes to a terminal: no control characters.
     return "".join(character if character.isprintable() else "?" for character in line)[:500]
 
 

@@ -1,4 +1,4 @@
-"""Ends a leader that hangs: its lease would live as long as its heartbeat does, and nobody could take over."""
+"""Ends a leader that hangs: its lease would live as long as its heartbeat does, and no launcher could take over."""
 
 from __future__ import annotations
 

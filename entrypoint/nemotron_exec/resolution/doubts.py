@@ -320,7 +320,7 @@ def _real(path: str) -> str:
 def _near_misses(command: Command) -> Iterator[str]:
     """Of the words, of files that are no config, and of a Hydra config that says nothing right.
 
-    What is a config is looked at where it is read (config.py), with the files that it inherits from.
+    config.py examines the configs themselves, with the files that they inherit from.
     """
     ours = {_real(config.path): config.path for config in command.configs}
     said = "".join(f"{_text(path)}\n" for path in ours.values())

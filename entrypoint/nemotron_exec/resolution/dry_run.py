@@ -65,7 +65,7 @@ def report(plan: Plan, *, as_json: bool) -> int:
         return 0
     from rich.console import Console
 
-    # Long paths are data: wrapped by the terminal if need be, never by us.
+    # Long paths are data: the terminal may wrap them, the launcher never does.
     _print(plan, Console(highlight=False, soft_wrap=True))
     return 0
 

@@ -210,7 +210,7 @@ def _look_up(
 
 
 def _localise(request: Request, path: str) -> str:
-    """The path that exists here for one that another job has recorded."""
+    """The path here of the data that another job has recorded at `path`."""
     if os.path.lexists(path):
         return path
     from nemotron_exec.sitecustomize.payload.paths import host

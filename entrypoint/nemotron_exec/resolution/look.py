@@ -27,12 +27,12 @@ _MANY = 2000  # files: to compare more takes longer than a start may
 
 
 def concerns(artifacts: Sequence[Artifact], save_directory: str | None, *, first: bool, deep: bool) -> Iterator[str]:
-    """What is wrong with the inputs and the save directory, as this node sees them, a sentence each.
+    """The faults of the inputs and the save directory, as this node sees them, a sentence each.
 
     Args:
         artifacts: What the configs name, pinned.
         save_directory: Where the config saves checkpoints; None where it does not say.
-        first: Also what is the same on all nodes: one launcher says it.
+        first: Also the faults that are the same on all nodes: one launcher reports them.
         deep: Also what takes longer than a start may (`--doctor`).
     """
     for artifact in artifacts:

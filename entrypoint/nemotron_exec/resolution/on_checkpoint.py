@@ -144,7 +144,7 @@ def _hook(one: object, wanted: str, others: Sequence[Mapping[str, Any]]) -> dict
 
 
 def _seconds(value: object) -> float | None:
-    """`timeout` in seconds; None for what is none."""
+    """`timeout` in seconds; None for a value that is no duration."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value) if 0 < value < float("inf") else None
     if not isinstance(value, str) or not value.strip() or not (found := _SECONDS.match(value.strip().lower())):
@@ -244,7 +244,7 @@ def _simple_commands(command: str) -> list[list[str]]:
 
 
 def _missing(words: Sequence[str], environ: Mapping[str, str], directory: str) -> str | None:
-    """The program or the script of a command that is not there; None where all is, or nobody can tell."""
+    """The program or the script of a command that does not exist; None where both exist or it is unknown."""
     program = words[0]
     if any(mark in program for mark in _UNKNOWN) or f" {program} " in _BUILTINS or program.isdigit():
         return None

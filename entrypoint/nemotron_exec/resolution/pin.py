@@ -71,7 +71,7 @@ class Pins:
         place: Its attempt, and this launcher: a step of the job that runs at the same time is no earlier start.
         save_directory: Where the config, with its overrides, saves checkpoints; None if it does not say.
         file: `--pin FILE`; counts whatever is beside it.
-        refresh: `--refresh`: no pin is read; what is resolved now is pinned.
+        refresh: `--refresh`: no pin is read; the newly resolved versions are pinned.
         messages: For the one line that says that a pin was used.
     """
 

@@ -33,7 +33,7 @@ _WANDB = "latest_wandb_artifact_path.txt"
 
 
 def texts_of(paths: Iterable[str]) -> list[str]:
-    """The configs' texts; one that has gone since it was read says nothing."""
+    """The configs' texts, without configs that have gone since they were read."""
     texts = []
     for path in paths:
         with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:

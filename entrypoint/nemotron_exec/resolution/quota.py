@@ -33,7 +33,7 @@ _LFS_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Quota:
-    """What is left of one quota.
+    """The remaining room of one quota.
 
     Attributes:
         whose: "user 1000", "group 100", "project 7".

@@ -110,7 +110,7 @@ def resolve(
 
         bring(resolution.artifacts, chosen, environ, messages)
     if agreement.reused and not place.index:
-        # Nobody asked anew, but the attempt before this one may have died with checkpoints in its outbox.
+        # This start resolved nothing, but the attempt before it may have died with checkpoints in its outbox.
         lead.replay(request, agreement.answer["save_directory"], resolution.store, messages.debug)
     if agreement.reused:
         messages.info(f"versions as at the first start of {identity.id} ({identity.source}); --refresh asks again")
@@ -169,7 +169,7 @@ def _resolved_by_outer_launcher(command: Command, chosen: Options, environ: Mapp
 
 
 def _without_config(command: Command, chosen: Options, environ: Mapping[str, str], messages: Messages) -> Resolution:
-    """Nothing names a config: what is left is where checkpoints are registered."""
+    """No config is named: resolve only where checkpoints are registered."""
     if overrides := [override for override in command.overrides if override.is_about_run]:
         raise LaunchError(
             f"apply {overrides[0].word}",

@@ -52,7 +52,7 @@ def outputs_of(config: Config, here: Callable[[str], str | None]) -> dict[str, s
 
     Args:
         config: The config.
-        here: Gives a path of the config as the job names it; None for one that is not there yet.
+        here: Gives a path of the config as the job names it; None for a path that does not exist yet.
 
     Raises:
         LaunchError: It is no mapping of names to directories.

@@ -1,6 +1,6 @@
 """Files in directories that others may write to, or that may lie: read, published and replaced without trust.
 
-Nothing here follows a link, blocks on a FIFO, or believes a size. What is written appears whole or not at all.
+No function here follows a link, blocks on a FIFO, or believes a size. A written file appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def read(path: str, *, limit: int = LIMIT, owner: int | None = None) -> bytes | 
         owner: The user id that must own the file; any if None.
 
     Raises:
-        UnusableFileError: A link, a FIFO, a directory, too large, somebody else's, or unreadable.
+        UnusableFileError: A link, a FIFO, a directory, too large, another user's, or unreadable.
     """
     try:
         content: bytes = disk.read_regular(path, limit, None if owner is None else (owner,))
@@ -159,7 +159,7 @@ def make_directory(path: str, *, wanted: str, remedy: str) -> int:
         The user id that owns it.
 
     Raises:
-        LaunchError: Something else is there, or somebody else's, or others may write to it, or it cannot be made.
+        LaunchError: It is no directory, belongs to another user, is writable by others, or cannot be made.
     """
     try:
         try:

@@ -64,7 +64,7 @@ class Lease:
             return False
 
     def acquire(self) -> bool:
-        """Take the lease if nobody holds it, or if its holder is dead or silent. Never waits.
+        """Take the lease if it is free, or if its holder is dead or silent. Never waits.
 
         Raises:
             LaunchError: The marker cannot be written, or belongs to another version's protocol.
@@ -91,7 +91,7 @@ class Lease:
             self._lease.release(force=True)
 
     def holder(self) -> Holder | None:
-        """Who holds it; None if nobody does or the marker cannot be read."""
+        """The holder; None if there is none or the marker cannot be read."""
         marker = self._marker()
         return None if marker is None or not marker.host else marker
 

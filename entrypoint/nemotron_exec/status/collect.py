@@ -34,7 +34,7 @@ def jobs_in(state: str) -> list[dict[str, Any]]:
 
 
 def job_at(path: str, *, whole: bool = True) -> dict[str, Any]:
-    """What is known of the job whose directory is `path`.
+    """The known facts of the job whose directory is `path`.
 
     Args:
         path: The directory.

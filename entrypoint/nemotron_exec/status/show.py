@@ -27,7 +27,7 @@ _RUNS = {True: "running", False: "over", None: "on other machines"}
 
 
 def report(chosen: Options, words: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Print what is known. Returns the exit code, 0.
+    """Print the report. Returns the exit code, 0.
 
     Args:
         chosen: `--state-dir`, `--json`, `--log-format`.

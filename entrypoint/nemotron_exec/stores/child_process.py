@@ -40,7 +40,7 @@ class ChildProcess:
         environ: Its environment.
         secrets: Texts that no message may show.
         scratch: Variables that are set to a directory of its own, removed with it.
-        debug: Told of each line of its stderr; None for nobody.
+        debug: Told of each line of its stderr; None to drop them.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class ChildProcess:
         return text
 
     def _show(self, whole: bool = False) -> None:
-        """Under `-v`, what is new on its stderr; `whole` also what lacks the end of its line."""
+        """Under `-v`, show the new lines of its stderr; `whole` also a last line that has no end yet."""
         # The position of the file is the child's, too: it must not be moved.
         new = os.pread(self._stderr.fileno(), 1 << 20, self._shown) if self._debug is not None else b""
         new = new if whole else new[: new.rfind(b"\n") + 1]

@@ -7,8 +7,8 @@ What holds there, as opposed to a directory:
 * A number is claimed with an object `vN/.claim` that is created only if there is none (`If-None-Match: *` on S3,
   generation 0 on GCS, no overwrite on Azure). This is tried out once a process. Where the server ignores the condition
   (some S3 look-alikes) or the file system has none, the claim is written, left to settle for `SETTLE` seconds and read
-  again: of writers that come close together the last one wins, one that stalls for longer in between its look and its
-  write may share a number.
+  again: of writers that come close together the last one wins. A writer that stalls for longer between its look and
+  its write may share a number.
 * `latest` moves under the same kind of claim. A dead writer's is removed without an atomic rename, so that two
   writers that break it within the same milliseconds may both go on; the last look at the lock before the write makes
   that rarer.
@@ -160,7 +160,7 @@ class FsspecFiles:
             self._fs.rm_file(path)
 
     def claim(self, directory: str) -> bool:
-        """Be the only one to write below a directory: False where somebody else is, or has."""
+        """Claim a directory for this writer alone: False where another writer has claimed it."""
         return self.create(f"{directory}/.claim", uuid.uuid4().hex.encode())
 
     def remove_tree(self, directory: str) -> None:
@@ -228,7 +228,7 @@ class FsspecFiles:
 
 
 class FsspecReader(FsspecFiles):
-    """A store for one look-up, which asks for the content of a version's directory once, and for what is there only."""
+    """A store for one look-up: it lists a version's directory once, and reads only files that are in the list."""
 
     def __init__(self, files: FsspecFiles) -> None:
         self.__dict__.update(files.__dict__)

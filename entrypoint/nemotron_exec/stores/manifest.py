@@ -47,7 +47,7 @@ class ManifestStore:
     Args:
         root: Path or fsspec URI.
         messages: Told of versions that `latest` or an alias passes over.
-        localise: Translates a path as it was recorded on the host into the one that it has here.
+        localise: Translates a path recorded on the host into the path of the same data here.
     """
 
     def __init__(

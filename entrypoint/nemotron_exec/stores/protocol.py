@@ -50,7 +50,7 @@ class StoreContext:
         root: Root of the manifest store, a path or an fsspec URI.
         environ: The launcher's environment.
         messages: Where the store says what the user should know.
-        localise: Translates a path as it was recorded on the host into the one that it has here.
+        localise: Translates a path recorded on the host into the path of the same data here.
         project: W&B project of the config; None where it names none.
         entity: W&B entity of the config; None where it names none.
         cache_dir: `--cache-dir`; None where the store's own default counts.

@@ -122,7 +122,7 @@ def _stem(path):
 
 
 def _rank():
-    """This process's rank: PyTorch's where it has one, else the launcher's; 0 where nobody says."""
+    """This process's rank: PyTorch's where it has one, else the launcher's; 0 where neither is known."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank()

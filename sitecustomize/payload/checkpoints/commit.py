@@ -133,12 +133,12 @@ class Committer:
         self._signal.arm()
 
     def pending(self):
-        """What is still to be done: deliveries, oldest first."""
+        """The open deliveries, oldest first."""
         with self._changed:
             return list(self._open)
 
     def finish(self, seconds):
-        """At the end of a W&B run: release what is held back, and wait until everything is done, at most `seconds`."""
+        """At the end of a W&B run: release the held deliveries, and wait for all of them, at most `seconds`."""
         with self._changed:
             held, self._held = list(self._held.values()), {}
         for delivery in held if os.getpid() == self._pid else ():
@@ -172,7 +172,7 @@ class Committer:
                 self._changed.wait(min(left, 0.25))
 
     def drain(self, seconds=None, by_signal=False):
-        """At the end of the process: wait within the bound, then say what is left. Later calls have nothing to say."""
+        """At the end of the process: wait within the bound, then report the unfinished deliveries, once."""
         if os.getpid() != self._pid:
             return
         bound = drain_seconds() if seconds is None else seconds

@@ -62,7 +62,7 @@ def deliver(recorded, handle=None, hold=True):
     committer.job(lambda: noted.note("checkpoint", name=entry["name"], path=entry["checkpoint_path"]))
     earlier.send_soon(entry["save_dir"])
     pruning.look_soon(entry["save_dir"])
-    # A transient one goes to no W&B: in the place of the one that waits, it would leave W&B with none.
+    # A transient checkpoint is not held: it would replace the waiting one, never go to W&B, and leave W&B with none.
     last = hold and settings().policy == "last" and entry["latest"]
     if os.environ.get(WAIT_VARIABLE) == "block" and not last:
         one.block()
@@ -147,7 +147,7 @@ def _touch_handoff():
 
 
 def _settle_before_finish(run):
-    """Have a run's end wait for what is still to be logged to it: a finished run takes no artifact."""
+    """Have a run's end wait for artifacts that are still to be logged to it: a finished run takes none."""
     name = "_finish" if hasattr(run, "_finish") else "finish"
     original = getattr(run, name, None)
     attributes = getattr(run, "__dict__", None)

@@ -42,7 +42,7 @@ class Delivery:
         handle: The artifact that the framework itself has logged, to be waited for.
         keep: Whether the entry stays in the outbox: W&B is to have it, and not from this process.
         name: `name(qualified_name)`, records in the manifest store by which name W&B has it; None where the store is
-            a directory, which needs nobody else.
+            a directory: `note_wandb` writes to it.
 
     Attributes:
         overdue: Whether the manifest store lacks it, which had been told of it before a later one otherwise.
@@ -124,8 +124,8 @@ class Delivery:
         # A disabled run returns an object whose wait() does nothing; older clients may return None.
         wait = getattr(self.handle, "wait", None)
         if wait is not None:
-            # Without a time-out: one that expires cancels the upload itself (mailbox/response_handle.py of 0.27.2 and
-            # 0.31.0; 0.22.0 only gives up waiting).
+            # Without a time-out: when it expires, the client cancels the upload itself (mailbox/response_handle.py of
+            # 0.27.2 and 0.31.0; 0.22.0 only gives up waiting).
             note_wandb(self.entry, wait(), self.name)
 
     def block(self):
@@ -212,7 +212,7 @@ class _Waiter:
 
 
 class Deferred:
-    """A W&B artifact that is logged when somebody asks for something of it: the commit thread, or the framework."""
+    """A W&B artifact that is logged when the commit thread or the framework first asks for one of its attributes."""
 
     def __init__(self, log):
         self._log = log

@@ -2,7 +2,7 @@
 
 The launcher sends them before the start, where the config names the save directory. A script that takes it from
 its own options (`--save`) shows it with its first checkpoint. The outbox is looked into then, once a process and
-directory, on the commit thread, and a child process with the launcher's Python sends what is there.
+directory, on the commit thread, and a child process with the launcher's Python sends its entries.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ exit $code
 
 
 def run(path, entry, environ, stop):
-    """Run an entry's command, or wait for the one that an earlier runner has started.
+    """Run an entry's command, or wait for the command that an earlier runner has started.
 
     Args:
         path: The entry's file.
@@ -42,8 +42,8 @@ def run(path, entry, environ, stop):
         stop: `stop()` gives a text when the command is to be told to end, else None.
 
     Returns:
-        `(exit code, why)`: the code of a command that has ended by itself; None, and why, of one that was told to end,
-        that could not be started, or that died without a word.
+        `(exit code, why)`: the code of a command that has ended by itself. None and the reason where the command was
+        told to end, could not be started, or died without a word.
     """
     child = entry.get("child")
     if entry["state"] == hook_entries.RUNNING and not entry.get("told"):
@@ -99,7 +99,7 @@ def _start(path, entry, environ, stop):
 
 
 class _Adopted:
-    """A process of an earlier runner's: it can be watched, and not waited for."""
+    """A process that an earlier runner started. This runner can only poll it: it is not the parent."""
 
     returncode = None
 

@@ -2,7 +2,7 @@
 
 The outbox entry of a checkpoint names its hooks. When the checkpoint is in the store, each hook gets an entry in
 `.nemotron-exec/hooks/` beside the outbox, and the outbox entry forgets it. An entry whose command has ended well moves
-to `done/`. So whatever dies in between, a file says what is still to be run, and nothing is run for it twice.
+to `done/`. So whatever dies in between, a file names each hook that is still to be run, and no hook has two entries.
 
 An entry holds a command that the next start runs: it counts only if its file belongs to the user who would run it.
 """
@@ -284,7 +284,7 @@ def _counts(directory):
 
 
 def _counted(hook, entry, counts):
-    """Whether it is an N-th one. The last one that was counted is not counted again after a crash."""
+    """Whether the checkpoint is an N-th one (`every`). After a crash the last counted one is not counted again."""
     last = counts.get(hook["name"])
     last = last if isinstance(last, dict) and isinstance(last.get("count"), int) else {"count": 0}
     if last.get("event") != entry["event"]:

@@ -114,7 +114,7 @@ def watch(directory, made=()):
     if open_ and not one.runs():
         here = process.here()
         owner = [here["host"], str(here["pid"]), str(here["start"]), job.part(_Hooks).end_file or "ended-"]
-        # One that needs what the job sets (PYTHONHOME) does not start this way: the launcher's then.
+        # A Python that needs the job's variables (PYTHONHOME) does not start this way: take the launcher's then.
         failed = one.runner is not None and (one.runner.returncode or 0) > 0
         python = os.environ.get("NEMOTRON_EXEC_PYTHON") if failed else None
         one.runner = start_runner(directory, "--owner", *owner, python=python)

@@ -1,8 +1,8 @@
 """A W&B run that was started offline because W&B did not answer: an outbox entry, `run-EVENT.json`, until it is sent.
 
-The entry is written durably before `wandb.init` returns, and removed by whoever has sent the run (the launcher's
-`outbox/offline_runs.py`). While the process lives, its modification time says so to other nodes, every minute; an entry
-that somebody has sent meanwhile is written again, because the run has gone on.
+The entry is written durably before `wandb.init` returns. The process that has sent the run removes it (the launcher's
+`outbox/offline_runs.py`). While the job's process lives, it touches the entry every minute, so that other nodes know.
+If another process has sent the entry meanwhile, it is written again, because the run has gone on.
 """
 
 from __future__ import annotations

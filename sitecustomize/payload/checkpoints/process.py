@@ -21,7 +21,7 @@ def start_time(pid):
 
 
 def alive(written):
-    """Whether the process of an entry still runs on this host. One on another host counts as dead: nobody can tell."""
+    """Whether the process of an entry still runs on this host. A process of another host counts as dead."""
     if not isinstance(written, dict) or written.get("host") != socket.gethostname():
         return False
     pid = written.get("pid")

@@ -1,7 +1,7 @@
 """Checkpoints that the framework has deleted: their versions are marked, so that `latest` passes over them.
 
 Looked for on the commit thread, after each new checkpoint and after each clean-up of the framework: Megatron-Bridge
-deletes (`most_recent_k`) on another rank than the one that records, so the directory itself is the only witness.
+deletes (`most_recent_k`) on another rank than the recording one, so the directory itself is the only witness.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def complete(announced, before=None):
     entry, path = announced
     entry["gone"] = not is_uri(entry["local_path"]) and not os.path.exists(entry["local_path"])
     settle = version = None
-    # One that the background has not registered yet goes first: `latest` is the version that came last.
+    # A checkpoint that the background has not registered yet goes first: `latest` is the version that came last.
     if names.is_local(entry["store"]) and not any(one.overdue for one in commit.committer().pending()):
         try:
             # The entry in the outbox is on the disk, and stays until the manifest is: training need not wait for that.

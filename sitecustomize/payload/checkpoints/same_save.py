@@ -138,7 +138,7 @@ def _judged(entry, files, number):
 
 
 def _read(files, name, number):
-    """A version that a patch has registered; None for all others, and for what is damaged."""
+    """A version that a patch has registered; None for all others, and for a damaged version."""
     try:
         record = read.read_version(files, name, number, skip_gone=False)
     except names.StoreError:

@@ -1,4 +1,4 @@
-"""SIGTERM while a checkpoint is on its way: deliver it, then die of the signal as the process would have without us."""
+"""SIGTERM while a checkpoint is on its way: deliver it, then die of the signal as without the injector."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Termination:
     keeps it: it ends in its own way, and the exit hook drains.
 
     Python runs a handler when its main thread comes back from a call. Inside a collective whose other ranks are gone it
-    never does: without us the process would have died at once. So the number of the signal, which the C part of the
-    handler writes to a pipe at once, is read by a thread, and that ends the process where the main thread does not.
+    never does, although without the injector the process would have died at once. So the C part of the handler writes
+    the signal's number to a pipe, and a thread reads it: the thread ends the process where the main thread does not.
 
     Args:
-        drain: What is to be done first; within a bound.
+        drain: Called before the process dies; it returns within a bound.
     """
 
     def __init__(self, drain):
@@ -65,7 +65,7 @@ class Termination:
             notice.debug("SIGTERM keeps its handler: %r" % (error,))
 
     def forget(self):
-        """In the child of a fork: what is the parent's stays the parent's, its pipe above all."""
+        """In the child of a fork: leave the pipe to the parent, and give SIGTERM its default action back."""
         if self._writing is not None:
             now = signal.set_wakeup_fd(-1)
             if now not in (-1, self._writing):

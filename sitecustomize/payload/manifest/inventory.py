@@ -1,8 +1,8 @@
 """What belongs to a version: the names and sizes of its files, beside its manifest as `inventory.json`.
 
-It is taken once the data are complete, off the training thread, by one pass over the directories. Whoever resolves the
-version compares, so that a checkpoint that was cut or has lost files is not loaded. A version without an inventory
-(written by others, or before) is not compared.
+It is taken once the data are complete, off the training thread, by one pass over the directories. A launcher that
+resolves the version compares, so that a checkpoint that was cut or has lost files is not loaded. A version without an
+inventory (written by others, or before) is not compared.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def record(root, version_directory, path):
 
 
 def read(files, version_directory):
-    """The inventory of a version as a dict with `files`; None without one, and for one that is damaged."""
+    """The inventory of a version as a dict with `files`; None without one, and for a damaged one."""
     data = files.read("{}/{}".format(version_directory, NAME))
     if data is None:
         return None

@@ -48,7 +48,7 @@ def names(root):
 
 
 def numbers(root, name):
-    """Numbers that writers have taken, ascending: all versions, and what is not yet one. A single look at the store."""
+    """Numbers that writers have taken, ascending, also those without a manifest yet. A single look at the store."""
     files = open_files(root)
     return sorted(version_numbers(files, "{}/{}".format(files.root, check_name(name))))
 

@@ -23,7 +23,7 @@ def writer_lock(files, path, left=""):
     Args:
         files: The store's file system object.
         path: The lock file.
-        left: What is left undone without the lock, for the message.
+        left: The work that is left undone without the lock, for the message.
     """
     mine = json.dumps({"pid": os.getpid(), "host": os.uname().nodename, "nonce": os.urandom(16).hex()}).encode()
     patience = getattr(files, "lock_wait", None)

@@ -117,7 +117,7 @@ def safe_name(text):
     """Make a name out of any text. For names that come from directories.
 
     What `check_name` takes stays as it is; another character becomes `-`. Where nothing is left, bytes are no UTF-8, or
-    what is too long is cut, a digest of the text keeps two texts two names.
+    a long text is cut, the name gets a digest of the text, so that two texts get two names.
     """
     parts = []
     for whole in str(text).split("/"):
@@ -135,7 +135,7 @@ def is_recognizable(name, text):
 
 
 def bounded(name):
-    """A name within W&B's bound; one that is longer ends in a digest of itself."""
+    """A name within W&B's bound; a longer name is cut and ends in a digest of itself."""
     return name if len(name) <= MAX_PART else name[: MAX_PART - 9] + "-" + _digest(name)
 
 

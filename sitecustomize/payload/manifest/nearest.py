@@ -1,4 +1,4 @@
-"""Names and versions near one that the manifest store does not have."""
+"""Names and versions near a reference that the manifest store does not have."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ Promises, for any number of writers on any number of hosts, each of which may di
 * What several writers know to be one thing is one version (`register(unless=…)`).
 * A reader sees a version whole or not at all: manifest.json comes last, by rename.
 * `latest` never moves to an older version (`in_order`). Writers take turns through the file `.latest.lock`, for all of
-  a version; one that a dead writer left is broken after `STALE_LOCK` seconds without change. A writer that is stopped
+  a version; the lock of a dead writer is broken after `STALE_LOCK` seconds without change. A writer that is stopped
   for longer than that in between its last look at the lock and its rename could still set `latest` back; the next
   writer mends it.
 
@@ -62,7 +62,7 @@ def read_version(root, name, reference="latest", *, skip_gone=True, on_skip=None
             version that was registered with it. A version that is named by its number is never passed over.
         skip_gone: See above.
         on_skip: Called with (number, reason) for each version that was passed over.
-        localise: Translates a recorded path into the one that it has here.
+        localise: Translates a recorded path into the path of the same data here.
 
     Returns:
         The Record (number, manifest, metadata, directory).
@@ -136,7 +136,7 @@ def missing_data(root, record, localise=None, whole=False):
     Args:
         root: Path of the store, or a file system object.
         record: The version.
-        localise: Translates a recorded path into the one that it has here.
+        localise: Translates a recorded path into the path of the same data here.
         whole: Compare the data with the version's inventory: one pass over its directories.
     """
     files = open_files(root)
@@ -189,7 +189,7 @@ def by_save(found):
     """Sort versions, given by ascending number, from the oldest to the newest.
 
     Numbers say in which order versions were registered. A checkpoint that waited in an outbox is registered after
-    newer ones: of two checkpoints the one that the framework completed later is the newer one.
+    newer ones: of two checkpoints the later completed one is newer.
 
     Args:
         found: A list of (number, manifest).

@@ -70,7 +70,7 @@ def adopt_main():
 
 
 def is_from_kit(function):
-    """Whether a function is one that the kit puts in a framework's place."""
+    """Whether the kit has put this function in the place of a framework's."""
     maker = getattr(function, "__qualname__", "").partition(".<locals>.")[0]
     return maker in _MEGATRON or maker in _NEMO_RL
 
@@ -180,7 +180,7 @@ def _registering(original, names):
 
 
 def _register_art(pinned, names):
-    """`${art:…}` from what is pinned; another key goes to the kit's own resolver."""
+    """`${art:…}` from the pinned artifacts; another key goes to the kit's own resolver."""
     # Runs inside the kit's own register_resolvers, whose module imports omegaconf at its top.
     from omegaconf import OmegaConf
 

@@ -6,7 +6,7 @@
 * `create_checkpoint_manager`: a `custom_manager_class` may write what it likes. What it saves by `save_checkpoint` is
   recorded by the patch megatron-bridge; where it calls neither that nor `record_checkpoint`, one line says so.
 
-Known: 0.2 to 0.6.2. What is missing in a version is left alone.
+Known: 0.2 to 0.6.2. A function that a version lacks is left alone.
 
 Can go when Megatron-Bridge calls its callback for exports, too.
 """

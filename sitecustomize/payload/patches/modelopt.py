@@ -4,7 +4,7 @@ Wraps what writes an export: `export_hf_checkpoint` of `modelopt.torch.export.un
 transformers, and `GPTModelExporter.save_pretrained` and `save_pretrained_extra_modules` of
 `modelopt.torch.export.unified_export_megatron`, for those of Megatron-Core, through which `export_mcore_gpt_to_hf`
 goes. All ranks return from the latter when the files are complete, and the last rank records. Rank 0 records the
-former: it may be the only one that calls it.
+former: it may be the only rank that calls it.
 
 Why: nothing logs these exports, and the model that is served is one of them.
 

@@ -5,9 +5,9 @@ Scripts replace a framework's callbacks with functions of their own, and know no
     wandb_utils.on_save_checkpoint_success = mine
     CheckpointManager.finalize_checkpoint = mine
 
-The framework calls theirs from then on. The checkpoint must be recorded all the same, once: `keep` wraps whatever a
-module's attribute holds when it is read, `logged_meanwhile` watches what the script itself logs to W&B for the same
-checkpoint, so that it is taken over, its name included, instead of logged again.
+The framework calls the script's function from then on. The checkpoint must be recorded all the same, once. `keep` wraps
+whatever a module's attribute holds when it is read. `logged_meanwhile` watches for an artifact that the script itself
+logs to W&B for the same checkpoint: it is taken over, its name included, instead of logged again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def mark(wrapper, original):
 
 
 def is_wrapper(function):
-    """Whether `function` is one that `mark` was told of."""
+    """Whether `mark` was told of `function`."""
     return getattr(function, _SELF, None) is function
 
 

@@ -1,7 +1,7 @@
 """Ray: workers of a cluster that runs already get the injector, too, on every node.
 
-A cluster that the driver starts hands the driver's environment on. One that runs already (`ray.init(address="auto")`,
-`ray job submit`, Ray Client) hands on what `runtime_env` says and nothing else. What is wrapped:
+A cluster that the driver starts passes on the driver's environment. A cluster that runs already passes on `runtime_env`
+and nothing else (`ray.init(address="auto")`, `ray job submit`, Ray Client). The patch wraps:
 
     ray._private.worker._maybe_modify_runtime_env            the job's runtime_env, after the user's own hook
                                                              (RAY_RUNTIME_ENV_HOOK) and that of `uv run`
@@ -60,7 +60,7 @@ def apply(module):
 
 
 def hook(runtime_env):
-    """What RAY_RUNTIME_ENV_HOOK names while an older Ray's `init` runs: the user's hook, and then ours."""
+    """RAY_RUNTIME_ENV_HOOK names this while an older Ray's `init` runs: the user's hook first, then the patch."""
     users = job.part(_Ray).users_hooks[-1]
     if users:
         name, _, function = users.rpartition(".")
@@ -86,7 +86,7 @@ def _client(module):
 
 
 def _wrap(owner, name, parameters, wrapper):
-    """Put `wrapper(original)` in the place of a function. Returns None, or what is not as expected."""
+    """Put `wrapper(original)` in the place of a function. Returns None, or why the function is not the expected one."""
     original = getattr(owner, name, None)
     if original is None or list(inspect.signature(original).parameters)[: len(parameters)] != parameters:
         return "%s has no %s(%s)" % (owner.__name__, name, ", ".join(parameters))

@@ -1,6 +1,6 @@
 """OmegaConf: a config that the launcher could not replace still finds its artifacts.
 
-A script may load a config that no argument names, build one that says `${art:…}`, or be given an override on which an
+A script may load a config that no argument names, build a config with `${art:…}`, or be given an override on which an
 artifact depends. Where a hand-off is there, `art` and `manifest` are registered from it when the job imports omegaconf,
 and `add`, `mul`, `div` and `max` beside them; a script's own registration wins.
 

@@ -66,7 +66,7 @@ def install(name, module, parameters, wrap, wrap_theirs=None):
 
 
 def record_once(framework, checkpoint_path, save_dir, number, transient, how=record.record, extra=None):
-    """Record a checkpoint of the Megatron format, unless it is the one that was recorded last.
+    """Record a checkpoint of the Megatron format, unless it was the last one recorded.
 
     Both frameworks save the last iteration once more at the end of training. No step lies in between: it is the same
     checkpoint, and under its first event W&B takes it for what it has.
@@ -118,7 +118,7 @@ def failed(checkpoint_path, error):
 def is_last_rank():
     """Whether this process has the last rank; True where that is not known.
 
-    Every version calls the function on the last rank only; the rule is kept here for one that would not.
+    Every version calls the function on the last rank only; the check is here for a version that would not.
     """
     distributed = sys.modules.get("torch.distributed")
     try:

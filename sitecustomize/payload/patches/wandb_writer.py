@@ -15,8 +15,8 @@ from ..checkpoints import delivery
 class Writer:
     """Stands in for the `wandb` module that Megatron-Bridge keeps as its writer; everything passes through.
 
-    What is made with its `Artifact` is completed: metadata that the framework does not set, the right iteration, our
-    metadata.json. What is logged through its `run` is remembered.
+    An artifact made with its `Artifact` is completed: metadata that the framework does not set, the right iteration,
+    the injector's metadata.json. An artifact logged through its `run` is remembered.
     """
 
     def __init__(self, wandb, entry):
@@ -77,7 +77,7 @@ class Run:
 
 
 def completed_metadata(metadata, entry):
-    """The framework's metadata with ours: what it sets stays, but for an iteration that is not the path's."""
+    """The framework's metadata, completed by the injector's. The framework's values win, except for the iteration."""
     ours = delivery.wandb_metadata(entry)
     merged = dict(ours)
     merged.update(metadata or {})

@@ -16,7 +16,7 @@ __all__ = ["absolute", "home_directory", "user_path", "working_directory"]
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """`path` from the root, without `.` and `..`; links stay as they are named, but for one that a `..` follows.
+    """`path` from the root, without `.` and `..`; links stay as they are named, except a link that a `..` follows.
 
     Args:
         path: str or os.PathLike. A relative one counts from the working directory.
@@ -39,7 +39,7 @@ def absolute(path: str | os.PathLike[str]) -> str:
 
 
 def working_directory() -> str:
-    """The working directory; of one that was deleted the name that the kernel remembers, ending in ` (deleted)`."""
+    """The working directory; if it was deleted, the name that the kernel remembers, ending in ` (deleted)`."""
     try:
         return os.getcwd()
     except OSError:

@@ -81,7 +81,7 @@ def container_path(path, mounts, nemo_run_dir=None):
 
 
 def _prefix(mount, mounts, nemo_run_dir, is_host):
-    """Where the host has mounted the root of the file system: (prefix, reason); the prefix is None if nobody knows.
+    """Where the host has mounted the root of the file system: (prefix, reason); the prefix is None if unknown.
 
     In a container a mount's own name says nothing, and so does a second mount of its file system: with
     `-v /mnt/disk2/jobs:/data/jobs` it looks as if the host had the disk at /data, and a network file system has another

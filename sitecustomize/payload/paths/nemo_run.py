@@ -17,7 +17,7 @@ _PATH = re.compile(r"""(?:^|(?<=[=:,"'\[{]))/nemo_run(?=/|[=:,"'\]}\s]|$)""")
 
 
 def directory(environ):
-    """Where `/nemo_run` would be; None where it is, or nobody says."""
+    """The directory that stands for `/nemo_run`; None where `/nemo_run` exists or NEMO_RUN_DIR names no other."""
     target = environ.get("NEMO_RUN_DIR")
     if not target or target == CONTAINER_PATH or os.path.lexists(CONTAINER_PATH):
         return None

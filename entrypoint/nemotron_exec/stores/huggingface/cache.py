@@ -112,7 +112,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of one commit of one repository.
+    """The known facts of one commit of one repository.
 
     Attributes:
         files: Every file of the commit, by its path.
@@ -185,7 +185,7 @@ class HubCache:
             _write(path, commit.encode())
 
     def record(self, kind: str, name: str, commit: str) -> Record | None:
-        """What is known of a commit: our record, or the list that huggingface_hub keeps; None if neither is here."""
+        """A commit's record: nemotron-exec's, or the list that huggingface_hub keeps; None if neither is here."""
         repository = self.repository(kind, name)
         for directory, read in (("nemotron-exec", Record.from_json), ("trees", _of_tree)):
             data = _read(os.path.join(repository, directory, f"{commit}.json"), _LIMIT)

@@ -138,7 +138,7 @@ class Fetch:
         self._total = 0
 
     def run(self) -> tuple[str, Record]:
-        """The commit, and what is known of it; its files are in the cache.
+        """The commit and its record; its files are in the cache.
 
         Raises:
             LaunchError: It can never work.

@@ -26,7 +26,7 @@ _LEASE, _HEARTBEAT = 15.0, 5.0  # seconds; all launchers that use the cache must
 def turn(
     cache: HubCache, kind: str, name: str, subject: Subject, lacking: Callable[[], object], waiting: Callable[[], None]
 ) -> Iterator[bool]:
-    """Be the one that completes this repository; False once another launcher has.
+    """Take the turn to complete this repository; False once another launcher has completed it.
 
     huggingface_hub's own locks are flock(2), which some shared file systems do not have between nodes.
 

@@ -33,7 +33,7 @@ class Transfer:
         cache: The cache directory.
         messages: Where progress is shown.
         stall: Seconds without a byte after which Xet storage is given up for plain HTTP.
-        artifact: Makes the artifact of a reference from its commit and what is known of it.
+        artifact: Makes the artifact of a reference from its commit and the commit's record.
         without_hub: Makes it from the cache alone, and is told why.
     """
 

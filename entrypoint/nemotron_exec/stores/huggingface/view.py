@@ -31,7 +31,7 @@ def make_view(directory: str, cache: HubCache, artifacts: Iterable[Artifact]) ->
 
     Args:
         directory: Private and new, or a view that was made before.
-        cache: What is looked at.
+        cache: The cache that the view shows.
         artifacts: Those of the hub, each with its commit as `digest`.
 
     Raises:

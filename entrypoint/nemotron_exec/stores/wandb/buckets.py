@@ -72,7 +72,7 @@ def fetch(
 
     Args:
         entries: The manifest's entries by name.
-        directory: Ours, private.
+        directory: The launcher's own, private.
         wanted: First part of every error.
         deadline: `time.monotonic()` after which nothing is waited for.
         alive: Called every few seconds with the URI that is being fetched.

@@ -105,7 +105,7 @@ class ArtifactCache:
         return target
 
     def forget_abandoned(self, keep: str) -> None:
-        """Once, remove what others began and nobody has gone on with for a week, and nobody holds. Never fails.
+        """Once, remove downloads of others that have rested for a week and that no process holds. Never fails.
 
         Args:
             keep: Digest of the download that is about to go on.
@@ -129,7 +129,7 @@ class ArtifactCache:
 
     @contextlib.contextmanager
     def lease(self, digest: str, wait: Callable[[], bool]) -> Iterator[None]:
-        """Be the one that downloads this digest, or wait until another has.
+        """Take the turn to download this digest, or wait until another process has downloaded it.
 
         Args:
             digest: Which artifact.
@@ -158,7 +158,7 @@ class ArtifactCache:
         """Reserve `needed` bytes among the downloads of this process.
 
         Raises:
-            TemporaryError: The file system has not that much for us.
+            TemporaryError: The file system has too little room.
         """
         import psutil
 

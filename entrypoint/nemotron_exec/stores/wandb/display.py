@@ -132,7 +132,7 @@ class TransferDisplay:
             from rich.text import Text
 
             class Figures(TextColumn):
-                """Bytes and rate, in the colour of the text: red is for what is wrong."""
+                """Bytes and rate, in the colour of the text: red marks faults."""
 
                 def render(self, task: Any) -> Text:
                     done = f"{format_bytes(int(task.completed))} of {format_bytes(int(task.total or 0))}"

@@ -64,7 +64,7 @@ class Downloader:
 
         Args:
             files: What to fetch.
-            directory: Ours, private.
+            directory: The launcher's own, private.
             wanted: First part of every error.
             url: Gives the URL of a file; its second argument is whether to ask for a fresh one.
             progress: Told of bytes that are new on disk; a negative number for those that had to be thrown away.
@@ -154,7 +154,7 @@ class Downloader:
                 refetched = fresh_url = True
 
     def _attempt(self, part: Part, url: str, lanes: int) -> str:
-        """Fetch what is missing of one file; its digest, base64.
+        """Fetch the missing bytes of one file; returns its digest, base64.
 
         Raises:
             Transient: Worth another attempt.

@@ -1,4 +1,4 @@
-"""Names that W&B has near one that it does not have."""
+"""Names in W&B that are near a name it does not have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is on disk of one file that is being downloaded, with the digest of it."""
+"""The bytes on disk of one file that is being downloaded, with their digest."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RemoteFile:
 
 
 class Part:
-    """What is on disk of one file, with the digest of it, and the bytes of it that progress was told of.
+    """The bytes on disk of one file, their digest, and how many of them progress was told of.
 
     Args:
         file: What it is to become.
@@ -66,7 +66,7 @@ class Part:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        """Take up what is there; bytes that nobody has counted yet are read for the digest."""
+        """Take up the bytes on disk; bytes that are not counted yet are read for the digest."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             descriptor = os.open(self.path, flags, 0o600)
@@ -106,7 +106,7 @@ class Part:
         self._tell()
 
     def discard(self) -> None:
-        """Throw away what is there."""
+        """Throw away the bytes on disk."""
         with contextlib.suppress(OSError):
             os.unlink(self.path)
         self._count_anew()

@@ -53,7 +53,7 @@ class Ranges:
         return f"{part.done}-{part.done + _RANGE - 1}"
 
     def receive(self, part: Part, url: str, lanes: int, take: Callable[[bytes], None]) -> None:
-        """Bring what is missing of `part`, which is open.
+        """Fetch the missing bytes of `part`, which is open.
 
         Args:
             part: Its size is known.

@@ -49,7 +49,7 @@ class Refused(Exception):  # noqa: N818  (it never leaves the downloader)
 
 
 class Stopped(Exception):  # noqa: N818  (it never leaves the downloader)
-    """Somebody else's failure makes the rest of this body useless."""
+    """The failure of another connection makes the rest of this body useless."""
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ class Server:
         raise AssertionError
 
     def _ask(self, wanted: str, timeout: float) -> tuple[str | None, float | None]:
-        """None if all is well, else what may pass, and for how long the server asks us to wait."""
+        """None if all is well, else a fault that may pass, and for how long the server asks the launcher to wait."""
         import requests
 
         key = self._credentials.key if self._credentials else None

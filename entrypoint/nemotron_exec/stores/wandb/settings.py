@@ -61,7 +61,7 @@ def run_mode(environ: Mapping[str, str]) -> Setting:
 
 
 def settings_files(environ: Mapping[str, str]) -> Iterator[str]:
-    """The files, the one that wins first. WANDB_DIR has no part in it: the client reads them before the variables."""
+    """The files, the winning one first. WANDB_DIR has no part in it: the client reads them before the variables."""
     here = working_directory()
     yield os.path.join(here, ".wandb" if os.path.exists(os.path.join(here, ".wandb")) else "wandb", "settings")
     home = home_directory(environ)

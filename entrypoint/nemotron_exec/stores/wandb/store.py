@@ -40,7 +40,7 @@ class WandbStore:
         cache_directory: For downloads; made where it is missing.
         environ: The launcher's environment.
         messages: Where progress is shown.
-        localise: Translates a path as it was recorded on the host into the one that it has here.
+        localise: Translates a path recorded on the host into the path of the same data here.
         flush_first: Called with the references before they are looked up. It sends what an outbox beside a
             checkpoint still holds of them (ruling 18), or raises TemporaryError naming both versions.
         stall: Seconds without a byte after which a download's connection is given up and another tried.
