@@ -54,6 +54,13 @@ TABLE = {
     "python script": ("python -W ignore train.py cfg.yaml", None, "train.py", [(4, "", "cfg.yaml")], []),
     "python -m pkg.mod": ("python3.11 -m pkg.mod cfg.yaml ~a.b", None, "pkg.mod", [(3, "", "cfg.yaml")], ["~a.b"]),
     "python -c": ("python -c code cfg.yaml", None, "code", [(3, "", "cfg.yaml")], []),
+    "a script before a word that is called as an interpreter is": (
+        "./job.sh a=1 python cfg.yaml x=1",
+        None,
+        "./job.sh",
+        [(3, "", "cfg.yaml")],
+        ["a=1", "x=1"],
+    ),
     "shell script": ("bash run.sh cfg.yaml x=1", None, "bash", [(2, "", "cfg.yaml")], ["x=1"]),
     "any other program": ("./train cfg.yml", None, "./train", [(1, "", "cfg.yml")], []),
     "uv run": ("uv run run.py --config cfg.yaml +a=1", None, "uv", [(4, "", "cfg.yaml")], ["+a=1"]),

@@ -35,6 +35,8 @@ TABLE = {
         "slurm-4000_7.0",
         "SLURM_JOB_ID",
     ),
+    "Slurm, an array without a task": ({**SLURM, "SLURM_ARRAY_JOB_ID": "4000"}, {}, "slurm-4242.0", "SLURM_JOB_ID"),
+    "Slurm, a task without an array": ({**SLURM, "SLURM_ARRAY_TASK_ID": "7"}, {}, "slurm-4242.0", "SLURM_JOB_ID"),
     "ft_launcher in a Slurm array": (
         {**SLURM, "SLURM_ARRAY_JOB_ID": "4000", "SLURM_ARRAY_TASK_ID": "7"},
         {"command": "ft_launcher --nnodes 2:4 train.py"},
