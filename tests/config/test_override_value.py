@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from expressions import QUICK, THOROUGH
 from nemotron_exec.config.override_value import fill
-from nemotron_exec.document.edit import Whole
+from nemotron_exec.document.edit import Retext, Whole
 
 VALUES = {
     "path": "/artifacts/m1",
@@ -214,3 +214,16 @@ def test_every_other_byte_stays(text, filled):
 )
 def test_an_artifact_behind_a_bracket_of_a_text_is_filled_in_without_quotes(text, filled):
     assert fill(text, replace, hydra=False) == filled
+
+
+@pytest.mark.parametrize(
+    ("text", "new", "filled"),
+    [
+        ("${own:1}", "${own:'/a'}", "${own:'/a'}"),
+        ("'${own:1}'", "${own:/a}", "'${own:/a}'"),
+        ("'${own:1}'", "${own:'/a'}", "'${own:1}'"),  # its quote would end the element
+        ('"${own:1}"', "${own:'/a'}", "\"${own:'/a'}\""),
+    ],
+)
+def test_an_interpolation_that_stays_gets_its_artifacts_where_its_quotes_allow_it(text, new, filled):
+    assert fill(text, lambda _: Retext(new), hydra=True) == filled

@@ -101,6 +101,7 @@ def test_what_would_fill_the_memory_or_is_no_call_is_left_to_the_job(tmp_path, e
         ("${add:[${art:data,pack_size}],1}", "TypeError"),
         ("${add:'size ${art:data,pack_size}',1}", "TypeError"),
         ("${art:${sizes.${number}},path}", "an interpolation inside a name gives no string"),
+        ("${art:${mul:x,y},path}", "mul fails: "),
         ("${art:data,path,more}", "art takes NAME and FIELD, here are 3 arguments"),
         ("${manifest:/nowhere}", "manifest takes DIRECTORY and KEY, here are 1 arguments"),
     ],
