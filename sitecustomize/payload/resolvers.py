@@ -122,9 +122,9 @@ def clear_artifact_cache():
 
 
 def register_from_launcher(omegaconf):
-    """Register our resolvers, `art` and `manifest` from the hand-off; whether it has artifacts.
+    """Register `art`, `manifest` and the arithmetic from the hand-off. Returns whether the hand-off has artifacts.
 
-    Without artifacts only `art` is registered, which then says what is missing instead of OmegaConf.
+    Without artifacts only `art` is registered: its error names the missing config, which OmegaConf's would not.
 
     For a script that loads a config which the launcher could not replace, or that keeps an expression since an override
     bears on it, and registers no resolvers of its own. A script that does may do so without `replace`: these give way.
@@ -148,7 +148,7 @@ def register_from_launcher(omegaconf):
 
 
 def _register(config):
-    """OmegaConf's own method. That of 2.4 has the name of one that was deprecated before, and takes two arguments."""
+    """OmegaConf's own method. 2.4 takes two arguments, and its name is that of a method deprecated before."""
     newest = getattr(getattr(config, "register_resolver", None), "__kwdefaults__", None) or ()
     return config.register_resolver if "replace" in newest else config.register_new_resolver
 

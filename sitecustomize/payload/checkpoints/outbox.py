@@ -2,8 +2,8 @@
 
 One small JSON file per checkpoint, in `.nemotron-exec/outbox/` beside the checkpoints. It is written, durably, before
 anything else happens to a checkpoint, and it is removed when everything has: so whatever dies in between, the file
-says what is still to be done. It holds all that is needed to do it, and needs neither the hand-off nor the process
-that wrote it.
+says which steps are left. It alone is enough for these steps: they need neither the hand-off nor the process that
+wrote the file.
 
 No name in here may begin with `iter_` or `step_`: Megatron-Bridge searches its save directory for `iter_*`, at every
 depth, and takes what follows for a number.
