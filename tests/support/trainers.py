@@ -167,10 +167,20 @@ def main():
         elif command == "stuck":
             import ctypes
 
-            print("done", flush=True)
             mutex = ctypes.create_string_buffer(64)  # PTHREAD_MUTEX_INITIALIZER
+            threading.Thread(target=_say_when_it_waits_for, args=(ctypes.addressof(mutex),), daemon=True).start()
             for _ in range(2):
                 ctypes.CDLL(None).pthread_mutex_lock(mutex)
+
+
+def _say_when_it_waits_for(address):
+    """Print `done` once the main thread is inside the call: before that, Python's own handlers still run."""
+    while True:
+        with open(f"/proc/self/task/{os.getpid()}/syscall") as file:
+            if hex(address) in file.read().split():
+                break
+        time.sleep(0.01)
+    print("done", flush=True)
 
 
 if __name__ == "__main__":

@@ -181,11 +181,12 @@ def test_after_the_commit_sigterm_has_its_default_action_again(job):
 
 def test_sigterm_inside_a_collective_ends_the_process_as_soon_as_the_checkpoint_is_committed(job):
     # Python's own handler would run after the call only: that is, never, where the other ranks have gone.
-    job.backend.commit_delay = 2
+    job.backend.commit_delay = 3600
     trainer = job.trainer()
     trainer.do("save 10")
     trainer.do("stuck")
     trainer.process.send_signal(signal.SIGTERM)
+    job.backend.released.set()
     assert trainer.end() == -signal.SIGTERM
     assert job.committed() == [10]
     assert job.waiting() == []
