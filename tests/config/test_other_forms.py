@@ -329,6 +329,12 @@ def test_a_further_file_counts_in_a_program_that_may_merge_it(tmp_path, monkeypa
     assert "train: /d1/train" in text
 
 
+def test_a_file_that_is_too_large_to_be_written_by_hand_is_not_parsed(tmp_path, monkeypatch):
+    (tmp_path / "data.yaml").write_text("root: /o\n" + "# data\n" * 40_000)
+    text = resolved(tmp_path, monkeypatch, "python t.py cfg.yaml data.yaml").files[0].text.decode()
+    assert "train: /d1/train" in text
+
+
 NOT_APPLIED = {"run: {data: 'base:v1'}\n": 1, "run: {more: 'base:v1'}\n": 1, "run: {wandb: {project: x}}\n": 1}
 # The other version of the same artifact: a lock pins what the config calls `latest`.
 NOT_APPLIED["run: {data: 'blend:latest'}\n"] = 0

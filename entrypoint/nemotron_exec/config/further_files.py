@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Further", "find", "look_for_run", "paths_of"]
 
 _MAX_BYTES = 1 << 20
+_MAX_KEYS = 1 << 17  # bytes of a file that is written by hand; parsing a larger one would hold up the start
 # A program that shows none of these reads one file at a time, and no interpolation means anything to it.
 _MERGES = pattern(rb"(?i)omegaconf|hydra|merge|update\(|load_config|_config\(|from nemo")
 
@@ -68,12 +69,13 @@ def find(words: Sequence[str], start: int, configs: Collection[str], directory: 
         for name in _names(words[index], directory):
             path = os.path.join(directory, name)
             real = os.path.realpath(path)
-            tree = None if real in seen else _tree(path)
-            seen.add(real)
-            if not isinstance(tree, (dict, list)):
+            if real in seen:
                 continue
+            seen.add(real)
             merges = _may_merge(words, start, directory) if merges is None else merges
-            found.append(Further(path, tree, merges))
+            tree = _tree(path, merges=merges)
+            if isinstance(tree, (dict, list)):
+                found.append(Further(path, tree, merges))
     return found
 
 
@@ -84,10 +86,15 @@ def _names(word: str, directory: str) -> Iterator[str]:
             yield part
 
 
-def _tree(path: str) -> Any:
-    """What a file holds; None where that is nothing that can be merged, or too much to be written by hand."""
-    data = read_regular(path, _MAX_BYTES)
-    if data is None or len(data) == _MAX_BYTES:
+def _tree(path: str, *, merges: bool) -> Any:
+    """The content of a file; None where it can change nothing, or is too large to be written by hand.
+
+    Args:
+        path: The file.
+        merges: Whether the program may merge it: else only a `run` section in it matters.
+    """
+    data = read_regular(path, _MAX_KEYS + 1)
+    if data is None or len(data) > _MAX_KEYS or not (merges or b"run" in data):
         return None
     try:
         if is_yaml_name(path):

@@ -11,10 +11,10 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 
 import pytest
 
+import other_versions
 from framework_environments import install, python_of
 from places import ROOT
 from tiny_model import FILES, REMOTE_CODE, safetensors
@@ -45,29 +45,16 @@ def environment(name, *requirements, outer=False):
             if requirements:
                 install(python, *requirements)
             if outer:
-                (here,) = home.glob("lib/python*/site-packages")
-                (here / "outer.pth").write_text(f"import site; site.addsitedir({sysconfig.get_paths()['purelib']!r})\n")
+                other_versions.fall_back(home)
             ready.write_text(wanted)
     return str(python)
 
 
 def test_the_store_works_with_a_huggingface_hub_of_two_years_ago(tmp_path):
     python = environment("oldest", "huggingface_hub==0.26.5", outer=True)
-    shown = subprocess.run(
-        [python, "-c", "import huggingface_hub; print(huggingface_hub.__version__)"],
-        capture_output=True, text=True, check=True, timeout=60,
-    ).stdout.strip()  # fmt: skip
-    assert shown == "0.26.5"
-    done = subprocess.run(
-        [python, "-m", "pytest", "tests/stores/huggingface", "-m", "hub_matrix", "-n", "2", "-q",
-         "-p", "no:cacheprovider", f"--basetemp={tmp_path}/tests"],
-        cwd=ROOT, env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
-        capture_output=True, text=True, timeout=800, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-20000:]
-    passed = re.search(r"(\d+) passed", done.stdout)
-    assert passed is not None
-    assert int(passed.group(1)) >= 30
+    assert other_versions.version_of(python, "huggingface_hub") == "0.26.5"
+    words = ("tests/stores/huggingface",)
+    assert other_versions.passed_again(python, "hub_matrix", *words, basetemp=tmp_path / "tests", timeout=800) >= 30
 
 
 @pytest.fixture

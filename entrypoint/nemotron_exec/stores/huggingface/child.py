@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from nemotron_exec.errors import LaunchError, TemporaryError
 from nemotron_exec.stores.huggingface.cache import HubCache
 from nemotron_exec.stores.huggingface.faults import first_line
-from nemotron_exec.stores.huggingface.fetch import Fetch, Room, Wanted
+from nemotron_exec.stores.huggingface.fetch import Fetch, Wanted
 from nemotron_exec.stores.huggingface.patience import Patience, UnreachableError, XetError
+from nemotron_exec.stores.room import Room
 
 if TYPE_CHECKING:
     from typing import NoReturn, TextIO

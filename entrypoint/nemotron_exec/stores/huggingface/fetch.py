@@ -8,7 +8,6 @@ import datetime
 import functools
 import json
 import os
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -28,12 +27,13 @@ from nemotron_exec.stores.huggingface.one_at_a_time import turn
 from nemotron_exec.stores.huggingface.patience import Patience, UnknownError, XetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
-__all__ = ["Fetch", "Room", "Wanted"]
+    from nemotron_exec.stores.room import Room
+
+__all__ = ["Fetch", "Wanted"]
 
 _WORKERS = 8  # files at a time, as huggingface_hub does
-_HEADROOM = 64 << 20  # bytes that stay free for everybody else
 _ASKED = 4  # tries to reach the hub before the cache is asked; half as many where it may know the answer
 _TRIED = 6  # tries of a download in which nothing came
 _REQUEST = 10.0  # seconds for one answer of the API
@@ -57,40 +57,6 @@ class Wanted:
     def wanted(self) -> str:
         """First part of error messages."""
         return f"run.{self.key} ({self.origin}): to get {self.text} from the Hugging Face hub"
-
-
-class Room:
-    """The free space of the cache, shared by all downloads of this process."""
-
-    def __init__(self, root: str) -> None:
-        self._root = root
-        self._reserved = 0
-        self._lock = threading.Lock()
-
-    @contextlib.contextmanager
-    def reserve(self, needed: int, subject: Subject) -> Iterator[None]:
-        """Have `needed` bytes for the time of the block.
-
-        Raises:
-            TemporaryError: The file system has not that much.
-        """
-        needed = max(0, needed)
-        with self._lock:
-            free = self.free()
-            if needed and needed + self._reserved + min(_HEADROOM, free // 10) > free:
-                raise no_room(subject, needed, free - self._reserved)
-            self._reserved += needed
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._reserved -= needed
-
-    def free(self) -> int:
-        """Bytes that the file system has for this user."""
-        import psutil
-
-        return int(psutil.disk_usage(_existing(self._root)).free)
 
 
 class Fetch:
@@ -215,7 +181,7 @@ class Fetch:
         for path in lacking:  # a file of another size is in the way
             self._cache.forget(item.type, item.name, commit, record, path)
         sizes = {record.files[path].blob: record.files[path].size for path in lacking}
-        with self._room.reserve(sum(sizes.values()), self._subject):
+        with self._room.reserve(sum(sizes.values()), lambda asked, free: no_room(self._subject, asked, free)):
             self._total = sum(record.files[path].size for path in paths)
             self._had = self._total - sum(sizes.values())
             self._blobs = set(sizes)
@@ -303,9 +269,3 @@ def _bytes_of(repository: str, blobs: set[str]) -> int:
                 with contextlib.suppress(OSError):
                     found[blob] = max(found.get(blob, 0), entry.stat().st_size)
     return sum(found.values())
-
-
-def _existing(path: str) -> str:
-    while not os.path.isdir(path) and os.path.dirname(path) != path:
-        path = os.path.dirname(path)
-    return path

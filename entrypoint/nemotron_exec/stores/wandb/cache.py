@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from nemotron_exec.errors import LaunchError, TemporaryError
 from nemotron_exec.shared_directory import files as private
 from nemotron_exec.sitecustomize.payload.lazy import pattern
+from nemotron_exec.stores.room import Room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -34,7 +35,6 @@ __all__ = ["ArtifactCache", "format_bytes", "no_room"]
 
 _REMEDY = "Give a directory of yours with --cache-dir DIR (NEMOTRON_EXEC_CACHE_DIR)"
 _DIGEST = pattern(r"[0-9a-zA-Z_\-]{8,128}\Z")
-_HEADROOM = 64 << 20  # bytes that stay free for everybody else
 _ABANDONED = 7 * 86_400.0  # seconds
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -62,7 +62,7 @@ class ArtifactCache:
         self.root = os.path.join(directory, "wandb")
         for name in (self.root, self._partial(), self._leases()):
             private.make_directory(name, wanted=wanted, remedy=_REMEDY)
-        self._reserved = 0
+        self._room = Room(self.root)
         self._swept = False
         self._lock = threading.Lock()
 
@@ -160,19 +160,8 @@ class ArtifactCache:
         Raises:
             TemporaryError: The file system has too little room.
         """
-        import psutil
-
-        with self._lock:
-            free = int(psutil.disk_usage(self.root).free)
-            asked = needed + self._reserved
-            if needed and asked + min(_HEADROOM, free // 10) > free:
-                raise no_room(wanted, self.root, needed, free - self._reserved)
-            self._reserved += needed
-        try:
+        with self._room.reserve(needed, lambda asked, free: no_room(wanted, self.root, asked, free)):
             yield
-        finally:
-            with self._lock:
-                self._reserved -= needed
 
     def _lease(self, name: str) -> Lease:
         from nemotron_exec.shared_directory.lease import Lease
