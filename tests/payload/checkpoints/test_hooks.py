@@ -302,6 +302,23 @@ def test_a_checkpoint_that_was_deleted_before_its_turn_is_said_to_be_gone(job):
     assert job.listed() == [("late", 10, "gone")]
 
 
+WITH_A_RUN = "import wandb\nrun = wandb.init()\n" + TRAIN.replace("sys.stdin.read()", "run.finish()")
+
+
+def test_the_reference_of_a_job_with_wandb_is_what_the_next_job_finds_there(job, wandb_backend, wandb_environ):
+    job.environ |= {**wandb_environ, "WANDB_PROJECT": "nemotron", "WANDB_ENTITY": "team"}
+    (job.directory / "train.py").write_text(WITH_A_RUN)
+    job.run("echo $NEMOTRON_CHECKPOINT_REFERENCE >> seen")
+    job.over()
+    first, second = job.lines()
+    for reference, iteration in ((first, 10), (second, 20)):
+        (job.directory / "next.yaml").write_text(f"run: {{model: '{reference}'}}\nn: ${{art:model,iteration}}\n")
+        words = [sys.executable, "-m", "nemotron_exec", "--backend", "wandb", "cat", "next.yaml"]
+        done = subprocess.run(words, env=job.environ, capture_output=True, text=True, check=False, cwd=job.directory)
+        assert f"n: {iteration}\n" in done.stdout, done.stderr
+    assert wandb_backend.unknown == []
+
+
 def test_status_tells_the_hooks(job):
     job.run(["true", {"command": "exit 3", "name": "bad", "retries": 0}], STEPS="10", NEMOTRON_EXEC_JOB_ID="j1")
     wait_until(lambda: job.listed() == [("bad", 10, "failed"), ("true", 10, "done")])
