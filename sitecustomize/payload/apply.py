@@ -8,7 +8,7 @@ from . import noted, notice
 from .status import INSTALLED, STOOD_DOWN, WAITING, Status
 
 STATUS: dict[str, Status] = {}
-"""What has become of each patch in this process, by its name."""
+"""The state of each patch in this process, by the patch's name."""
 
 
 def apply(name, module):
@@ -26,7 +26,7 @@ def apply(name, module):
 
 
 def report(patches):
-    """What has become of each patch in this process, for `--doctor`.
+    """The state of each patch in this process, for `--doctor`.
 
     Args:
         patches: `{module: name of the patch}`, as sitecustomize.py hooks them.

@@ -1,4 +1,4 @@
-"""What a version of an artifact is to a job: one answer for the launcher, its W&B child and the Python API.
+"""Describes a version of an artifact for a job, in the same way for the launcher, its W&B child and the Python API.
 
 Megatron-Bridge takes a save directory and an iteration. Older artifacts name the directory of one iteration instead,
 `…/iter_0000010`; a job gets the save directory and 10 (nemo_runspec/config/resolvers.py, resolve_artifact_pre_init).
@@ -24,7 +24,7 @@ def describe(key, reference, store, name, version, path, qualified_name, kind=No
         store: "manifest" or "wandb".
         name: Its name.
         version: `v5`.
-        path: Where the data is for this job.
+        path: The path of the data in this job.
         qualified_name: What lineage records.
         kind: Its type: `dataset`, `model`, …; None where it has none.
         fields: Content of its metadata.json.
@@ -87,7 +87,7 @@ def describe_record(record, key, reference, name, localise=None):
 
 
 def _save_directory(path):
-    """A path without the directory of an iteration at its end, and the iteration; None where there is none."""
+    """A path without the `iter_` directory at its end, and that iteration; the path itself and None without one."""
     directory, slash, last = path.rstrip("/").rpartition("/")
     found = _ITERATION.match(last) if slash else None
     return (directory or "/", int(found.group(1))) if found else (path, None)

@@ -1,10 +1,10 @@
-"""The part of sitecustomize.py that runs the sitecustomize which it hides; parses under Python 2, too."""
+"""Runs the sitecustomize that the injector's sitecustomize.py hides. The file parses under Python 2, too."""
 
 import sys
 
 
 def _chain(here):
-    """Run it as the interpreter would have run it; its errors are its own."""
+    """Run the hidden sitecustomize as the interpreter would have run it. Its errors are not caught."""
     path, modules = sys.path, sys.modules
     running = modules.pop("sitecustomize", None)
     ours = (getattr(running, "__file__", None) or "").rpartition("/")[0] == here
@@ -17,7 +17,8 @@ def _chain(here):
         elif "_frozen_importlib" not in modules:
             _import()
     finally:
-        # Another tool's sitecustomize that has run this one is still being imported, and has to be found there.
+        # Another tool's sitecustomize may have run this one. Its import is not over, and needs its entry in
+        # sys.modules.
         if running is not None and not (ours and "sitecustomize" in modules):
             modules["sitecustomize"] = running
         for index in at:
@@ -44,7 +45,7 @@ def _behind(path, at):
 
 
 def _import():
-    # Python 2.
+    # Python 2 has no importlib: a plain import finds the next sitecustomize.
     try:
         __import__("sitecustomize")
     except ImportError as error:

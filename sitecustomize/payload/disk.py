@@ -1,6 +1,6 @@
-"""Files in directories that other users may write to: reading without trust, writing whole, syncing, full disks.
+"""Reads and writes files in directories that other users may write to: bounded reads, whole writes, syncs, full disks.
 
-Launcher and injector both use this layer. It knows nothing of what the files mean.
+Launcher and injector both use this layer. It does not know the meaning of the files.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ __all__ = [
 FULL = (errno.ENOSPC, errno.EDQUOT)
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 
-# link(2) on file systems without hard links: vfat and FUSE say EPERM, others that there is no such call.
+# Errors of link(2) on file systems without hard links: vfat and FUSE give EPERM, others the rest.
 NO_LINK = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK)
 
-# fsync(2) of a directory on file systems that know no such thing. What they have acknowledged is on the server.
+# Errors of fsync(2) on file systems that cannot sync a directory. There, an acknowledged change is on the server.
 NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EROFS)
 
-_FEW = 1000  # inodes; with more there is no need to speak of them
+_FEW = 1000  # inodes; the message names them only if fewer are free
 
 
 class UnusableFileError(Exception):
-    """Something is there, and it is no file to be read; the text says what it is."""
+    """The path exists, but is no file to be read; the text says what it is."""
 
 
 class TooLargeError(UnusableFileError):
-    """It has more bytes than a file of its kind may have."""
+    """The file has more bytes than a file of its kind may have."""
 
 
 def read_regular(path, limit, owners=None):
     """The content of a regular file.
 
-    A link could lead anywhere, a FIFO would never be opened, and a sparse file would fill the memory.
+    Another user could leave a link to any file, a FIFO that blocks the reader, or a sparse file that fills the memory.
 
     Args:
-        path: The file. Opened rather than looked at: opening is what makes NFS ask its server.
+        path: The file. It is opened without a stat(2) before: only an open makes NFS ask its server.
         limit: Bytes; anything larger is unusable.
-        owners: The user ids of which one must own the file; any if None.
+        owners: The user ids that may own the file; any if None.
 
     Raises:
         UnusableFileError: A link, a FIFO, a directory, too large, or of another user.
@@ -72,7 +72,7 @@ def read_regular(path, limit, owners=None):
         if found.st_size > limit:
             raise TooLargeError("%d bytes long" % found.st_size)
         parts = []
-        left = limit + 1  # it may grow meanwhile
+        left = limit + 1  # the file may grow while it is read
         while left > 0:
             part = os.read(descriptor, min(left, 1 << 20))
             if not part:
@@ -94,8 +94,8 @@ def write_new(path, data, mode, durable):
         durable: Whether to wait for the disk.
 
     Raises:
-        FileExistsError: Something of that name is there; it stays.
-        OSError: It cannot be written; nothing of it is left.
+        FileExistsError: The path exists; it is left alone.
+        OSError: It cannot be written; no part of it stays.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
@@ -114,15 +114,15 @@ def write_new(path, data, mode, durable):
 
 
 def sync_directory(path):
-    """Have on the disk what was renamed or linked in a directory, as far as its file system knows that.
+    """Wait until renames and links in a directory are on the disk, if its file system can sync directories.
 
     Raises:
-        OSError: The disk or the file server has lost it (EIO).
+        OSError: The disk or the file server has lost a change (EIO).
     """
     try:
         descriptor = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:
-        return  # a parent that we may enter but not read
+        return  # this process may enter the directory, but not read it
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -136,9 +136,9 @@ def no_room(error, path, needed=None):
     """`no space left on device: 4096 bytes are needed, and the file system of /scratch has 0 bytes available`.
 
     Args:
-        error: The OSError. An error that is not about room keeps its own words.
+        error: The OSError. For an error that is not about room, the result is its own text.
         path: The file or directory that was to be written.
-        needed: Bytes; None where that is not known.
+        needed: Bytes; None where the size is not known.
     """
     said = (error.strerror or str(error)).lower()
     if error.errno not in FULL or "://" in path:

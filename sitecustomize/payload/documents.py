@@ -1,7 +1,7 @@
 """The three JSON documents that cross between launcher and injector: hand-off, outbox entry, run record.
 
-For type checkers and readers alone: nothing imports this file when it runs. A reader checks what it relies on, since a
-file may be of another version, and others may write to its directory.
+Only type checkers and people read this file: no running code imports it. Code that reads a document checks the keys
+that it uses, since the file may be of another version, and other users may write to its directory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
 
 
 class JobSection(TypedDict):
-    """Which job; `environment` has the schedulers' variables by which a stale hand-off is recognised."""
+    """Identifies the job; `environment` has the schedulers' variables by which a stale hand-off is recognised."""
 
     id: str
     source: str
@@ -61,7 +61,7 @@ class PinnedArtifact(TypedDict):
 
 
 class ConfigFiles(TypedDict, total=False):
-    """A config of the command and its resolved copy; digests where the files may not be there to be read."""
+    """A config of the command and its resolved copy; digests where the job may not see the files."""
 
     original: str
     resolved: str
@@ -79,9 +79,9 @@ class Launched(TypedDict):
 
 
 class HandOff(TypedDict, total=False):
-    """What the launcher has resolved for the job: it writes every key but `launched`, which only comes by value.
+    """The launcher's result for the job. The file has every key but `launched`, which only a hand-off by value has.
 
-    Without a hand-off, the reader gives an empty one.
+    Without a hand-off, `handoff.read` returns an empty one.
     """
 
     schema: int
@@ -105,7 +105,7 @@ class HandOff(TypedDict, total=False):
 
 
 class WandbTarget(TypedDict):
-    """Where in W&B an entry goes."""
+    """The place in W&B for an entry."""
 
     name: str
     published: bool
@@ -136,20 +136,20 @@ class _Described(TypedDict):
 
 
 class _Noted(_Described, total=False):
-    """Facts of a checkpoint that are noted after it was described.
+    """Facts of a checkpoint that are added after it was described.
 
     Attributes:
-        schema: In the file alone.
+        schema: Schema version; only the file has it.
         file_system: Type of the file system of the save directory.
         renamed_from: Former name of the directory, where the framework's last step is a rename.
-        ends_with: Of an output: the exit code with which its command has to end.
-        since: When the process began that has saved (same_save.py).
-        supersedes: Event of the version whose place this save takes.
+        ends_with: For an output: the exit code with which its command has to end.
+        since: Start time of the process that saved (same_save.py).
+        supersedes: Event of the version that this save overwrites.
         sent_by: The W&B run that sends the checkpoint in this process's place.
-        registered: Directory of its version, once it has one.
+        registered: Directory of the version, once there is one.
         number: N of `vN`.
-        hooks: What runs once it is in the store (`run.on_checkpoint`, hooks.py), with `best` and `looked_up_in_wandb`.
-        end_file: Name of the file with the exit code of the process that has saved, for its hooks.
+        hooks: Hooks to run once the store has it (`run.on_checkpoint`, hooks.py), with `best` and `looked_up_in_wandb`.
+        end_file: Name of the file for the exit code of the process that saved, for its hooks.
     """
 
     schema: int
@@ -168,13 +168,13 @@ class _Noted(_Described, total=False):
 
 
 class Entry(_Noted):
-    """A completed checkpoint, or an output, that a store does not have yet; `wandb` where W&B is to have it."""
+    """A completed checkpoint, or an output, that a store does not have yet. It has `wandb` if it is to go to W&B."""
 
     wandb: Optional[WandbTarget]
 
 
 class EntryForWandb(_Noted):
-    """An entry that W&B is to have."""
+    """An entry that is to go to W&B."""
 
     wandb: WandbTarget
 
@@ -188,7 +188,7 @@ class _Run(TypedDict, total=False):
 
 
 class RunRecord(_Run):
-    """What a job was: its command, code, versions and machine."""
+    """Describes a job: its command, code, versions and machine."""
 
     schema: int
     created_at: str

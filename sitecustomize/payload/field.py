@@ -14,7 +14,7 @@ def look_up(artifact, name):
     of the store. `metadata.X` looks only in the last three.
 
     Raises:
-        KeyError: Nothing of that name.
+        KeyError: There is no field of that name.
     """
     if name in INFO and artifact.get(name) is not None:
         return artifact[name]

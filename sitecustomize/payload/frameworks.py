@@ -1,9 +1,9 @@
-"""The training frameworks whose checkpoints become artifacts: what nemotron-exec knows of each, in one table.
+"""One table of the training frameworks whose checkpoints become artifacts.
 
-A framework is one row here, and one file in patches/, which has the same name. start.py's `_PATCHES` says the modules
-once more, because every interpreter would pay for a look in here; a test holds the two equal.
+A framework is one row here, and one file in patches/, which has the same name. start.py's `_PATCHES` repeats the
+modules, because every interpreter would pay for importing this file. A test holds the two equal.
 
-The launcher reads it, too: standard library only, and cheap to import.
+The launcher imports this file, too: it needs the standard library only, and is cheap to import.
 """
 
 from __future__ import annotations
@@ -25,25 +25,28 @@ _DEFAULTS = {
 
 
 class Framework:
-    """One row. What it does not say is as for a framework whose distribution, package and format have its name.
+    """One row. By default the distribution, the package and the format have the framework's name.
 
     Attributes:
-        name: Of the patch, and of metadata's `framework`.
-        title: As people write it.
-        distribution: Whose version is metadata's `framework_version`.
+        name: Name of the patch, and value of metadata's `framework`.
+        title: The name as people write it.
+        distribution: The distribution whose version is metadata's `framework_version`.
         modules: The modules that the patch waits for; the first of them that the job imports is enough.
         save_key: Path of the key of a config that names the save directory; None where an option of the command does.
         save_option: The option of the command that names the save directory; None where a key of a config does.
-        own_options: Options of which a command of this framework has at least one: `save_option` alone may be anyone's.
+        own_options: A command of this framework has at least one of these options: other programs have a `save_option`,
+            too.
         complete_files: A save directory with one of these files has a completed checkpoint.
-        complete_directory: So has one with a directory of such a name; a regular expression, or None.
+        complete_directory: A directory whose name matches this regular expression shows the same; None where there is
+            none.
         format: metadata's `format`.
-        exports: `{suffix of the format: (file that is there when it is complete, key of the metadata)}`: further
-            formats in the same checkpoint. The file's directory is the key's value.
-        packages: `{distribution: module}`: whose versions are recorded with a checkpoint.
+        exports: Further formats in the same checkpoint: `{suffix of the format: (file that shows that it is complete,
+            key of the metadata)}`. The file's directory is the key's value.
+        packages: `{distribution: module}`. Their versions are recorded with a checkpoint.
         prunes: The setting by which the framework deletes old checkpoints; None where it has none.
-        metric: Path of the key of a config without which no checkpoint is the best; None where none ever is.
-        unseen: What of the framework's own saving is not recorded, for people; None where all is.
+        metric: Path of the key of a config that names the metric of the best checkpoint; None where no checkpoint is
+            the best.
+        unseen: The framework's ways to save that are not recorded, for people; None where all are.
     """
 
     name: str
@@ -83,7 +86,7 @@ FRAMEWORKS = (
             "megatron.bridge.training.checkpointing",
         ),
         save_key=("checkpoint", "save"),
-        # Both are written last; the first is there for Megatron-LM.
+        # Megatron-Bridge writes both files last. It writes the first one for Megatron-LM's readers.
         complete_files=("latest_checkpointed_iteration.txt", "latest_train_state.pt"),
         format="megatron",
         exports={
@@ -124,7 +127,7 @@ FRAMEWORKS = (
         distribution="nemo-automodel",
         modules=("nemo_automodel.components.checkpoint.lifecycle", "nemo_automodel.recipes.base_recipe"),
         save_key=("checkpoint", "checkpoint_dir"),
-        complete_files=("LATEST.txt",),  # instead of the link, on a file system without links
+        complete_files=("LATEST.txt",),  # Automodel writes it in place of the link on a file system without links
         complete_directory=r"LATEST",
         exports={
             "hf": ("model/consolidated/config.json", "hf_path"),
@@ -145,14 +148,14 @@ FRAMEWORKS = (
     ),
 )
 SAVE_KEYS = tuple(framework.save_key for framework in FRAMEWORKS if framework.save_key is not None)
-"""In the order in which a config is asked for its save directory."""
+"""The keys for the save directory, in the order in which a config is searched for them."""
 
 
 def saved_by(words):
-    """The save directory that the options of a command name; None where none does, or only the shell or the job knows.
+    """The save directory that a command's options name; None without one, or if its value has a `$` for the shell.
 
     Args:
-        words: The words behind the script.
+        words: The words after the script.
     """
     options = [word.partition("=") for word in words]
     for framework in FRAMEWORKS:

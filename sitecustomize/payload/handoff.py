@@ -1,4 +1,4 @@
-"""The hand-off: what the launcher has resolved for this job (schema in ARCHITECTURE.md). Read when first asked for."""
+"""Reads the hand-off, the launcher's result for this job (schema in ARCHITECTURE.md), on the first call."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["SCHEMA", "VALUE", "read"]
 
 SCHEMA = 1
 VALUE = "NEMOTRON_EXEC_HANDOFF_VALUE"
-"""The same by value (base64 of zlib), for a process on a node that does not see the file, such as a Ray worker."""
+"""The hand-off by value (base64 of zlib), for a process on a node that does not see the file, such as a Ray worker."""
 _LIMIT = 16 << 20
-# A variable of these that is set and differs says that the hand-off is an older job's, left in an environment that
-# something has carried over (design ruling 19).
+# If one of these variables is set and differs, the hand-off is of an older job: its environment was passed on to this
+# job (design ruling 19).
 _JOB_VARIABLES = ("SLURM_JOB_ID", "SKYPILOT_TASK_ID", "DSTACK_RUN_ID")
 
 TYPE_CHECKING = False
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class _Read:
-    """What this process has read, by path: the file is opened once, and a fault in it is warned about once."""
+    """The hand-offs that this process has read, by path: each file is opened once, and gives one warning at most."""
 
     def __init__(self):
         self.by_path = {}
@@ -37,9 +37,9 @@ class _Read:
 
 
 def read(environ: Mapping[str, str] = os.environ) -> HandOff:
-    """The hand-off as a dictionary; {} where nothing was resolved, or where it must not be believed.
+    """The hand-off as a dictionary; {} where nothing was resolved, or where the file is not to be trusted.
 
-    One warning says why it is not; the job goes on as without it.
+    One warning says why a file is not trusted; the job goes on as without it.
     """
     path = environ.get("NEMOTRON_EXEC_HANDOFF")
     if not path:
@@ -56,7 +56,7 @@ def read(environ: Mapping[str, str] = os.environ) -> HandOff:
 
 def _load(path, environ):
     try:
-        # The launcher may be root in a job that drops to a user.
+        # Accept a file of root: the launcher may run as root in a job that drops to a user.
         content = disk.read_regular(path, _LIMIT, (os.geteuid(), 0))
     except disk.UnusableFileError as error:
         return {}, "it is %s" % error
@@ -86,7 +86,7 @@ def _load(path, environ):
 
 
 def _carried(environ):
-    """The bytes that the environment carries; None where it carries none, or something else."""
+    """The hand-off by value from the environment, as bytes; None where there is none, or where it does not decode."""
     try:
         packed = binascii.a2b_base64(environ.get(VALUE, "").encode("ascii", "replace"))
         return zlib.decompressobj().decompress(packed, _LIMIT) or None

@@ -1,4 +1,4 @@
-"""The half of the import hook that a start does not need: loaded by the finder when a framework is imported."""
+"""The part of the import hook that the interpreter's start does not need. The finder loads it with a framework."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _asked = set()
 
 
 def find_spec(ours, name, path, target):
-    """A framework's module: the spec that the other finders give, patched right after it has been executed.
+    """The spec of a framework's module, from the other finders. Its loader patches the module right after execution.
 
-    A module that is reloaded, or imported anew, is found anew, and patched again.
+    A reload, or a new import, comes through here again, and patches the module again.
 
     Args:
         ours: The injector's finder.
@@ -31,9 +31,9 @@ def find_spec(ours, name, path, target):
 
     def once(module_or_name):
         if getattr(module_or_name, "__name__", module_or_name) != name:
-            # A zipimporter is one instance for all modules of its archive.
+            # One zipimporter loads all modules of its archive: the others are not patched here.
             return execute(module_or_name)
-        # From here on the loader looks as without the injector: to reload, to inspect, to the next tool that wraps it.
+        # Restore the loader: reload, inspect and other tools that wrap it see it as without the injector.
         if loader.__dict__.get(method) is once:
             delattr(loader, method)
         result = execute(module_or_name)
@@ -48,10 +48,10 @@ def find_spec(ours, name, path, target):
 
 
 def _served(name, theirs):
-    """The Python API, under a name that the job's own environment does not have.
+    """The spec of the Python API, for a name that the job's environment does not have.
 
-    A folder of that name on sys.path, a namespace package, does not hide the API: its modules are found first, and the
-    injector's after them.
+    A namespace package (a folder of that name on sys.path) does not hide the API: its modules are found first, then the
+    injector's.
     """
     portions = []
     if theirs is not None:
@@ -65,7 +65,7 @@ def _served(name, theirs):
 
 
 def patch(ours, name, module):
-    """Run the patch of `module`, which leaves alone what it has wrapped. Report each fault, and raise none."""
+    """Run the patch of `module`. A patch wraps a function only once. A fault is reported, and not raised."""
     which = ours.hooks.get(name)
     if which is None:
         return
@@ -80,7 +80,8 @@ def patch(ours, name, module):
 def _ask_others(ours, name, path, target):
     """The spec that the import system would find without the injector."""
     if name in _asked:
-        # Another hook of this kind asks all finders in turn, this one included: without this check they never end.
+        # Another tool's hook may ask all finders in turn, this one included. Without this check the two would call each
+        # other for ever.
         return None
     _asked.add(name)
     try:

@@ -1,7 +1,8 @@
-"""What this process of the job has begun, said and found: one place, and the only hook on fork.
+"""Holds the state of this process, in one place, with the only hook on fork.
 
-A forked child goes on with what its parent has said. Of a part it gets what the part's `inherit` makes of the parent's:
-a lock that another thread held at the fork is held for ever in the child, and threads do not live on there.
+In a forked child, `once` remembers the parent's calls, and each part is made anew; its `inherit` may copy from the
+parent's part. A part is not shared as it is: the child has no threads, and a lock that another thread held at the fork
+would stay locked.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ def part(kind):
     """The one instance of a class in this process, made when it is first asked for.
 
     Args:
-        kind: A class without arguments. With a method `inherit(self, parents)` a forked child's instance is told of its
-            parent's at the fork; without one the child's is made anew.
+        kind: A class without arguments. In a forked child a new instance is made, and its method `inherit(self,
+            parents)`, if there is one, gets the parent's instance.
     """
     found = _parts.get(kind)
-    # Of two threads that ask at once, both get the first one's.
+    # If two threads ask at once, both get the same instance.
     return found if found is not None else _parts.setdefault(kind, kind())
 
 
 def once(*what):
-    """True the first time that this process asks this. What it asked before a fork counts in the child, too."""
+    """True for the first call with these arguments in this process. Calls before a fork count in the child, too."""
     token = object()
-    return _once.setdefault(what, token) is token  # of two threads that ask at once, one is the first
+    return _once.setdefault(what, token) is token  # if two threads ask at once, one of them gets True
 
 
 def _after_fork():

@@ -1,7 +1,7 @@
-"""What the injector does in this process, for `nemotron-exec --status`: lines of JSON in a file beside the hand-off.
+"""Notes the injector's actions in this process for `nemotron-exec --status`: JSON lines in a file beside the hand-off.
 
-A note never raises. It is written where a framework is imported, or on the commit thread. A job of 10,000 ranks must
-not make 10,000 files: of ranks the first and the last note, and of all processes the first `_PROCESSES`.
+A note never raises. It is written at the import of a framework, or on the commit thread. A job of 10,000 ranks must not
+make 10,000 files: only the first and the last rank write notes, and at most `_PROCESSES` processes.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _LINES = 1000
 
 
 class _Lines:
-    """How many lines this process may still write; None before the first."""
+    """The number of lines that this process may still write; None before the first line."""
 
     left: int | None = None
 
 
 def note(kind, **what):
-    """One line of `kind` ("patch", "inputs", "checkpoint", "delivered", "waiting"), with its fields."""
+    """Write one line of `kind` ("patch", "inputs", "checkpoint", "delivered", "waiting"), with its fields."""
     lines = job.part(_Lines)
     try:
         if lines.left is None:
@@ -59,7 +59,7 @@ def _may_note():
         pass
     except OSError as error:
         if error.errno == errno.ENOENT:
-            return False  # a node that does not see the launcher's directory
+            return False  # this node does not see the launcher's directory
         raise
     found = os.lstat(directory)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():

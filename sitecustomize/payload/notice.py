@@ -1,6 +1,6 @@
-"""Messages of the injector: one line on stderr, never on stdout, never an exception.
+"""Writes the injector's messages: one line on stderr, never on stdout, never an exception.
 
-Written to the file descriptor in one piece: lines of many ranks do not interleave, and a signal handler may call it.
+Each line is one write(2) to the descriptor: lines of many ranks do not interleave, and a signal handler may write.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ import sys
 from . import flags
 from .lazy import pattern
 
-# A password or a key before the host of a URL; a query after its path, which may be a signature.
+# The first finds a password or a key before the host of a URL, the second a query after its path, which may be a
+# signature.
 _USER = pattern(r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#@\"']+|[^\s/?#@:\"']+:(?!\d+[/?#])[^\s@\"']+)@")
 _QUERY = pattern(r"(https?://[^\s?#\"'<>]+)\?[^\s\"'<>)]+")
-# An authorization header; and tokens whose prefix names their issuer: GitHub, GitLab, Hugging Face, Slack, NVIDIA,
-# W&B and AWS, and JSON web tokens.
+# The first finds authorization headers. The second finds tokens by their issuer's prefix (GitHub, GitLab, Hugging Face,
+# Slack, NVIDIA, W&B and AWS) and JSON web tokens.
 _BEARER = pattern(r"(?i)\b((?:authorization\s*[:=]\s*)(?:(?:bearer|basic|token)\s+)?|bearer\s+)[\w.~+/=-]{4,}")
 _KNOWN = pattern(
     r"\b(?:gh[opsu]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|hf_\w{20,}|xox[abps]-[\w-]{10,}|nvapi-[\w-]{20,}"
     r"|wandb_v\d_\w{20,}|A[KS]IA[0-9A-Z]{16}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*)"
 )
-# Parts of the name of a variable whose value is a secret. A variable with the path of a secret is none.
+# Ends of the names of variables whose value is a secret. The path of a secret (`KEY_FILE`) is no secret.
 _VARIABLE = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "CREDENTIALS")
-# The last part of the name of an option, an override or a key of a config whose value is one. Tokens and keys of
-# another kind (`pad_token`, `sort_key`) are many there: those are secrets only if the value looks like one.
+# The last part of the name of an option, an override or a key of a config whose value is a secret. There, many tokens
+# and keys are none (`pad_token`, `sort_key`): such a value is a secret only if it looks random.
 _SECRET_NAME = pattern(
     r"(?:^|_)(?:pass|passwds?|passwords?|passphrases?|pwd|secrets?|credentials?|api_?keys?|bearer"
     r"|(?:access|account|auth|deploy|encryption|license|master|private|secret|service|signing|ssh)_?keys?"
@@ -48,24 +49,24 @@ _PAIR = pattern(
 
 
 def info(text):
-    """Something worth knowing; silent under `NEMOTRON_EXEC_QUIET=1`."""
+    """Report a fact; silent under `NEMOTRON_EXEC_QUIET=1`."""
     if not _on("NEMOTRON_EXEC_QUIET"):
         _write(text)
 
 
 def warning(text):
-    """Something did not work; training goes on."""
+    """Report a failure after which training goes on."""
     _write("warning: " + text)
 
 
 def debug(text):
-    """Something only `NEMOTRON_EXEC_VERBOSE=1` shows."""
+    """Report a detail that only `NEMOTRON_EXEC_VERBOSE=1` shows."""
     if _on("NEMOTRON_EXEC_VERBOSE"):
         _write(text)
 
 
 def strict():
-    """Whether `NEMOTRON_EXEC_STRICT=1` makes our own failures fatal."""
+    """Whether `NEMOTRON_EXEC_STRICT=1` makes failures of the injector fatal."""
     return _on("NEMOTRON_EXEC_STRICT")
 
 
@@ -81,15 +82,15 @@ def redact(text):
 
 
 def is_secret_variable(name):
-    """Whether a variable of the environment holds a secret, by its name."""
+    """Whether an environment variable holds a secret, judged by its name."""
     return name.rstrip("_0123456789").upper().endswith(_VARIABLE)
 
 
 def is_secret(name, value):
-    """Whether `value` is a secret, by the name of the option, override or key of a config that it belongs to.
+    """Whether `value` is a secret, judged by the name of its option, override or key of a config.
 
     Args:
-        name: str; of a dotted or dashed one the last part counts.
+        name: str; of a dotted or dashed name the last part counts.
         value: str. `${oc.env:TOKEN}`, `$TOKEN`, null and the empty text hide nothing.
     """
     value = value.strip("\"'")
@@ -103,7 +104,7 @@ def is_secret(name, value):
 
 
 def redact_command(words):
-    """The words of a command without secrets: as `redact`, and `--api-key VALUE`, `--token=VALUE`, `a.secret=VALUE`.
+    """The words of a command, redacted: as by `redact`, and `--api-key VALUE`, `--token=VALUE`, `a.secret=VALUE`.
 
     Args:
         words: list of str.
@@ -125,7 +126,7 @@ def redact_command(words):
 
 
 def redact_text(text):
-    """A piece of shell, of Python, of JSON or YAML without secrets."""
+    """A piece of shell, Python, JSON or YAML with its secrets replaced."""
     return redact(_OPTION.sub(_hide, _PAIR.sub(_hide, text)))
 
 
@@ -145,7 +146,7 @@ def _on(name):
 
 def _write(text):
     if sys.__stderr__ is None:
-        return  # closed when the process began: the descriptor may be a file of the job's by now
+        return  # stderr was closed when the process began: descriptor 2 may be a file of the job by now
     try:
         os.write(2, ("nemotron-exec: " + redact(text).replace("\n", "\n  ") + "\n").encode("utf-8", "replace"))
     except OSError:

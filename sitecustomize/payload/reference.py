@@ -1,4 +1,4 @@
-"""How a value under `run:` looks that names an artifact."""
+"""Tells whether a value under `run:` looks like the name of an artifact."""
 
 from __future__ import annotations
 
@@ -27,19 +27,20 @@ _DEVICE = pattern(
     re.IGNORECASE,
 )
 _HOST = pattern(r"(?:localhost|\d{1,3}(?:\.\d{1,3}){3}|[\w\-]+(?:\.[\w\-]+)+):\d{2,5}\Z|[\w\-]+:\d{5}\Z", re.IGNORECASE)
-# `ubuntu:latest`, `redis:7`, `org/image:latest`: as a container image is written, or a host with its port.
+# `ubuntu:latest`, `redis:7`, `org/image:latest`: a container image or a host with its port has the same form.
 _SHORT = pattern(r"(?:[A-Za-z0-9][\w.\-]*/)?[A-Za-z0-9][\w.\-]*:(?:\d+|latest)\Z")
 
 
 def may_be_another(value):
-    """Whether a value that looks like a reference may as well be an image or a host: nothing but its use says so."""
+    """Whether a value that looks like a reference may also be an image or a host. Only its use can tell."""
     return _SHORT.match(value) is not None and "Artifact" not in value
 
 
 def looks_like_reference(value):
     """Whether a value names an artifact even if no `${art:…}` uses its key.
 
-    The forms are those of design.md; a container image and a Hugging Face id (`org/model`, no alias) are none.
+    The forms are those of design.md. A container image and a Hugging Face id (`org/model`, without an alias) are no
+    references.
     """
     if not isinstance(value, str) or not value:
         return False

@@ -1,7 +1,7 @@
 """`nemotron_exec.resolvers`: `${art:NAME,FIELD}` in a script that registers its resolvers itself.
 
-Under the launcher the answer is there already, and nothing is asked again; without it each process asks for itself.
-Needs OmegaConf, which the script has.
+Under the launcher, the hand-off has the answer, and no store is asked. Without the launcher, each process asks the
+store itself. The module needs OmegaConf, which the script has.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["clear_artifact_cache", "register_resolvers", "register_resolvers_fro
 
 MODES = ("active_run", "pre_init", "manifest", "local")
 
-# As nemo_rl/utils/config.py `register_omegaconf_resolvers` and the launcher's evaluate.py define them.
+# Defined as in `register_omegaconf_resolvers` of nemo_rl/utils/config.py and in the launcher's evaluate.py.
 ARITHMETIC = {
     "add": lambda a, b: a + b,
     "mul": lambda a, b: a * b,
@@ -32,7 +32,7 @@ ARITHMETIC = {
 
 
 class _Resolved:
-    """The artifacts that `${art:…}` answers from in this process, by key."""
+    """The resolved artifacts of this process, by key, for `${art:…}`."""
 
     def __init__(self):
         self.by_key = {}
@@ -54,10 +54,10 @@ def register_resolvers_from_config(
     Args:
         config: An OmegaConf config, a dictionary, or the path of a YAML file.
         artifacts_key: Dotted path of the section.
-        replace: Whether resolvers of these names that are there already are replaced.
+        replace: Whether to replace resolvers that are registered under these names.
         mode: "active_run" uses `wandb.run`, "pre_init" `wandb.Api()`, "manifest" (also "local") the manifest store.
-            Default: what the launcher chose, else "pre_init" where a W&B project is configured, else "manifest".
-        pre_init_patch_http_digest: Accepted for scripts written for NVIDIA's kit; nothing is patched for it.
+            Default: the launcher's choice, else "pre_init" where a W&B project is configured, else "manifest".
+        pre_init_patch_http_digest: Accepted for scripts written for NVIDIA's kit; it has no effect.
 
     Returns:
         Qualified names of the artifacts in W&B, for `patch_wandb_init_for_lineage`.
@@ -66,7 +66,7 @@ def register_resolvers_from_config(
         KeyError: An artifact or version that does not exist in the manifest store.
         ValueError: A mode that does not exist.
     """
-    # A script's own call, to have OmegaConf resolve what it reads: no patch and no start comes here.
+    # Imported only in a script's own call: no patch and no interpreter start comes here.
     from omegaconf import OmegaConf
 
     if isinstance(config, (str, os.PathLike)):
@@ -95,8 +95,8 @@ def register_resolvers(artifacts=None, *, replace=True, mode=None):
 
 
 def _register_all(artifacts, replace, mode, uncertain):
-    """`uncertain` are the keys that nothing uses, and whose value may be an image or a host."""
-    # As above: only where the script itself registers its resolvers.
+    """`uncertain` are the keys that no `${art:…}` uses, and whose value may be an image or a host."""
+    # Imported only in a script's own call, as above.
     from omegaconf import OmegaConf
 
     mode = mode or _default_mode()
@@ -117,17 +117,18 @@ def _register_all(artifacts, replace, mode, uncertain):
 
 
 def clear_artifact_cache():
-    """Forget what this process has resolved."""
+    """Drop the artifacts that this process has resolved."""
     job.part(_Resolved).by_key.clear()
 
 
 def register_from_launcher(omegaconf):
     """Register `art`, `manifest` and the arithmetic from the hand-off. Returns whether the hand-off has artifacts.
 
-    Without artifacts only `art` is registered: its error names the missing config, which OmegaConf's would not.
+    Without artifacts only `art` is registered: its error names the missing config, and OmegaConf's does not.
 
-    For a script that loads a config which the launcher could not replace, or that keeps an expression since an override
-    bears on it, and registers no resolvers of its own. A script that does may do so without `replace`: these give way.
+    It is for a script without resolvers of its own whose config still has expressions: the launcher could not replace
+    the config, or an override bears on an expression. A script may register its own resolvers without `replace`: these
+    resolvers are removed then.
     """
     known = {one["key"]: one for one in handoff.read().get("artifacts") or () if isinstance(one, dict)}
     job.part(_Resolved).by_key.update(known)
@@ -135,20 +136,20 @@ def register_from_launcher(omegaconf):
     config = omegaconf.OmegaConf
     for name, resolver in given.items():
         _register(config)(name, resolver, replace=True)
-    # OmegaConf.clear_resolver is of 2.2.
+    # OmegaConf has clear_resolver from 2.2 on.
     clear = getattr(config, "clear_resolver", None) or omegaconf.basecontainer.BaseContainer._resolvers.pop
-    # The others of OmegaConf's methods, deprecated ones among them, call these.
+    # OmegaConf's other methods for registering, also the deprecated ones, call these two.
     for method in {_register(config).__name__, "legacy_register_resolver"}:
         if hasattr(config, method):
             setattr(config, method, staticmethod(_giving_way(clear, getattr(config, method), given)))
     if hasattr(config, "has_resolver") and not known:
-        # A script that registers its own only where there is none.
+        # A script may register its own resolver only if there is none, so hide these.
         config.has_resolver = staticmethod(_denying(config.has_resolver, given))
     return bool(known)
 
 
 def _register(config):
-    """OmegaConf's own method. 2.4 takes two arguments, and its name is that of a method deprecated before."""
+    """OmegaConf's method for registering. Release 2.4 gives it the name of a method that was deprecated before."""
     newest = getattr(getattr(config, "register_resolver", None), "__kwdefaults__", None) or ()
     return config.register_resolver if "replace" in newest else config.register_new_resolver
 
@@ -175,7 +176,7 @@ def resolve_art(name, field_name="path"):
     """`${art:NAME,FIELD}`.
 
     Raises:
-        KeyError: No such artifact or field; the message names those that there are.
+        KeyError: There is no such artifact or field. The message names the existing ones.
     """
     resolved = job.part(_Resolved).by_key
     if name not in resolved:
@@ -209,7 +210,7 @@ def _default_mode():
 
 
 def _from_launcher(key, reference):
-    """What the launcher has pinned for this key, if it was the same reference."""
+    """The artifact that the launcher has pinned for this key and the same reference, or None."""
     for one in handoff.read().get("artifacts") or ():
         if isinstance(one, dict) and one.get("key") == key and one.get("reference") == reference:
             return one
@@ -241,7 +242,7 @@ def _from_manifest(key, reference, name, alias):
 
 
 def _from_wandb(key, reference, text, mode):
-    # Only where the script itself asks W&B by this API: no patch and no start comes here.
+    # Imported only if the script itself asks W&B by this API: no patch and no interpreter start comes here.
     import wandb
 
     project, entity = os.environ.get("WANDB_PROJECT"), os.environ.get("WANDB_ENTITY")
@@ -272,7 +273,7 @@ def _from_wandb(key, reference, text, mode):
         found.source_name.rpartition(":")[0],
         found.version if ":" not in found.source_name else found.source_name.rpartition(":")[2],
         path,
-        # Pinned, whatever alias was asked for; of a registry, the artifact that it links to.
+        # Pin the version that the alias means now. For a registry, take the artifact to which it links.
         "/".join((found.source_entity, found.source_project, found.source_name)),
         found.type,
         fields=fields,

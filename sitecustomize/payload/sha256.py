@@ -1,4 +1,4 @@
-"""SHA-256 of a few bytes: `hashlib` loads OpenSSL, which takes 3 ms, and gains something from a megabyte on."""
+"""SHA-256 of a few bytes, without `hashlib`: that loads OpenSSL, which takes 3 ms and pays off from a megabyte on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ else:
             from _sha2 import sha256
         else:
             from _sha256 import sha256
-    except ImportError:  # a Python that was built without its own
+    except ImportError:  # this Python was built without the `_sha2` modules
         from hashlib import sha256
 
 __all__ = ["sha256"]

@@ -1,4 +1,4 @@
-"""The part of sitecustomize.py that only a job needs: the import hook, and what installs it.
+"""The part of sitecustomize.py that only a job needs: the import hook and its installation.
 
 Every process of every rank pays for this file, too. The code that handles a found module lies in hook.py, which is
 loaded when a framework is.
@@ -6,10 +6,10 @@ loaded when a framework is.
 
 import sys
 
-# No global may lead to os: what a finder holds on to lives until the very end, and the interpreter then takes that
-# module apart item by item, which costs more than all the rest of this file.
+# No global may refer to os. A finder's references live until the interpreter ends, and then it would clear os item by
+# item, which costs more than the rest of this file.
 
-# Module that a patch hooks: name of the patch, which is a module of payload/patches (dashes for underscores).
+# Maps a hooked module to the name of its patch, a module of payload/patches (dashes for underscores).
 _PATCHES = {
     "wandb.sdk.wandb_init": "lineage",
     "megatron.bridge.training.utils.wandb_utils": "megatron-bridge",
@@ -31,14 +31,14 @@ _PATCHES = {
 
 
 def _finder(name, path=None, target=None):
-    """First on sys.meta_path, where its attribute `find_spec` is called. A miss is one look-up: no lock, no import.
+    """The finder, first on sys.meta_path. For a name without a hook it costs one look-up, without lock or import.
 
-    An object of a class of its own would cost each start more.
+    A class would cost each start more than this function with attributes.
     """
     if name not in _finder.hooks:
         return None
     if name == "_nemotron_exec":
-        # The package in which the patches lie; its modules are found on its own path.
+        # This package has the patches. Its modules are found on its `__path__`.
         payload = __file__.rpartition("/")[0]
         return sys.modules["_frozen_importlib_external"].spec_from_file_location(
             name, payload + "/__init__.py", submodule_search_locations=[payload]
@@ -51,28 +51,28 @@ def _finder(name, path=None, target=None):
         return None
 
 
-# Names that it answers for: those that patches hook, and those that are served where the job's own environment has none
-# of that name, the package of the patches and the Python API.
+# Names that the finder handles: the package of the patches, the Python API if the job's environment does not have it,
+# and the modules that patches hook.
 _finder.hooks = dict.fromkeys(("_nemotron_exec", "nemotron_exec", "nemotron"))
 _finder.find_spec = _finder
-# By this a second copy of this file, of a launcher inside a launcher, knows that the hooks are there already.
+# With a launcher inside a launcher, a second copy of this file sees by this attribute that the hooks are installed.
 _finder.nemotron_exec = True
 
 
 def _failed(what, error):
-    """A fault of the injector is reported here, and the job never suffers it."""
+    """Report a fault of the injector without breaking the job."""
     text = sys.modules["os"].environ.get("NEMOTRON_EXEC_STRICT", "")
     try:
         from _nemotron_exec.flags import is_on
 
         strict = is_on(text)
-    except Exception:  # what failed may be this very import
+    except Exception:  # this import itself may be broken
         strict = text == "1"
     if isinstance(error, KeyboardInterrupt) or strict:
         raise error
     try:
         sys.stderr.write("nemotron-exec: warning: could not %s: %s: %s\n" % (what, type(error).__name__, error))
-    except Exception:  # no stderr, no warning
+    except Exception:  # without stderr there is no warning
         pass
 
 
@@ -90,7 +90,7 @@ def _install(os):
             _finder.hooks[name] = patch
     sys.meta_path.insert(0, _finder)  # type: ignore[arg-type]
     for name in _PATCHES:
-        # A .pth file may have imported it before this file ran.
+        # A .pth file may have imported the module before this file ran.
         if name in sys.modules:
             __import__("_nemotron_exec.hook")
             sys.modules["_nemotron_exec.hook"].patch(_finder, name, sys.modules[name])
@@ -108,7 +108,7 @@ except BaseException as error:
     try:
         _failed("install its import hooks", error)
     except Exception:
-        # site would print any other exception and go on.
+        # Only SystemExit ends the process here: site prints any other exception and goes on.
         if sys.stderr is not None:
             sys.stderr.write("nemotron-exec: could not install its import hooks: %r\n" % (error,))
         raise SystemExit(1) from None

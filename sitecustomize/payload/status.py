@@ -1,4 +1,4 @@
-"""What has become of a patch, for `--doctor` and the line at start."""
+"""The state of a patch, for `--doctor` and the line at start."""
 
 from __future__ import annotations
 

@@ -15,12 +15,12 @@ from ..paths.absolute import absolute
 __all__ = ["record_checkpoint"]
 
 _NUMBER = re.compile(r"[-_=](\d+)(?:\.[A-Za-z]\w*)?\Z")
-# In this order: what a launcher of ranks says of this process.
+# Launchers of ranks set these variables to the process's rank. The first that is set counts.
 _RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
 
 
 class _ByHand:
-    """The checkpoints that this process has recorded by calls of the script: path and iteration."""
+    """Path and iteration of each checkpoint that the script has recorded by a call in this process."""
 
     def __init__(self):
         self.recorded = set()
@@ -37,11 +37,10 @@ def calls():
 def record_checkpoint(path, iteration=None, metrics=None, name=None):
     """Register a complete checkpoint, so that the next job finds it as `${art:KEY,path}`.
 
-    To be called when the last byte is written. All ranks may call it: rank 0 records. It costs the training thread two
-    small files with fsync; W&B is served in the background. Outside a job of nemotron-exec it does nothing. A path
-    that does not exist, or a name that no store takes, is one warning, and never an exception, unless
-    `NEMOTRON_EXEC_STRICT=1` asks for one. A save that is recorded already, by an earlier call or by the framework, is
-    not recorded twice: that is the same path with the same iteration.
+    Call it when the last byte is written. All ranks may call it: rank 0 records. The training thread writes two small
+    files with fsync; the upload to W&B runs in the background. Outside a job of nemotron-exec the call does nothing. A
+    path that does not exist, or a name that no store takes, gives one warning; with `NEMOTRON_EXEC_STRICT=1` it raises.
+    The same path with the same iteration is recorded once, however often the script and the framework report it.
 
     Args:
         path: The checkpoint: a directory or a file (str or path-like).
@@ -81,7 +80,8 @@ def _record(path, iteration, metrics, name):
         return None
     if name is not None:
         names.check_name(name)
-    # The outbox lies beside the checkpoints; a checkpoint that has its directory to itself holds it.
+    # The outbox lies beside numbered checkpoints. A directory without a number is the only checkpoint of its name, so
+    # the outbox lies in it.
     own = not in_name and os.path.isdir(path)
     base = os.path.basename(path)
     recorded = record.record(
@@ -100,7 +100,7 @@ def _record(path, iteration, metrics, name):
         )
     )
     job.part(_ByHand).recorded.add((path, number))
-    if recorded is None:  # run.checkpoints leaves it out
+    if recorded is None:  # run.checkpoints excludes this checkpoint
         return None
     deliver.deliver(recorded)
     return None if recorded.version is None else "%s:v%d" % (recorded.entry["name"], recorded.version.number)
@@ -133,7 +133,7 @@ def _rank():
 
 
 def _numbers(metrics):
-    """What of the metrics is a number: also that of a tensor or an array with one element."""
+    """The metrics as numbers. A tensor or an array with one element counts as its number."""
     found = {}
     for name, value in dict(metrics or {}).items():
         value = value.item() if hasattr(value, "item") else value

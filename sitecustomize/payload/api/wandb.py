@@ -38,6 +38,6 @@ def patch_nemo_rl_checkpoint_logging(artifact_name=None):
 
 
 def _patch(patch):
-    """Now if the framework is there, else never: the script that calls this is about to train with it."""
+    """Apply a patch at once, importing its framework: the script that calls this is about to train with it."""
     module = sys.modules.get(patch.MODULE)
     patch.apply(module if module is not None else importlib.import_module(patch.MODULE))

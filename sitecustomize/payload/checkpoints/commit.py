@@ -1,9 +1,9 @@
-"""The commit thread: what a checkpoint still needs after it is durable on disk, away from the training thread.
+"""The commit thread: it does the work that remains for a checkpoint once it is durable on disk.
 
-One daemon thread a process, started with the first checkpoint. It takes deliveries, tries each until it is done or
-given up, and lets the interpreter's exit wait for it, within a bound. Nothing here raises into the caller.
+Each process has one daemon thread, started with the first checkpoint. The thread tries each delivery until it is done
+or given up. The interpreter's exit waits for the thread, within a bound. Nothing here raises into the caller.
 
-Promised: a delivery that is not done when the process ends has left its outbox entry, and one line says so.
+Promised: a delivery that is not done when the process ends leaves its outbox entry, and one line on stderr says so.
 Not promised: that W&B has the checkpoint when the process is killed with SIGKILL, or leaves through `os._exit`.
 """
 
@@ -52,12 +52,12 @@ class Committer:
     def _begin(self):
         self._jobs, self._running, self._open, self._held, self._lost, self._thread = [], 0, [], {}, [], None
         self._completing, self._expected = [], None
-        self._waited = 0.0  # seconds of ends of runs, since the last delivery
+        self._waited = 0.0  # seconds spent waiting at the ends of W&B runs since the last delivery
         self._pid = os.getpid()
         self._signal = termination.Termination(lambda: self.drain(by_signal=True))
 
     def inherit(self, parents):
-        """In a forked child: nothing is pending here, and SIGTERM is not this committer's to handle."""
+        """In a forked child nothing is pending: give SIGTERM back."""
         with contextlib.suppress(ValueError, OSError, TypeError):
             parents._signal.forget()
 
@@ -84,12 +84,12 @@ class Committer:
     def hold(self, delivery):
         """Keep a delivery back until the run or the process ends, or a later one takes its place (`checkpoints: last`).
 
-        Each name has a place of its own. The one whose place is taken is delivered without W&B.
+        One delivery is held for each name. A replaced delivery goes to the manifest store only, not to W&B.
         """
         with self._changed:
             self._adopt()
             superseded = self._held.pop(delivery.entry["name"], None)
-            self._held[delivery.entry["name"]] = delivery  # the last one held is the last one sent
+            self._held[delivery.entry["name"]] = delivery  # re-inserted at the end: `finish` sends in this order
             _register_exit(self.drain)
         if superseded is not None:
             superseded.leave_out_wandb()
@@ -97,9 +97,9 @@ class Committer:
 
     @contextlib.contextmanager
     def completing(self):
-        """While the framework completes a checkpoint and it is recorded: the end of the process waits for that.
+        """A context in which the framework completes a checkpoint: the end of the process waits until it is left.
 
-        A daemon thread of the framework, which the interpreter would abandon, is waited for like a delivery.
+        The framework may do this on a daemon thread, which the interpreter would abandon at its end.
         """
         me = threading.get_ident()
         with self._changed:
@@ -108,12 +108,12 @@ class Committer:
             try:
                 self._start()
             except RuntimeError as error:
-                notice.debug("the end of the process will not wait: %r" % (error,))  # it has begun: no thread any more
+                notice.debug("the end of the process will not wait: %r" % (error,))  # it can start no thread now
         try:
             yield
         finally:
             with self._changed:
-                if me in self._completing:  # unless this is a fork's child
+                if me in self._completing:  # a forked child starts with an empty list
                     self._completing.remove(me)
                 self._changed.notify_all()
 
@@ -151,7 +151,7 @@ class Committer:
             self._waited += time.monotonic() - began
 
     def settle(self, seconds):
-        """Wait until everything is done, at most `seconds`. Whether it is."""
+        """Wait until everything is done, at most `seconds`. Return whether it is."""
         if os.getpid() != self._pid:
             return True
         deadline = time.monotonic() + seconds
@@ -159,7 +159,7 @@ class Committer:
         said = False
         with self._changed:
             while True:
-                # What this thread itself is completing cannot go on while it waits here, in a signal handler.
+                # In a signal handler on this thread, a checkpoint that the thread itself is completing cannot go on.
                 completing = set(self._completing) - {threading.get_ident()}
                 if not (self._open or self._jobs or self._running or completing):
                     return True
@@ -186,7 +186,7 @@ class Committer:
     # The thread's side
 
     def _adopt(self):
-        # A forked child has the parent's lists and not its thread. The parent delivers its own checkpoints.
+        # A forked child has copies of the parent's lists and no commit thread. The parent delivers its own checkpoints.
         if os.getpid() != self._pid:
             self._begin()
 
@@ -266,11 +266,11 @@ def _say_lost(lost):
 
 
 class _Exit:
-    """What the end of this process does.
+    """The work at the end of this process.
 
     Attributes:
-        registered: Whether `threading._shutdown` has the drain already.
-        endings: Functions that are called once all is drained.
+        registered: Whether the drain is registered with `threading._shutdown`.
+        endings: Functions to call after the drain.
     """
 
     def __init__(self):
@@ -279,7 +279,7 @@ class _Exit:
 
 
 def at_end(function):
-    """Have `function()` called once all is drained, where the process ends by itself and by no signal."""
+    """Call `function()` after the drain, unless a signal ends the process."""
     endings = job.part(_Exit).endings
     if function not in endings:
         endings.append(function)
@@ -300,9 +300,10 @@ def _register_exit(drain):
             register(drain)
             hook.registered = True
         except RuntimeError:
-            pass  # the interpreter is on its way out already
+            pass  # the interpreter is shutting down already
     if not hook.registered:
-        # atexit runs the newest first, and wandb registers its own at wandb.init: stay in front of it.
+        # atexit runs the newest function first, and wandb.init registers one. Register anew, so that the drain runs
+        # before it.
         atexit.unregister(drain)
         atexit.register(drain)
 

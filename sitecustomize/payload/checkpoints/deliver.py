@@ -22,7 +22,7 @@ LAST = "last.json"
 DIGESTS_VARIABLE = "NEMOTRON_EXEC_CHECKPOINT_DIGESTS"
 
 _ELSEWHERE_SECONDS = 120
-_NAMING_SECONDS = 30  # a job that ends waits for it, and the next start's flush would do it
+_NAMING_SECONDS = 30  # the end of the job waits for this; if it fails, the next start's flush does it
 
 
 def deliver(recorded, handle=None, hold=True):
@@ -31,7 +31,7 @@ def deliver(recorded, handle=None, hold=True):
     Args:
         recorded: What `record` returned.
         handle: The W&B artifact that the framework has logged for it, if it has.
-        hold: Whether `run.checkpoints: last` keeps it back, for a later one to take its place.
+        hold: Whether `run.checkpoints: last` may hold the checkpoint back until a later one replaces it.
     """
     entry = recorded.entry
     if entry.get("sent_by") and not getattr(handle, "logged", False):
@@ -100,7 +100,7 @@ def take_inventory(entry):
 
 
 def _note(entry, found):
-    """Leave in the save directory what the next start compares its room with (the launcher's resolution/look.py)."""
+    """Note the last checkpoint's size in the save directory: the next start compares it with the free space."""
     directory = os.path.join(entry["save_dir"], ".nemotron-exec")
     if outbox.linked(directory) or not os.path.isdir(directory):
         return
@@ -139,7 +139,7 @@ def _say_who_sends(entry):
 
 
 def _touch_handoff():
-    """Old jobs' state is removed by age: a job that still saves is not old (retention.py)."""
+    """Renew the hand-off's time: retention.py removes old jobs' state by age, and this job still saves."""
     try:
         os.utime(os.environ.get("NEMOTRON_EXEC_HANDOFF", ""))
     except OSError:
@@ -159,11 +159,11 @@ def _settle_before_finish(run):
         return original(*args, **kwargs)
 
     finish.nemotron_exec = True
-    attributes[name] = finish  # a run accepts no new attribute in the ordinary way
+    attributes[name] = finish  # a run's `__setattr__` accepts no new attribute
 
 
 def _registering_elsewhere(path):
-    """A store that is a URI needs fsspec, which the launcher's own interpreter has."""
+    """Registers in a store that is a URI: that needs fsspec, so the launcher's interpreter does it."""
 
     def registering(entry):
         if path is None or _launcher() is None:
@@ -176,7 +176,7 @@ def _registering_elsewhere(path):
 
 
 def _naming_elsewhere(path):
-    """Such a store is told by the same interpreter under which number W&B has a checkpoint."""
+    """Records a checkpoint's number in W&B in such a store, by the launcher's interpreter, too."""
 
     def naming(qualified_name):
         if path is not None and _launcher() is not None:
@@ -190,7 +190,7 @@ def _launcher():
 
 
 def _flush(*words, seconds):
-    # The launcher's environment is not the job's: none of the job's paths, and no injection.
+    # The launcher's interpreter needs its own packages: drop the job's PYTHON variables and the injector.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environ["NEMOTRON_EXEC_DISABLE"] = "1"
     subprocess.run(

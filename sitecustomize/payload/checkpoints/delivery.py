@@ -1,4 +1,4 @@
-"""One checkpoint on its way from the outbox to the stores: the manifest first, then W&B, then the entry goes.
+"""Delivers one checkpoint: first to the manifest store, then to W&B; then its outbox entry is removed.
 
 The same code sends from the job's commit thread and, later, from the launcher (`nemotron-artifact flush`).
 """
@@ -19,34 +19,36 @@ from . import outbox
 from .commit import GivenUpError
 
 METADATA_FILES = ("metadata.json", "nemotron-exec/metadata.json")
-"""Where our metadata.json lies in a W&B artifact. The second where the first is taken: a distributed checkpoint of
-Megatron has a `metadata.json` of its own, and the framework's reference puts its files at the artifact's top."""
+"""The places of nemotron-exec's metadata.json in a W&B artifact. The second is used where the first is taken:
+Megatron's distributed checkpoints have a `metadata.json`, and the framework's reference puts it at the artifact's
+top."""
 
-# W&B takes a file reference for a URL, and cuts or decodes what stands behind these.
+# W&B parses a file reference as a URL: it cuts the path at `#` and `?`, and decodes `%XX`.
 _NO_URL = pattern(r"[#?]|%[0-9A-Fa-f]{2}")
-# Errors of the client that no repetition mends: it finds fault with what it was given.
+# The client rejects its arguments with these errors: a second attempt would fail, too.
 _NEVER = ("UsageError", "ValueError", "TypeError", "ValidationError")
 
-_RESEND_AFTER = (5.0, 15.0, 60.0)  # seconds until W&B is tried anew after it failed, the last one repeated
+_RESEND_AFTER = (5.0, 15.0, 60.0)  # seconds until the next attempt at W&B after each failure; the last one repeats
 _REGISTER_AFTER = (1.0, 2.0, 5.0, 15.0)  # the same for the manifest store
 
 
 class Delivery:
-    """One entry.
+    """The delivery of one outbox entry.
 
     Args:
         entry: The outbox entry.
-        path: Where it lies; None if it could not be written.
-        register: `register(entry)`, puts it into the manifest store; None if that is done.
-        send: `send(entry)`, logs it to W&B and returns the artifact; None where W&B is not wanted.
+        path: The entry's file; None if it could not be written.
+        register: `register(entry)` puts the entry into the manifest store; None if that is done.
+        send: `send(entry)` logs the entry to W&B and returns the artifact; None where W&B is not wanted.
         handle: The artifact that the framework itself has logged, to be waited for.
-        keep: Whether the entry stays in the outbox: W&B is to have it, and not from this process.
-        name: `name(qualified_name)`, records in the manifest store by which name W&B has it; None where the store is
+        keep: Whether the entry stays in the outbox, because another process will send it to W&B.
+        name: `name(qualified_name)` records the checkpoint's name in W&B in the manifest store. None where the store is
             a directory: `note_wandb` writes to it.
 
     Attributes:
-        overdue: Whether the manifest store lacks it, which had been told of it before a later one otherwise.
-        then: `then(entry, path)`, once it is in the manifest store: its hooks (hooks.py); None for none.
+        overdue: Whether the manifest store does not have it yet: a later checkpoint must not be registered before it.
+        then: `then(entry, path)` is called once the manifest store has it, and starts its hooks (hooks.py); None for
+            none.
     """
 
     def __init__(self, entry, path=None, register=None, send=None, handle=None, keep=False, name=None):
@@ -69,19 +71,20 @@ class Delivery:
 
     @property
     def for_wandb(self):
-        """Whether W&B has to take it."""
+        """Whether the entry has to reach W&B."""
         return self.handle is not None or self.send is not None
 
     def attempt(self, patience, turn=True, register=True):
-        """Do what can be done within about `patience` seconds. Whether all is done.
+        """Try the open steps for about `patience` seconds. Return whether all are done.
 
         Args:
             patience: Seconds.
-            turn: Whether W&B may be told: one checkpoint after the other, so that its `latest` is the latest.
-            register: Whether the manifest store may be told, for the same reason.
+            turn: Whether this entry may go to W&B. Checkpoints go one after the other, so that `latest` is the last
+                one.
+            register: Whether this entry may go to the manifest store, for the same reason.
 
         Raises:
-            GivenUpError: W&B will not take it from this process.
+            GivenUpError: W&B will not take the entry from this process.
         """
         if time.monotonic() < self._not_before:
             return False
@@ -102,7 +105,7 @@ class Delivery:
             try:
                 self._hand_over()
             except OSError as fault:
-                self._why = "its hooks cannot be noted: %s" % fault  # W&B does not wait for that
+                self._why = "its hooks cannot be noted: %s" % fault  # go on to W&B all the same
         if not self.for_wandb:
             return self._finish()
         if not turn:
@@ -118,7 +121,7 @@ class Delivery:
         return self._finish()
 
     def commit(self):
-        """Log it to W&B, unless that is done, and wait until W&B has committed it, however long that takes."""
+        """Log the checkpoint to W&B, unless that is done, and wait without a bound until W&B has committed it."""
         if self.handle is None:
             self.handle = self.send(self.entry)
         # A disabled run returns an object whose wait() does nothing; older clients may return None.
@@ -129,7 +132,7 @@ class Delivery:
             note_wandb(self.entry, wait(), self.name)
 
     def block(self):
-        """Wait for W&B here and now, without a bound, as upstream's patch did; what goes wrong is tried again later."""
+        """Wait for W&B on this thread, without a bound, as upstream's patch did. An error is retried later."""
         try:
             if self.for_wandb:
                 self.commit()
@@ -138,12 +141,12 @@ class Delivery:
             notice.debug("%s: %r, trying again in the background" % (self, error))
 
     def leave_out_wandb(self):
-        """Only the manifest, then."""
+        """Deliver to the manifest store only."""
         self.send = self.handle = None
         self.keep = False
 
     def unfinished(self):
-        """Why it is not done, for the line at exit."""
+        """The reason why the delivery is not done, for the line at exit."""
         if self.register is not None:
             return "it could not be written to the manifest store%s" % self._kept()
         return "%s%s" % (self._why or "W&B has not committed it yet", self._kept())
@@ -174,7 +177,8 @@ class Delivery:
             raise GivenUpError("W&B did not take it: %s%s" % (text, self._kept())) from None
         self._why = "W&B did not take it: %s" % text
         notice.debug("%s: %s" % (self, self._why))
-        # What failed stays failed: log anew. The content is the same, so W&B counts it once.
+        # A failed handle stays failed: log the artifact anew. W&B recognises the same content and makes no second
+        # version.
         self.handle = None
         if self.send is None:
             raise GivenUpError(self._why + self._kept()) from None
@@ -194,7 +198,7 @@ class Delivery:
 
 
 class _Waiter:
-    """A thread of its own for one `commit`: nothing in wandb has a bound, and the commit thread has more to do."""
+    """Runs one `commit` on a thread of its own: calls of wandb have no bound, and would block the commit thread."""
 
     def __init__(self, delivery):
         self.done = threading.Event()
@@ -221,14 +225,14 @@ class Deferred:
 
     @property
     def logged(self):
-        """Whether W&B has been told of it."""
+        """Whether the artifact has been logged."""
         return self._artifact is not None
 
     def wait(self, *args, **kwargs):
-        """Log it, if it is not, and wait until it is committed."""
+        """Log the artifact, if it is not logged, and wait until W&B has committed it."""
         artifact = self._logged()
         wait = getattr(artifact, "wait", None)
-        # A disabled run's artifact has nothing to wait for.
+        # The artifact of a disabled run has no wait().
         return artifact if wait is None else wait(*args, **kwargs)
 
     def __getattr__(self, name):
@@ -242,11 +246,11 @@ class Deferred:
 
 
 def note_wandb(entry, artifact, write=None):
-    """Record in the manifest store under which number W&B has a checkpoint, for people who compare the two.
+    """Record a checkpoint's name and number in W&B in the manifest store, for people who compare the two stores.
 
     Args:
         entry: The outbox entry, registered.
-        artifact: What W&B has committed.
+        artifact: The artifact that W&B has committed.
         write: `write(qualified_name)`, for a store that is a URI.
     """
     try:
@@ -264,7 +268,8 @@ def note_wandb(entry, artifact, write=None):
 def wandb_metadata(entry):
     """The metadata of the W&B artifact: the manifest's, the event, and the time of the save.
 
-    By the event a second sending is recognised. By the time a late sending is kept from taking `latest`.
+    The event identifies a checkpoint that is sent twice. The time keeps a checkpoint that is sent late from taking
+    `latest`.
     """
     metadata = dict(entry["metadata"])
     metadata["nemotron_exec_event"] = entry["event"]
@@ -287,10 +292,10 @@ def metadata_file(entry):
 
 
 def add_metadata_file(artifact, entry):
-    """Put our metadata.json into a W&B artifact that is not logged yet.
+    """Put nemotron-exec's metadata.json into a W&B artifact that is not logged yet.
 
-    It has the fields for the next job, and gives the artifact a digest that no other checkpoint has: two references to
-    one path without checksums are one version to W&B.
+    The file has the fields for the next job. It also gives the artifact a digest of its own: without it, W&B would take
+    two references to one path for the same version.
     """
     import json
 
@@ -303,10 +308,10 @@ def add_metadata_file(artifact, entry):
 
 
 def translate_references(artifact, inside, outside):
-    """Make `file://` references below the directory `inside` say `outside`: where the host sees it.
+    """Rewrite `file://` references below `inside`, the directory in the container, to `outside`, its path on the host.
 
-    `add_reference` insists that the path exists here, and here is a container. Without checksums an entry's digest is
-    that of its path; it follows.
+    `add_reference` takes only paths that exist in this container, so references are rewritten afterwards. Without
+    checksums an entry's digest is that of its path, and is computed anew.
     """
     if inside == outside:
         return
@@ -327,7 +332,7 @@ def log_to_wandb(wandb, run, entry, aliases=None):
         wandb: The client's module.
         run: The run that logs it.
         entry: The outbox entry.
-        aliases: Which of the entry's aliases it gets; default all.
+        aliases: The entry's aliases that the artifact gets; default all.
     """
     target = entry["wandb"]
     name = names.wandb_name(target["name"])
@@ -360,5 +365,6 @@ def _refer(artifact, uri):
     try:
         artifact.add_reference(uri, checksum=False)
     except Exception as error:
-        # W&B has handlers for some schemes that want their client library; the URI is in the metadata all the same.
+        # W&B needs a client library for some schemes. Without it the artifact has no reference; its metadata has the
+        # URI.
         notice.debug("no reference to %s in W&B: %r" % (uri, error))

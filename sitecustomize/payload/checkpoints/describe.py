@@ -33,7 +33,7 @@ Completed = collections.namedtuple(
         "number",  # iteration or step, from the path; None if the path has none
         "alias",  # iter_0000010, step_10
         "path_is_checkpoint",  # `path` of the artifact is the checkpoint itself, not the save directory
-        "transient",  # will be deleted by the framework soon, by its own plan
+        "transient",  # the framework plans to delete it soon
         "best",  # whether it is the best so far; None without a metric
         "extra",  # further metadata; its `format` wins
         "name",  # of the artifact; None for `run.publish`, else the save directory's
@@ -80,19 +80,19 @@ def published_name(publish):
 
 @functools.lru_cache(maxsize=None)
 def versions_of(name):
-    """Versions of the framework of that name (frameworks.py) and of what stands beside it."""
+    """Versions of the framework of that name (frameworks.py), of its packages, of torch and of wandb."""
     row = frameworks.named(name)
     return versions(row.distribution, dict(row.packages, torch="torch", wandb="wandb"))
 
 
 def versions(framework, modules):
-    """Versions of the framework and of what stands beside it, of what this process has imported.
+    """Versions of the framework and of those `modules` that this process has imported.
 
     Args:
-        framework: Name of the distribution that the checkpoint is of.
+        framework: Name of the framework's distribution.
         modules: `{distribution: module}`.
     """
-    # Attributes of modules that are imported anyway: the training thread reads nothing from disk for them.
+    # Read `__version__` of imported modules: the training thread need not read metadata from disk.
     found = {name: getattr(sys.modules.get(module), "__version__", None) for name, module in modules.items()}
     found = {name: str(version) for name, version in found.items() if version is not None}
     if framework not in found:
@@ -106,7 +106,7 @@ def versions(framework, modules):
 
 
 def describe(completed: Completed, config: Settings, renamed_from: str | None = None) -> Entry:
-    """The outbox entry of a checkpoint: everything that any store will be told of it. Arguments as for `announce`."""
+    """The outbox entry of a checkpoint, with everything that a store will record. Arguments as for `announce`."""
     uri = is_uri(completed.save_dir)
     save_dir = completed.save_dir if uri else absolute(completed.save_dir)
     local = completed.checkpoint_path if is_uri(completed.checkpoint_path) else absolute(completed.checkpoint_path)
@@ -159,7 +159,7 @@ def describe(completed: Completed, config: Settings, renamed_from: str | None = 
 
 
 def format_of(path):
-    """`hf` for a directory that `from_pretrained` reads, else what the file's suffix says, else `script`."""
+    """`hf` or `peft` for a directory that `from_pretrained` reads, else the file's suffix, else `script`."""
     if os.path.isfile(os.path.join(path, "config.json")):
         return "hf"
     if os.path.isfile(os.path.join(path, "adapter_config.json")):
@@ -169,11 +169,11 @@ def format_of(path):
 
 
 def exports(row, local, host):
-    """What stands beside the framework's own format in a checkpoint, as metadata; {} where there is nothing.
+    """Metadata of the further formats in a checkpoint, beside the framework's own; {} where there are none.
 
     Args:
         row: The framework (frameworks.py); None for none.
-        local: The checkpoint, as this process names it; nothing is looked at if it is a URI.
+        local: The checkpoint, as this process names it; a URI is not looked into.
         host: The same, as the host names it.
     """
     found = {}

@@ -17,11 +17,11 @@ from . import commit, describe, outbox, process
 
 __all__ = []
 
-_SECONDS = 120  # for W&B; the entries stay where it does not answer
+_SECONDS = 120  # the bound on sending; if W&B does not answer, the entries stay
 
 
 def send_soon(save_dir):
-    """Send what an earlier run has left in a save directory; never raises, and never waits.
+    """Send the entries that an earlier run has left in a save directory. Never raises, and never waits.
 
     Args:
         save_dir: An absolute path, or a URI, which has no outbox.
@@ -38,12 +38,12 @@ def _look(save_dir):
     ]
     python = os.environ.get("NEMOTRON_EXEC_PYTHON")
     if left and python:
-        # A thread of its own: W&B may be slow, and the commit thread has this run's checkpoints to deliver.
+        # Send on a thread of its own: W&B may be slow, and the commit thread has this run's checkpoints to deliver.
         threading.Thread(target=_send, args=(python, left), name="nemotron-exec-earlier", daemon=True).start()
 
 
 def _send(python, paths):
-    # The launcher's environment is not the job's: none of the job's paths, and no injection.
+    # The launcher's interpreter needs its own packages: drop the job's PYTHON variables and the injector.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environ["NEMOTRON_EXEC_DISABLE"] = "1"
     words = [python, "-I", "-m", "nemotron_exec.outbox.flush", "--json", "--timeout", str(_SECONDS)]

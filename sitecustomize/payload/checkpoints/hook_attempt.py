@@ -1,4 +1,4 @@
-"""One attempt of a hook's command: in a session of its own, its end written down by the shell that runs it.
+"""One attempt of a hook's command, in a session of its own. The shell that runs it writes its exit code to a file.
 
 The shell waits until the entry says which process it is, then runs the command, then writes the exit code. So a runner
 that dies loses nothing: the command ends in its own time, and the next runner finds the process or the exit code.
@@ -19,9 +19,9 @@ __all__ = []
 
 DIED = "it died without a word"
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL
-_LOOK = 0.05  # seconds between two looks, at first
-_SLOWER = 0.5  # the same for a command that takes long
-# A trap, and no ignored signal: the command would inherit that.
+_LOOK = 0.05  # seconds between two polls, at first
+_SLOWER = 0.5  # the longest pause between two polls of a long command
+# The shell traps these signals and survives them. It does not ignore them: the command would inherit that.
 _SHELL = """read go || exit 0
 exec </dev/null
 trap : TERM INT HUP
@@ -37,8 +37,8 @@ def run(path, entry, environ, stop):
 
     Args:
         path: The entry's file.
-        entry: The entry; what becomes of it is noted in it, durably.
-        environ: The environment that the command's is made from.
+        entry: The entry. Each step is noted in it, durably.
+        environ: The environment from which the command's environment is made.
         stop: `stop()` gives a text when the command is to be told to end, else None.
 
     Returns:
@@ -51,12 +51,12 @@ def run(path, entry, environ, stop):
         if code is None and process.alive(child):
             return _wait(path, entry, _Adopted(child["pid"], child), stop)
         if code is None:
-            code = _exit_code(path)  # the command may have ended between the two looks
+            code = _exit_code(path)  # the command may have ended after the first look at the file
         if code is not None:
             return code, None
         return None, DIED
     if entry["state"] == hook_entries.RUNNING and process.alive(child):
-        _end(_Adopted(child["pid"], child))  # its runner was killed while it waited for its end
+        _end(_Adopted(child["pid"], child))  # the runner that told it to end was killed before it ended
     return _start(path, entry, environ, stop)
 
 
@@ -83,7 +83,7 @@ def _start(path, entry, environ, stop):
     finally:
         os.close(log)
     try:
-        # Before the command runs, the entry says where it runs.
+        # Note the process in the entry before the command runs, so that another runner can find it.
         now = time.time()
         here = dict(process.here(), pid=started.pid, start=process.start_time(started.pid))
         entry.update(state=hook_entries.RUNNING, child=here, told=False, started_at=now, why=None)
@@ -94,7 +94,7 @@ def _start(path, entry, environ, stop):
             started.stdin.flush()
     finally:
         with contextlib.suppress(BrokenPipeError):
-            started.stdin.close()  # without the line the shell ends, and has run nothing
+            started.stdin.close()  # if the line was not written, the shell ends without running the command
     return _wait(path, entry, started, stop)
 
 
@@ -119,7 +119,7 @@ def _wait(path, entry, started, stop):
         why = "it took longer than %g s (timeout)" % limit if late else stop()
         if why:
             if not late:
-                # From now on what it says counts no more: the next start runs it again.
+                # The command's exit code no longer counts: the next start runs the command again.
                 entry.update(told=True, why=why)
                 hook_entries.write(path, entry)
             with contextlib.suppress(OSError):

@@ -1,10 +1,10 @@
-"""What `run.on_checkpoint` still has to run: one small JSON file for each pair of a checkpoint and a hook.
+"""The open work of `run.on_checkpoint`: one small JSON file for each pair of a checkpoint and a hook.
 
 The outbox entry of a checkpoint names its hooks. When the checkpoint is in the store, each hook gets an entry in
 `.nemotron-exec/hooks/` beside the outbox, and the outbox entry forgets it. An entry whose command has ended well moves
 to `done/`. So whatever dies in between, a file names each hook that is still to be run, and no hook has two entries.
 
-An entry holds a command that the next start runs: it counts only if its file belongs to the user who would run it.
+The next start runs the command in an entry. So an entry counts only if its file belongs to the user who runs it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ DONE = "done"
 RUNS = "runs"
 WAITING, RUNNING, HELD, FAILED = "waiting", "running", "held", "failed"
 ENDED, GONE = "done", "gone"
-_KEPT = 200  # entries of hooks that have run, and their output, in one directory
+_KEPT = 200  # entries of finished hooks that stay in one directory, with their output
 _MOST = 1 << 20  # bytes; an entry has a few thousand
-_PATIENCE = 5.0  # seconds for the lock, which is held for the time of a few small files
+_PATIENCE = 5.0  # seconds to wait for the lock; its holder writes a few small files
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
@@ -54,18 +54,19 @@ def hand_over(entry, path):
 
     Args:
         entry: The outbox entry, registered.
-        path: Where it lies.
+        path: The outbox entry's file.
 
     Returns:
         The paths of the new entries.
 
     Raises:
-        OSError: They cannot be written. Nothing is forgotten; done again, nothing is there twice.
-        ForeignError: The outbox entry is another user's.
+        OSError: The entries cannot be written. The outbox entry still names its hooks; a second call makes no
+            duplicates.
+        ForeignError: The outbox entry belongs to another user.
     """
     hooks = [hook for hook in entry.get("hooks") or () if is_hook(hook)]
     made = []
-    # Without its file it has been sent by another process, which has done this.
+    # Without its file, another process has sent the entry and has done this.
     if hooks and os.path.lexists(path):
         check_owner(path)
         directory = beside(os.path.dirname(path))
@@ -96,7 +97,7 @@ def is_hook(hook):
 
 
 def entries(directory):
-    """The entries that are not done, oldest first, as `(path, entry)`; those of other users are left out."""
+    """The open entries, oldest first, as `(path, entry)`, without those of other users."""
     found = []
     for path in _paths(directory):
         with contextlib.suppress(OSError, ValueError, ForeignError):
@@ -110,7 +111,7 @@ def finished(directory):
 
 
 def foreign(directory):
-    """The entries that are there and do not count, as `(path, why)`."""
+    """The entries that do not count, as `(path, why)`."""
     found = []
     for path in _paths(directory):
         try:
@@ -144,7 +145,7 @@ def content(path):
 
     Raises:
         OSError: It cannot be read.
-        ForeignError: It is something else, or another user's.
+        ForeignError: It is no regular file, or belongs to another user.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
@@ -177,7 +178,7 @@ def write(path, entry):
 
 
 def finish(path, entry):
-    """Move an entry to `done/`: first the new file, then the old one goes. Old ones are removed with their output."""
+    """Move an entry to `done/`: write the new file, then remove the old. The oldest entries there are removed."""
     done = os.path.join(os.path.dirname(path), DONE)
     os.makedirs(done, exist_ok=True)
     write(os.path.join(done, os.path.basename(path)), entry)
@@ -186,7 +187,7 @@ def finish(path, entry):
             os.unlink(left)
     disk.sync_directory(os.path.dirname(path))
     there = _paths(done)
-    if len(there) > _KEPT + 20:  # not with each
+    if len(there) > _KEPT + 20:  # clean up once in 20 entries
         for old, entry in finished(os.path.dirname(path))[:-_KEPT]:
             for left in (old, str(entry.get("log") or "")):
                 with contextlib.suppress(OSError):
@@ -194,18 +195,18 @@ def finish(path, entry):
 
 
 def exit_code_of(path):
-    """Where the command's exit code is written by the shell that runs it."""
+    """The file to which the shell that runs the command writes its exit code."""
     return path[: -len(".json")] + ".exit"
 
 
 def identity(entry):
-    """How people name an entry: the hook and the first digits of the checkpoint's event."""
+    """The name of an entry for people: the hook and the first digits of the checkpoint's event."""
     return "%s-%s" % (entry["hook"]["name"], str(entry.get("event"))[:8])
 
 
 @contextlib.contextmanager
 def locked(path, patience):
-    """Hold a lock of the kernel's, which a dead process does not hold. Yields whether it is held.
+    """Hold a lock of the kernel, which ends with the process. Yields whether this process holds it.
 
     Args:
         path: The lock file.
@@ -226,7 +227,7 @@ def locked(path, patience):
                     break
                 time.sleep(0.05)
             except OSError as error:
-                # A file system without locks: the entry itself says who runs it.
+                # The file system has no locks. The entry itself names the process that runs it.
                 notice.debug("no lock on %s: %s" % (path, error))
                 held = True
         yield held
@@ -256,7 +257,7 @@ def _check(found, path):
 
 
 def _owner_given_in(directory):
-    """The user to whom files belong that this process makes there: NFS with root_squash gives them to another."""
+    """The owner of files that this process creates there. NFS with root_squash gives them to another user."""
     probe = os.path.join(directory, "owner.%s.tmp" % os.urandom(8).hex())
     try:
         descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -284,7 +285,7 @@ def _counts(directory):
 
 
 def _counted(hook, entry, counts):
-    """Whether the checkpoint is an N-th one (`every`). After a crash the last counted one is not counted again."""
+    """Whether it is this checkpoint's turn (`every: N`). After a crash, the last counted one is not counted again."""
     last = counts.get(hook["name"])
     last = last if isinstance(last, dict) and isinstance(last.get("count"), int) else {"count": 0}
     if last.get("event") != entry["event"]:
@@ -326,14 +327,14 @@ def _enter(directory, hook, entry):
 
 
 def _checkpoint(entry):
-    """What the command is told of the checkpoint."""
+    """The facts about the checkpoint for the hook's command."""
     metadata = entry["metadata"]
     number = entry.get("number")
     version = None if number is None else "v%d" % number
     target = entry.get("wandb")
     reference = "%s:%s" % (entry["name"], version or next(iter(entry.get("aliases") or ()), "latest"))
     if isinstance(target, dict) and entry.get("looked_up_in_wandb") and target.get("aliases"):
-        # W&B numbers on its own, and has no number yet.
+        # W&B numbers versions on its own, and has not numbered this one yet: name it by its alias.
         reference = "%s:%s" % (names.wandb_name(target["name"]), target["aliases"][0])
     return {
         "name": entry["name"],

@@ -11,8 +11,8 @@ from ..paths.absolute import absolute
 __all__ = []
 
 PREFIX = "NEMOTRON_CHECKPOINT_"
-# A program that reads one of these takes itself for a rank of the training job: PyTorch, NCCL, torchrun, ft_launcher,
-# MPI, the schedulers' places, and what Slurm says of the step and of its tasks. The job's id stays.
+# A program that finds one of these variables acts as a rank of the training job. PyTorch, NCCL, torchrun, ft_launcher,
+# MPI and schedulers set them, and Slurm for its steps and tasks. The job's id stays.
 _OF_A_RANK = re.compile(
     r"(?:(?:LOCAL|GROUP|ROLE|NODE)_)?RANK\Z|(?:(?:LOCAL|GROUP|ROLE)_)?WORLD_SIZE\Z|ROLE_NAME\Z|NNODES\Z|NUM_NODES\Z"
     r"|MASTER_(?:ADDR|PORT)\Z|TORCHELASTIC_|TORCH_NCCL_|NCCL_|PET_|NVRX_|CROSS_SLURM_|FT_RANK_"
@@ -33,7 +33,7 @@ def environment(entry, environ):
         environ: The environment of the job, of the next start, or of `nemotron-artifact`.
     """
     own = dict(environ)
-    for pair in own.get(_GIVEN, "").split(_BETWEEN):  # what the launcher has set for the job (WANDB_PROJECT)
+    for pair in own.get(_GIVEN, "").split(_BETWEEN):  # variables that the launcher has set for the job (WANDB_PROJECT)
         name, _, value = pair.partition("=")
         if name and own.get(name) == value:
             del own[name]
@@ -74,14 +74,14 @@ def variables(entry):
 
 
 def place(entry):
-    """The checkpoint as this process finds it: under its name in the job, else under that on the host."""
+    """The checkpoint's path for this process: its path in the job, or its path on the host if only that exists."""
     told = entry["checkpoint"]
     local, host = str(told.get("local_path") or ""), str(told.get("path") or "")
     return local if local and (os.path.exists(local) or not os.path.exists(host)) else host
 
 
 def _is_injector(directory):
-    """Whether an entry of PYTHONPATH is an injector's: it has `sitecustomize.py` with our payload beside it."""
+    """Whether an entry of PYTHONPATH is the injector's directory, of this or another copy: it holds the payload."""
     ours = os.path.dirname(os.path.dirname(os.path.dirname(absolute(__file__))))
     if not directory:
         return False

@@ -1,8 +1,8 @@
-"""Runs hooks in a process of its own, so that neither training nor its end waits for them, and they may outlive it.
+"""Runs hooks in a process of its own: neither training nor its end waits for them, and they may outlive the job.
 
 Each hook has a thread, which takes its checkpoints in order, under a lock that only one runner holds. A job's runner
-lives as long as the process that saves: if that dies, running commands are told by SIGTERM and are left to the next
-start; if it ends by itself, they go on. A runner of a next start or of `nemotron-artifact flush` runs what was left.
+watches the process that saves. If that process dies, running commands get SIGTERM and are left to the next start; if it
+ends by itself, they go on. The next start, or `nemotron-artifact flush`, starts a runner for open entries.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ __all__ = []
 BACKOFF_VARIABLE = "NEMOTRON_EXEC_HOOK_BACKOFF"
 BACKOFF = 5.0  # seconds before the second attempt; each further pause is four times as long
 _LONGEST = 300.0
-_LOOK = 0.25  # seconds between two looks at the directory's time and at the process that saves
+_LOOK = 0.25  # seconds between two polls of the directory's time and of the process that saves
 _ANYWAY = 30.0  # seconds after which the directory is listed though its time has not changed
 _LOCK = 1.0  # seconds for which a hook's lock is waited for at a time
-_OLD = 3600.0  # seconds; a process that ends now writes its file now
+_OLD = 3600.0  # seconds after which a process's file about its end may be removed
 RETRIES = 4
 REGULAR = b"?"
-"""First byte of the file by which a process says that it ends by itself; its exit code is the second."""
+"""First byte of the file that a process writes when it ends by itself. The second byte is its exit code."""
 
 
 class Runner:
@@ -36,10 +36,10 @@ class Runner:
 
     Args:
         directory: `.nemotron-exec/hooks`.
-        environ: The environment that the commands' is made from.
-        owner: The process that saves, as `process.here` writes it; None for a runner of what was left.
-        ended: The file by which the owner says that it ends by itself.
-        seconds: After so many, what runs is told to end, and is left; None for no bound.
+        environ: The environment from which the commands' environments are made.
+        owner: The process that saves, as `process.here` writes it; None for a runner of open entries.
+        ended: The file that the owner writes when it ends by itself.
+        seconds: After so many seconds, running commands are told to end, and stay open; None for no bound.
         only: Identities of the entries to run; None for all.
     """
 
@@ -56,14 +56,15 @@ class Runner:
         self._pause = _backoff(environ)
 
     def terminate(self, *_):
-        """Tell all commands to end, and leave them (a signal handler)."""
+        """Tell all commands to end, and leave them to the next start (a signal handler)."""
         self.stopped = "the job was told to end"
 
     def run(self):
-        """Until nothing is left to do, and no process that saves may bring more."""
+        """Run hooks until no entry is open and the process that saves is gone, so that no new entry can come."""
         seen, listed = None, 0.0
         while self._why_stop() is None:
-            owner_alive = self._owner_alive()  # asked before the directory is
+            # Asked before the listing: an owner that lives then may still add an entry.
+            owner_alive = self._owner_alive()
             now = (_stamp(self.directory), owner_alive, self._busy())
             if now != seen or time.monotonic() > listed + _ANYWAY:
                 seen, listed = now, time.monotonic()
@@ -93,7 +94,7 @@ class Runner:
         return self.stopped
 
     def _due(self):
-        """The names of hooks with something to run."""
+        """The names of the hooks that have open entries."""
         return {entry["hook"]["name"] for _, entry in self._open()}
 
     def _open(self):
@@ -108,7 +109,7 @@ class Runner:
         return found
 
     def _take_all(self, name):
-        """One hook's checkpoints in order, as long as there are some: a later one waits for the earlier one's end."""
+        """Run one hook for its checkpoints in order: a later checkpoint waits until the earlier command has ended."""
         lock = os.path.join(self.directory, "lock-" + name)
         while self._why_stop() is None:
             with hook_entries.locked(lock, _LOCK) as held:
@@ -122,7 +123,7 @@ class Runner:
 
     def _take(self, path):
         entry = hook_entries.read(path)
-        # A pause that another runner has begun ends with it: a next start, or a flush, tries at once.
+        # Only the runner that began a pause keeps it: a next start, or a flush, tries at once.
         not_before = float(entry.get("not_before") or 0) if path in self._met else 0.0
         self._met.add(path)
         while self._why_stop() is None:
@@ -140,7 +141,7 @@ class Runner:
                 hook_entries.finish(path, entry)
                 return
         elif entry["state"] == hook_entries.RUNNING and entry.get("told"):
-            entry["attempts"] -= 1  # an attempt that was told to end does not count
+            entry["attempts"] -= 1  # the earlier attempt was told to end, and does not count
         taken_over = entry["state"] == hook_entries.RUNNING and not entry.get("told")
         code, why = run(path, entry, self.environ, self._why_stop)
         if code == 0:
@@ -149,14 +150,14 @@ class Runner:
             return
         entry.update(exit_code=code, ended_at=time.time(), why=why or "exit code %d" % code)
         if entry.get("told") or (taken_over and why == DIED):
-            # Told to end, or dead with its runner: it has not failed.
+            # The command was told to end, or died together with its runner: that is no failure of the hook.
             entry["attempts"] -= 1
             entry.update(state=hook_entries.WAITING, not_before=0)
         elif entry["attempts"] > _retries(entry):
             entry.update(state=hook_entries.FAILED)
         else:
             if entry["state"] != hook_entries.RUNNING:
-                entry["attempts"] += 1  # it could not even be started
+                entry["attempts"] += 1  # the command could not be started, and that counts as an attempt
             pause = min(_LONGEST, self._pause * 4 ** max(0, entry["attempts"] - 1))
             entry.update(state=hook_entries.WAITING, not_before=time.time() + pause)
         entry["told"] = False
@@ -164,7 +165,7 @@ class Runner:
 
 
 def _sweep(directory, mine):
-    """Remove what says how processes have ended for which nothing is left; never that of the runner's own process."""
+    """Remove old `ended-` files that no open entry names, except the one of the process that this runner watches."""
     with contextlib.suppress(OSError):
         wanted = {entry.get("ended") for _, entry in hook_entries.entries(directory)} | {mine}
         for name in os.listdir(directory):
@@ -174,11 +175,11 @@ def _sweep(directory, mine):
 
 
 def exit_of(directory, ended):
-    """How a process has ended that saved: its exit code; -1 where it ended by itself, with an unknown one; else None.
+    """The exit code of a process that saved; -1 if it ended by itself with an unknown code; None without a report.
 
     Args:
-        directory: That of the hooks.
-        ended: The name of its file there.
+        directory: The directory of hooks.
+        ended: The name of the process's file there.
     """
     if not isinstance(ended, str) or os.sep in ended:
         return None

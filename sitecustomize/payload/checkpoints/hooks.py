@@ -1,7 +1,7 @@
 """`run.on_checkpoint` in the process that saves: hooks get their entries, and a runner of their own runs them.
 
-All of it is the commit thread's. The runner is a process in a session of its own, with this process's Python and none
-of its packages; nothing of the job's, no pipe and no descriptor, stays open in it.
+Everything here runs on the commit thread. The runner is a process in a session of its own, with this process's Python
+and none of its packages. It inherits no pipe and no descriptor of the job.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from . import commit, hook_entries, hook_runner, outbox, process
 __all__ = []
 
 DRAIN_VARIABLE = "NEMOTRON_EXEC_HOOK_DRAIN"
-DRAIN_SECONDS = 5.0  # a short command (sbatch) is over by then; in a Slurm step nothing outlives the process
+DRAIN_SECONDS = 5.0  # enough for a short command (sbatch); in a Slurm step no command outlives the process
 _BOOT = """import importlib.util as util, sys
 spec = util.spec_from_file_location("_nemotron_exec", sys.argv[1] + "/__init__.py",
                                     submodule_search_locations=[sys.argv[1]])
@@ -32,7 +32,7 @@ _PAYLOAD = os.path.dirname(os.path.dirname(absolute(__file__)))
 
 
 class _Started:
-    """What this process has started for one directory of hooks."""
+    """The runner and the entries of this process for one directory of hooks."""
 
     def __init__(self):
         self.runner = None
@@ -41,10 +41,10 @@ class _Started:
         self.told = set()
 
     def runs(self):
-        """Whether its runner runs.
+        """Whether the runner runs.
 
-        A runner that was killed is a zombie at once, and can be waited for only when its last thread has ended: /proc
-        is asked, too.
+        A killed runner is a zombie at once, but `poll` sees its end only when its last thread has ended. So /proc is
+        asked, too.
         """
         if self.runner is None or self.runner.poll() is not None:
             return False
@@ -52,11 +52,11 @@ class _Started:
 
 
 class _Hooks:
-    """Of this process: what it has started for each directory of hooks, and how it will say its end.
+    """The hooks of this process, by directory, and the file by which it will report its end.
 
     Attributes:
-        started: By directory.
-        end_file: Name of the file by which it says how it ends; None before its first checkpoint with hooks.
+        started: Runner and entries of each directory.
+        end_file: Name of the file that will have its exit code; None before its first checkpoint with hooks.
     """
 
     def __init__(self):
@@ -65,7 +65,7 @@ class _Hooks:
 
 
 def mark(entry, config, completed):
-    """Note in a new outbox entry which hooks it has, and what they need to know."""
+    """Note in a new outbox entry its hooks and the facts that they need."""
     if not config.hooks:
         return
     entry["hooks"] = config.hooks
@@ -77,14 +77,14 @@ def mark(entry, config, completed):
 
 
 def fire(entry, path):
-    """Give the hooks of a registered checkpoint their entries, and see that a runner runs.
+    """Give the hooks of a registered checkpoint their entries, and start a runner unless one runs.
 
     Args:
         entry: The outbox entry.
-        path: Where it lies; None where it could not be written.
+        path: The entry's file; None where it could not be written.
 
     Raises:
-        OSError: The entries could not be written; to be tried again.
+        OSError: The entries could not be written. The caller tries again.
     """
     if not entry.get("hooks"):
         return
@@ -101,7 +101,7 @@ def fire(entry, path):
 
 
 def watch(directory, made=()):
-    """See that a runner of this process runs for a directory of hooks, and say which of them have failed."""
+    """Start this process's runner for a directory of hooks unless it runs, and report hooks that have failed."""
     started = job.part(_Hooks).started
     one = started.get(directory)
     if one is None:
@@ -114,7 +114,7 @@ def watch(directory, made=()):
     if open_ and not one.runs():
         here = process.here()
         owner = [here["host"], str(here["pid"]), str(here["start"]), job.part(_Hooks).end_file or "ended-"]
-        # A Python that needs the job's variables (PYTHONHOME) does not start this way: take the launcher's then.
+        # A Python that needs the job's variables (PYTHONHOME) does not start with -I. Use the launcher's Python then.
         failed = one.runner is not None and (one.runner.returncode or 0) > 0
         python = os.environ.get("NEMOTRON_EXEC_PYTHON") if failed else None
         one.runner = start_runner(directory, "--owner", *owner, python=python)
@@ -126,7 +126,7 @@ def start_runner(directory, *words, **options):
 
     Args:
         directory: The directory of hooks.
-        words: Of `hook_runner.main`.
+        words: Arguments of `hook_runner.main`.
         options: `environ`, else this process's; `python`, else this process's.
 
     Returns:
@@ -145,12 +145,12 @@ def start_runner(directory, *words, **options):
 
 
 def command_of(python, directory, *words):
-    """The words that start a runner: an interpreter without the job's packages, and the payload as it lies here."""
+    """The command line of a runner: an interpreter without the job's packages, which loads this payload."""
     return [python, "-I", "-S", "-c", _BOOT, _PAYLOAD, directory, *words]
 
 
 def at_end():
-    """When the process ends by itself: say so to the runner, and give short commands the time to finish."""
+    """When the process ends by itself: tell the runner, and give short commands the time to finish."""
     for directory, one in job.part(_Hooks).started.items():
         try:
             _at_end(directory, one)
@@ -173,11 +173,11 @@ def _at_end(directory, one):
             "next start, or `nemotron-artifact flush %s`" % (names, left[0]["checkpoint"]["save_dir"])
         )
     if one.runner is not None and one.runner.poll() is None:
-        one.runner.returncode = 0  # it outlives this process, and Popen would warn
+        one.runner.returncode = 0  # the runner outlives this process; without this Popen warns
 
 
 def _first_attempts(one):
-    """The entries of this process that nothing has been seen of yet."""
+    """The entries of this process whose command waits for its first attempt, or runs."""
     found = []
     for path in one.paths:
         try:
@@ -204,7 +204,7 @@ def _say_failed(directory, one):
 
 
 def _write_exit_code(pid, directory):
-    """The newest hook of the interpreter's exit: the C library then adds the process's exit code."""
+    """Runs at the interpreter's exit, and has the C library append the process's exit code to the file."""
     if os.getpid() != pid:
         return
     from .outputs import write_exit_code
@@ -220,7 +220,7 @@ def _append(directory, data, flags):
     try:
         descriptor = os.open(path, os.O_WRONLY | flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     except FileExistsError:
-        return  # said already
+        return  # another call has written the file
     try:
         os.write(descriptor, data)
     finally:

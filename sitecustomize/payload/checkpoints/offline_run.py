@@ -1,8 +1,9 @@
 """A W&B run that was started offline because W&B did not answer: an outbox entry, `run-EVENT.json`, until it is sent.
 
-The entry is written durably before `wandb.init` returns. The process that has sent the run removes it (the launcher's
-`outbox/offline_runs.py`). While the job's process lives, it touches the entry every minute, so that other nodes know.
-If another process has sent the entry meanwhile, it is written again, because the run has gone on.
+The entry is written durably before `wandb.init` returns. The process that has sent the run removes the entry (the
+launcher's `outbox/offline_runs.py`). The job's process touches the entry every minute, so that other nodes see that it
+lives. If another process has sent the run meanwhile, the job's process writes the entry again, because the run has gone
+on.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ BEAT = 60.0  # seconds
 
 
 def remember(run, url, inputs):
-    """Put a run into the outbox.
+    """Put an offline run into the outbox.
 
     Args:
         run: The offline run.
-        url: The server that it is for.
+        url: The W&B server to send the run to.
         inputs: Names of the W&B artifacts that the job uses.
 
     Returns:
-        (What `nemotron-artifact flush` is to be called with, the run's file).
+        (The argument for `nemotron-artifact flush`, the run's file).
     """
     config = settings()
     wandb = sys.modules["wandb"]
@@ -64,7 +65,7 @@ def remember(run, url, inputs):
 
 
 class _Beat:
-    """Says that the run goes on, until it ends."""
+    """Touches the entry until the run ends, and then notes the end in it."""
 
     def __init__(self, path, entry):
         self._path = path
@@ -82,14 +83,14 @@ class _Beat:
             self._end()
             return result
 
-        run.__dict__[name] = finish  # a run accepts no new attribute in the ordinary way
+        run.__dict__[name] = finish  # a run's `__setattr__` accepts no new attribute
 
     def _beat(self):
         while not self._over.wait(BEAT):
             try:
                 os.utime(self._path)
             except FileNotFoundError:
-                self._write()  # another process took this one for dead, and has sent the run
+                self._write()  # another process took this process for dead, sent the run and removed the entry
             except OSError:
                 continue
 

@@ -1,12 +1,11 @@
 """The outbox: checkpoints that are complete on disk and that W&B has not confirmed yet.
 
-One small JSON file per checkpoint, in `.nemotron-exec/outbox/` beside the checkpoints. It is written, durably, before
-anything else happens to a checkpoint, and it is removed when everything has: so whatever dies in between, the file
-says which steps are left. It alone is enough for these steps: they need neither the hand-off nor the process that
-wrote the file.
+One small JSON file per checkpoint, in `.nemotron-exec/outbox/` beside the checkpoints. The file is written durably
+before any other step for a checkpoint, and removed after the last step. So if a process dies in between, the file says
+which steps are left. These steps need neither the hand-off nor the process that wrote the file.
 
-No name in here may begin with `iter_` or `step_`: Megatron-Bridge searches its save directory for `iter_*`, at every
-depth, and takes what follows for a number.
+No name in the outbox may begin with `iter_` or `step_`: Megatron-Bridge searches its save directory for `iter_*`, at
+every depth, and takes the rest of the name for a number.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ SCHEMA = 1
 DIRECTORY = os.path.join(".nemotron-exec", "outbox")
 _SUFFIX = ".json"
 _TEMPORARY = ".tmp"
-_LEFT = 600  # seconds; a temporary file lives for the time of one write and one fsync
+_LEFT = 600  # seconds after which a temporary file is a dead writer's: a live one needs it for one write and one fsync
 _MAX_ENTRY = 4 << 20  # bytes; an entry has a few thousand
-# What the readers of an entry rely on, where the key is there. Others may write to the directory.
+# The types that readers rely on, checked because other users may write to the directory. A key may be missing.
 _TYPES = {
     "store": str,
     "name": str,
@@ -46,7 +45,7 @@ _TYPES = {
     "wandb": dict,
     "ends_with": int,
     "hooks": list,
-    # Of a run (offline_run.py).
+    # Keys of an offline run (offline_run.py).
     "run": str,
     "file": str,
     "local_file": str,
@@ -57,7 +56,7 @@ _TYPES = {
 
 
 class OutboxError(Exception):
-    """An entry that cannot be used; `args[0]` says why, in words for people."""
+    """Raised for an entry that cannot be used; `args[0]` says why, for people."""
 
 
 def directory_of(save_dir):
@@ -66,8 +65,8 @@ def directory_of(save_dir):
 
 
 def new_event():
-    """A name for one completed checkpoint that no other has, in any process: 32 hexadecimal digits."""
-    # The system's randomness, so that a job which seeds `random` alike on all ranks does no harm.
+    """A unique name for one completed checkpoint, across all processes: 32 hexadecimal digits."""
+    # Use the system's randomness: a job may seed `random` alike on all ranks.
     return os.urandom(16).hex()
 
 
@@ -80,7 +79,7 @@ def write(directory: str, entry: Mapping[str, Any], prefix: str = "checkpoint-")
         prefix: What the file's name begins with: the kind of the entry.
 
     Raises:
-        OSError: The directory cannot be made or the file not written; nothing half-written stays.
+        OSError: The directory or the file cannot be written; no half-written file stays.
     """
     link = linked(directory)
     if link:
@@ -94,9 +93,9 @@ def write(directory: str, entry: Mapping[str, Any], prefix: str = "checkpoint-")
 
 
 def linked(path):
-    """The part of a path below a save directory, from `.nemotron-exec` on, that is a symbolic link; None for none.
+    """The symbolic link in the part of a path from `.nemotron-exec` on; None where there is none.
 
-    Another user who may write to the save directory could lead our files elsewhere by such a link.
+    With such a link, another user who may write to the save directory could redirect nemotron-exec's files.
     """
     ours = [path]
     while os.path.basename(path) != os.path.dirname(DIRECTORY):
@@ -108,7 +107,7 @@ def linked(path):
 
 
 def sweep(directory, now):
-    """Remove what killed processes left of entries that they were writing.
+    """Remove the half-written files of killed processes.
 
     Args:
         directory: The outbox.
@@ -124,7 +123,7 @@ def sweep(directory, now):
 
 
 def entries(directory, prefix="checkpoint-"):
-    """The entries of one outbox, oldest first, as `(path, entry)`. Unreadable ones are left out: see `unreadable`."""
+    """The entries of one outbox, oldest first, as `(path, entry)`. `unreadable` has the others."""
     found = []
     for path in _paths(directory, prefix):
         try:
@@ -135,7 +134,7 @@ def entries(directory, prefix="checkpoint-"):
 
 
 def unreadable(directory):
-    """Entries that are there and cannot be used, as `(path, why)`."""
+    """Entries that cannot be used, as `(path, why)`."""
     found = []
     for path in _paths(directory) + _paths(directory, "run-"):
         try:
@@ -152,7 +151,7 @@ def read(path: str) -> Entry:
 
     Raises:
         OSError: It cannot be read.
-        OutboxError: It is no entry, or one of a later version of nemotron-exec.
+        OutboxError: It is no entry, or a later version of nemotron-exec wrote it.
     """
     try:
         entry = json.loads(_content(path).decode("utf-8"))
@@ -182,23 +181,23 @@ def _content(path):
 
 
 def state(path: str, entry: Entry) -> str:
-    """What became of an entry that was written before the framework renamed the checkpoint, its last step.
+    """Whether an entry's checkpoint is complete: an entry may be written before the framework's last step, a rename.
 
     Args:
-        path: Where the entry lies.
+        path: The entry's file.
         entry: The entry.
 
     Returns:
-        "complete", as all others are; "unfinished" while the directory has its former name; "gone" where neither is to
-        be seen. Of an output (outputs.py): "complete" if its command ended with exit code 0, "gone" if with another,
-        "unfinished" if there is no exit code.
+        "complete" after the rename, and for entries without one; "unfinished" while the directory has its former name;
+        "gone" if neither name exists. For an output (outputs.py): "complete" if its command ended with exit code 0,
+        "gone" with another code, "unfinished" without a code.
     """
     if entry.get("ends_with") is not None:
         return _ended(exit_code_of(path), entry["ends_with"])
     former = entry.get("renamed_from")
     if not former:
         return "complete"
-    # The entry's own place as well: here the directory may have another name than for the job.
+    # Look beside the entry, too: this process may see the directory under another path than the job.
     local = str(entry.get("local_path"))
     parents = [os.path.dirname(local), os.path.dirname(os.path.dirname(os.path.dirname(path)))]
     if any(os.path.lexists(os.path.join(parent, former)) for parent in parents):
@@ -208,7 +207,7 @@ def state(path: str, entry: Entry) -> str:
 
 
 def exit_code_of(path):
-    """Where the exit code of the command stands that an output's entry waits for: one byte, beside the entry."""
+    """The file beside an output's entry to which the command's exit code is written: one byte."""
     return path[: -len(_SUFFIX)] + ".exit"
 
 
@@ -223,7 +222,7 @@ def _ended(path: str, wanted: int) -> str:
 
 
 def remove(path):
-    """Forget an entry that has been delivered. Not durable: an entry that comes back is sent again, and counts once."""
+    """Remove a delivered entry, without fsync: an entry that a power cut brings back is sent again, and counts once."""
     for name in (path, exit_code_of(path)):
         try:
             os.unlink(name)
@@ -232,9 +231,9 @@ def remove(path):
 
 
 def find(directory):
-    """The outboxes for `directory`: its own, itself if it is one, and those of its direct children.
+    """The outboxes for `directory`: the one inside it, those of its direct children, and itself if it is one.
 
-    A list without repetitions; directories that do not exist are left out.
+    The list has no duplicates and only directories that exist.
     """
     candidates = [directory_of(directory), os.path.join(directory, "outbox"), directory]
     try:
@@ -254,10 +253,10 @@ def find(directory):
 
 
 def write_durably(path, text):
-    """Replace the file `path` by `text`: after a power cut there is the old content or the new, never a part.
+    """Replace the file `path` by `text`: after a power cut the file has the old content or the new.
 
     Raises:
-        OSError: With the file system's own reason; the temporary file is gone.
+        OSError: The file system's error; the temporary file is removed.
     """
     temporary = "%s.%d.%s%s" % (path, os.getpid(), os.urandom(4).hex(), _TEMPORARY)
     disk.write_new(temporary, text.encode("utf-8"), 0o644, durable=True)
@@ -273,7 +272,7 @@ def write_durably(path, text):
 
 
 def make_directories(directory):
-    """Make a directory and what it lies in, durably."""
+    """Make a directory with its parents, durably."""
     if os.path.isdir(directory):
         return
     directory = there = absolute(directory)

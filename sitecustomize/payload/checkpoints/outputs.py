@@ -1,12 +1,12 @@
-"""`run.outputs`: what stands in a directory when the command ends well becomes an artifact; the script needs no line.
+"""`run.outputs`: a directory becomes an artifact when the command ends with exit code 0. The script needs no line.
 
-The launcher's PID is the command's: `exec` keeps it. The Python with that PID has the command's exit code, and only the
-C library learns that code (`raise SystemExit(3)` is over before any exit hook runs). So an exit hook writes the outbox
+The launcher's PID is the command's: `exec` keeps it. The Python process with that PID has the command's exit code, but
+no exit hook can read it: only the C library gets the code of `raise SystemExit(3)`. So an exit hook writes the outbox
 entries, and has the C library write the exit code beside each as the process's last act. An entry without a code, or
-with another code than 0, registers nothing: a crash, `os._exit` and a signal leave none.
+with another code than 0, registers nothing. A crash, `os._exit` and a signal leave no code.
 
-A child with the launcher's Python waits for the end and registers. If it is killed with the job, a next start of any
-job with that store does it, or `nemotron-artifact flush`.
+A child with the launcher's Python waits for the end and registers the outputs. If the child is killed with the job, the
+next start of any job with that store registers them, or `nemotron-artifact flush`.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import os
 __all__ = ["VARIABLE", "arm", "write_exit_code"]
 
 VARIABLE = "NEMOTRON_EXEC_OUTPUTS"
-"""The process whose end is the command's: its PID. The launcher of rank 0 sets it."""
+"""PID of the process whose end is the command's end. The launcher of rank 0 sets it."""
 ALIAS = "output"
-"""Of the newest version: by it the one before is found, whose directory now has other data."""
+"""Alias of the newest version. By it the previous version is found, whose directory now has other data."""
 _IONBF = 2
 
 
 def arm():
-    """Look at the outputs when this process ends. Called at interpreter start: nothing is imported for it."""
+    """Register an exit hook for the outputs. Called at interpreter start, so it imports no further module."""
     import atexit
 
-    # The first hook that is registered runs last: what other hooks write is there by then.
+    # atexit runs the first hook last, so this hook sees the files that other hooks write.
     atexit.register(_at_exit, os.getpid())
 
 
@@ -52,7 +52,7 @@ def _announce():
     entries = []
     for name, directory in sorted((handoff.read().get("outputs") or {}).items()):
         if not _has_something(directory):
-            if not failed:  # the job's own error says enough
+            if not failed:  # after an error of the job, the error itself explains it
                 notice.warning("run.outputs: nothing stands in %s, and %s gets no version" % (directory, name))
             continue
         entry = describe.describe(
@@ -71,10 +71,10 @@ def _announce():
             ),
             settings(),
         )
-        # The run record would lie in the output.
+        # The run record would be a file inside the output.
         entry["metadata"].pop("run_record", None)
         entry["ends_with"] = 0
-        # What the script has recorded itself under this name is the same version.
+        # If the script itself has recorded this directory, that is the same version, so nothing is superseded.
         entry["supersedes"] = None
         entries.append(outbox.write(record.outboxes("", settings())[0], entry))
     if not entries:
@@ -101,11 +101,11 @@ def _has_something(directory):
 def write_exit_code(path, flags=os.O_CREAT | os.O_EXCL):
     """Have the C library write the process's exit code, one byte, to a file: glibc's on_exit(3) with fputc(3).
 
-    Python is gone by then, and no Python function could be called.
+    The interpreter is finalized by then, so no Python function can do it.
 
     Args:
         path: The file.
-        flags: Of open(2), beside O_WRONLY: a new file, or one to append to.
+        flags: Flags of open(2) beside O_WRONLY: for a new file, or for appending.
     """
     import ctypes
 
@@ -123,7 +123,7 @@ def write_exit_code(path, flags=os.O_CREAT | os.O_EXCL):
 
 
 def _wait_in_child(entries):
-    """Start the process that registers the entries when this one has ended: it sees the end of its stdin."""
+    """Start the process that registers the entries. The end of its stdin tells it that this process has ended."""
     import subprocess
 
     from .. import notice
@@ -131,10 +131,10 @@ def _wait_in_child(entries):
     python = os.environ.get("NEMOTRON_EXEC_PYTHON")
     if not python:
         return
-    # The launcher's environment is not the job's: none of the job's paths, and no injection.
+    # The launcher's interpreter needs its own packages: drop the job's PYTHON variables and the injector.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environ["NEMOTRON_EXEC_DISABLE"] = "1"
-    ours, _ = os.pipe()  # the other end stays open until this process is gone, by whatever way
+    ours, _ = os.pipe()  # the kernel closes the other end when this process ends, however it ends
     try:
         child = subprocess.Popen(
             [python, "-I", "-m", "nemotron_exec.outbox.outputs", *entries],
@@ -142,7 +142,7 @@ def _wait_in_child(entries):
             stdout=subprocess.DEVNULL,
             env=environ,
         )
-        child.returncode = 0  # this process does not wait for it, and Popen would warn
+        child.returncode = 0  # this process does not wait for the child; without this Popen warns
     except OSError as error:
         notice.debug("outputs are registered by the next start: %s" % error)
     finally:

@@ -1,4 +1,4 @@
-"""Which process wrote an outbox entry, and whether it is still there."""
+"""Identifies the process that wrote an outbox entry, and tells whether it still runs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import socket
 
 
 def here():
-    """This process, so that another can tell later whether it lives: host, PID, start time."""
+    """Host, PID and start time of this process, by which another process can tell later whether it lives."""
     return {"host": socket.gethostname(), "pid": os.getpid(), "start": start_time(os.getpid())}
 
 
 def start_time(pid):
-    """Clock ticks between the boot and the start of a process, None where it or /proc is not there.
+    """Clock ticks between the boot and the start of a process; None without that process or without /proc.
 
-    Field 22 of /proc/PID/stat: a PID alone may have been given to another process meanwhile.
+    It is field 22 of /proc/PID/stat. The PID alone is not enough: another process may have it by now.
     """
     fields = _stat(pid)
     return fields and int(fields[19])
@@ -28,15 +28,16 @@ def alive(written):
     if not isinstance(pid, int) or pid <= 0:
         return False
     fields = _stat(pid)
-    # An ended process stays in the table until its parent asks for it. In a container without an init no process asks.
+    # An ended process stays in /proc as a zombie until its parent waits for it. In a container without an init none
+    # waits.
     return fields is not None and fields[0] not in (b"Z", b"X") and int(fields[19]) == written.get("start")
 
 
 def _stat(pid):
-    """The fields of /proc/PID/stat from the third, the state, on."""
+    """The fields of /proc/PID/stat, beginning with the third, the state."""
     try:
         with open("/proc/%d/stat" % pid, "rb") as stream:
-            # The name in parentheses may hold anything, parentheses too.
+            # The process name in parentheses may contain any character, also parentheses.
             fields = stream.read().rpartition(b")")[2].split()
     except OSError:
         return None

@@ -1,9 +1,9 @@
-"""A completed checkpoint becomes an artifact: named, described, durable before the framework goes on.
+"""Makes an artifact of a completed checkpoint: named, described, and durable before the framework goes on.
 
-The patches call `record` at the moment when the framework has completed a checkpoint, and `deliver` when its own
-callback has run. `record` writes the outbox entry, with fsync, and the manifest on the calling thread: after it,
-nothing can make the checkpoint forgotten. All else is the commit thread's (commit.py), waiting for the disk to have the
-manifest included: the entry stays until then.
+The patches call `record` at the moment when the framework has completed a checkpoint, and `deliver` when the
+framework's callback has run. `record` writes the outbox entry, with fsync, and the manifest on the calling thread:
+after that the checkpoint cannot be lost. The commit thread (commit.py) does the rest, including the fsync of the
+manifest. The entry stays until then.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .settings import settings
 
 __all__ = []
 
-_LOCK_WAIT = 0.5  # seconds for which training waits for other writers of the store; a dead one's lock lasts longer
+_LOCK_WAIT = 0.5  # seconds for which training waits for other writers of the store; a dead writer's lock lasts longer
 
 Announced = collections.namedtuple("Announced", ["entry", "path"])
 
@@ -35,7 +35,7 @@ def record(completed, to_wandb=True):
 
     Args:
         completed: The checkpoint.
-        to_wandb: False where the framework sees to W&B.
+        to_wandb: False where the framework itself logs the checkpoint to W&B.
 
     Returns:
         `Recorded`, or None where `run.checkpoints` leaves this checkpoint out.
@@ -49,9 +49,9 @@ def announce(completed, to_wandb=True, renamed_from=None):
 
     Args:
         completed: The checkpoint.
-        to_wandb: False where the framework sees to W&B.
-        renamed_from: The directory that the framework is about to rename to the checkpoint's, as its last step. What
-            dies between that step and `complete` is found by `nemotron_exec.outbox.flush` all the same.
+        to_wandb: False where the framework itself logs the checkpoint to W&B.
+        renamed_from: The directory that the framework is about to rename to the checkpoint's, as its last step. If the
+            process dies between that step and `complete`, `nemotron_exec.outbox.flush` still finds the checkpoint.
 
     Returns:
         `Announced`, for `complete` or `withdraw`; None where `run.checkpoints` leaves this checkpoint out.
@@ -82,13 +82,13 @@ def announce(completed, to_wandb=True, renamed_from=None):
 
 
 def withdraw(announced):
-    """Forget an announced checkpoint that has come to nothing."""
+    """Remove the entry of an announced checkpoint that was not completed."""
     if announced.path is not None:
         outbox.remove(announced.path)
 
 
 def take_over(announced, name):
-    """Name an announced checkpoint as the script has named it, unless `run.publish` names it.
+    """Give an announced checkpoint the name that the script has chosen, unless `run.publish` names it.
 
     Args:
         announced: What `announce` returned.
@@ -109,7 +109,7 @@ def take_over(announced, name):
 
 
 def highest(entry):
-    """`{name: highest version}` of the local store, for `complete`: newer ones are the script's own."""
+    """`{name: highest version}` of the local store. To `complete`, newer versions are the script's."""
     if not names.is_local(entry["store"]):
         return None
     return {name: max(listing.numbers(entry["store"], name), default=0) for name in listing.names(entry["store"])}
@@ -120,8 +120,8 @@ def complete(announced, before=None):
 
     Args:
         announced: What `announce` returned.
-        before: What `highest` returned before a script's own function ran for this checkpoint: a version of the same
-            path and iteration that the script has registered meanwhile is the checkpoint's. None where none ran.
+        before: What `highest` returned before a script's function ran for this checkpoint; None where none ran. A newer
+            version with the same path and iteration is then this checkpoint's, registered by the script.
 
     Returns:
         `Recorded`.
@@ -129,10 +129,11 @@ def complete(announced, before=None):
     entry, path = announced
     entry["gone"] = not is_uri(entry["local_path"]) and not os.path.exists(entry["local_path"])
     settle = version = None
-    # A checkpoint that the background has not registered yet goes first: `latest` is the version that came last.
+    # An earlier checkpoint may still wait for the commit thread. Register it first: `latest` is the last registered
+    # version.
     if names.is_local(entry["store"]) and not any(one.overdue for one in commit.committer().pending()):
         try:
-            # The entry in the outbox is on the disk, and stays until the manifest is: training need not wait for that.
+            # The outbox entry is on the disk until the manifest is, so training need not wait for the manifest's fsync.
             files = manifest_files.LocalFiles(entry["store"])
             if path is not None:
                 files.deferred = set()
@@ -159,7 +160,7 @@ def complete(announced, before=None):
 
 
 def _registered_by_script(entry, before):
-    """The version that a script has registered itself for this checkpoint; the entry then has its name."""
+    """The version that a script has registered for this checkpoint, or None. The entry gets that version's name."""
     for name in listing.names(entry["store"]):
         for number in reversed(listing.numbers(entry["store"], name)):
             if number <= before.get(name, 0):
@@ -175,13 +176,13 @@ def _registered_by_script(entry, before):
 
 
 def nothing_to_settle():
-    """`Recorded.settle` of a checkpoint that the manifest store has for good."""
+    """`Recorded.settle` for a checkpoint that is durable in the manifest store: there is no fsync left."""
 
 
 def outboxes(save_dir, config):
-    """Where the entry may lie, the preferred directory first: beside the checkpoint, else in the store."""
+    """The outboxes for an entry, the preferred one first: beside the checkpoint, then in the store."""
     found = []
-    # A directory that is gone is not made again: the framework may look for it.
+    # Do not create a deleted save directory again: the framework may check whether it exists.
     if not is_uri(save_dir) and os.path.isdir(save_dir):
         found.append(outbox.directory_of(absolute(save_dir)))
     if names.is_local(config.store):
@@ -190,13 +191,13 @@ def outboxes(save_dir, config):
         near = os.path.dirname(os.environ.get("NEMOTRON_EXEC_HANDOFF", ""))
         data = os.environ.get("XDG_DATA_HOME") or os.path.join(home_directory(os.environ) or "", ".local", "share")
         place = near if os.path.isdir(near) else os.path.join(data, "nemotron-exec")
-        if os.path.isabs(place):  # not where HOME is unknown
+        if os.path.isabs(place):  # without HOME the path is relative
             found.append(outbox.directory_of(place))
     return found
 
 
 def find(entry, store):
-    """The number of the version in a store (path or file system object) that came of an entry, or None."""
+    """The number of the version in a store (path or file system object) that an entry became, or None."""
     for number in reversed(listing.versions(store, entry["name"])):
         try:
             found = read.read_version(store, entry["name"], number)
@@ -208,17 +209,16 @@ def find(entry, store):
 
 
 def register(entry, store=None, there=same_save.find_new):
-    """Put an entry into a manifest store, unless that has it, or has the same save from another process.
+    """Put an entry into a manifest store, unless the store has it, or has the same save from another process.
 
     Args:
-        entry: The outbox entry; where another process has reported the same save, it says what that one's says from
-            then on.
+        entry: The outbox entry. If another process has reported the same save, the entry takes over its description.
         store: Path or file system object; default the entry's own.
-        there: `there(entry, files)` finds the version that is of the same save; the default is quick, in the
-            process that saved.
+        there: `there(entry, files)` finds the version of the same save. The default is quick, for the process that
+            saved.
 
     Returns:
-        The `manifest.Version`; its `new` is False where it was there.
+        The `manifest.Version`; its `new` is False if the store had it already.
     """
     store = entry["store"] if store is None else store
     extra = {"event": entry["event"], "checkpoint_path": entry["checkpoint_path"]}
@@ -253,7 +253,7 @@ def register(entry, store=None, there=same_save.find_new):
     else:
         pruning.remember(entry, version.number)
     if replaced is not None and version.new:
-        pruning.remember(entry, replaced)  # of one directory, only the newest version has its data
+        pruning.remember(entry, replaced)  # the new save has overwritten the data of this version
     return version
 
 

@@ -1,7 +1,7 @@
-"""The run record: what made a checkpoint. One JSON file per job beside its checkpoints, which all point at it.
+"""The run record describes the job that made a checkpoint: one JSON file per job, to which its checkpoints point.
 
-It is written off the training thread, at the job's first checkpoint: asking git for the state of a large tree takes
-seconds. The launcher's part (command, working directory, config digest) comes through the hand-off where there is one.
+The commit thread writes it at the job's first checkpoint, because git takes seconds for the state of a large tree. The
+launcher's part (command, working directory, config digest) comes through the hand-off.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ _GIT_SECONDS = 20
 
 
 def path_for(config, save_dir, host_save_dir):
-    """Where this job's record is, as the host sees it. None where there is no local directory for one.
+    """The path of this job's record on the host. None where there is no local directory for one.
 
-    Known before it is written, so that a checkpoint can name it at once.
+    The path is known before the file is written, so that a checkpoint can name it at once.
 
     Args:
         config: The process's `Settings`.
@@ -69,7 +69,7 @@ def file_name(config):
     """`job-ID.json`, the same in all processes of a job; without a job identity one for each process."""
     job = config.job or "%s-%d" % (socket.gethostname(), os.getpid())
     safe = re.sub(r"[^A-Za-z0-9._\-]+", "-", job).strip("-.")[:80]
-    # Different identities must not meet in one file only because their odd characters were taken out.
+    # Two job identities that differ only in replaced characters must not share one file.
     return "job-%s-%s.json" % (safe, hashlib.sha256(job.encode("utf-8", "replace")).hexdigest()[:8])
 
 
@@ -83,7 +83,7 @@ def write_once(config, entry):
     if os.path.exists(path):
         return
     if outbox.linked(os.path.dirname(path)):
-        return  # the checkpoint's entry has said so
+        return  # writing the checkpoint's outbox entry has reported the link
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         temporary = "%s.%d.tmp" % (path, os.getpid())
@@ -101,7 +101,7 @@ def write_once(config, entry):
 
 
 def collect(config: Settings, environ: Mapping[str, str] = os.environ) -> RunRecord:
-    """The record's content."""
+    """The content of the record."""
     data = config.handoff
     record = _launchers_part(data)
     record.setdefault("command", _command())
@@ -130,7 +130,7 @@ def collect(config: Settings, environ: Mapping[str, str] = os.environ) -> RunRec
 
 
 def code_state(environ=os.environ, directory=None):
-    """Which code runs: `{"ref", "commit", "dirty", "root"}`; `NEMOTRON_EXEC_CODE_REF` wins as `ref`."""
+    """The state of the running code: `{"ref", "commit", "dirty", "root"}`; `NEMOTRON_EXEC_CODE_REF` wins as `ref`."""
     state = {"ref": environ.get(CODE_REF_VARIABLE) or None, "commit": None, "dirty": None, "root": None}
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     for place in [directory] if directory else [main and os.path.dirname(absolute(main)), working_directory()]:
@@ -141,7 +141,7 @@ def code_state(environ=os.environ, directory=None):
         changes = _git(place, "status", "--porcelain", "--untracked-files=no")
         state.update(root=root, commit=commit, dirty=None if changes is None else bool(changes))
         if changes:
-            # No program of the repository's configuration is run for the text.
+            # Do not run the diff programs of the repository's configuration.
             text = _git(root, "diff", "--no-color", "--no-ext-diff", "--no-textconv", "HEAD")
             state["diff"] = surroundings.diff(text, environ)
         break
@@ -150,7 +150,7 @@ def code_state(environ=os.environ, directory=None):
 
 
 def image(environ=os.environ):
-    """The container image, where something says it; None otherwise."""
+    """The container image that the environment names, or None."""
     for name in IMAGE_VARIABLES:
         if environ.get(name):
             return environ[name]
@@ -158,7 +158,7 @@ def image(environ=os.environ):
 
 
 def versions():
-    """Versions of the packages that matter, of those that are installed here."""
+    """Versions of the relevant packages that are installed here."""
     import importlib.metadata
 
     found = {}
@@ -171,7 +171,7 @@ def versions():
 
 
 def _launchers_part(data):
-    """What the launcher knows of the run: in a file beside the hand-off, or in a hand-off that came by value."""
+    """The launcher's part of the record: from a file beside the hand-off, or from a hand-off that came by value."""
     try:
         with open(data.get("run_record") or "", encoding="utf-8") as stream:
             part = json.load(stream)
@@ -186,7 +186,7 @@ def _command():
 
 
 def _digested(config):
-    """An entry of the hand-off's `config` with the digests of its files, of those that can be read here."""
+    """An entry of the hand-off's `config` with the digests of those of its files that can be read here."""
     digests = {}
     for key in ("original", "resolved"):
         try:
@@ -198,8 +198,8 @@ def _digested(config):
 
 
 def _git(directory, *arguments):
-    # The tree may belong to another user (containers), and the code in it runs in this process anyway: but no hook of
-    # the repository is started only to read its state.
+    # Allow a tree of another user (containers): its code runs in this process anyway. Start no monitor program of the
+    # repository only to read its state.
     command = ["git", "-C", directory, "-c", "safe.directory=*", "-c", "core.fsmonitor=false"]
     try:
         done = subprocess.run(

@@ -1,11 +1,11 @@
-"""One save, one version, though several processes report it: which version of a store is of the same save.
+"""Finds the version of a store that is of the same save, so that several processes that report it make one version.
 
-The path alone does not say so. A job that is restarted, or a process that goes back, saves iteration 10 again over the
-old files, and that is a new version. The same save is what another process has registered while this one ran, and what
-this one has not taken for its own before.
+The path alone does not identify a save. A restarted job saves iteration 10 again over the old files, and that is a new
+version. A version is of the same save if another process registered it while this process ran, and if this process has
+not counted it as one of its saves before.
 
 `manifest.register` asks under its lock, so that of two processes at once the first registers and the second finds it.
-The second then describes the checkpoint in the first one's words: W&B, too, counts by content.
+The second process then takes over the first one's description: W&B, too, recognises a version by its content.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import threading
 from .. import job
 from ..manifest import listing, names, read
 
-# Of this process's view of time only: older versions are of other lives of the job, or of other jobs.
+# Versions older than this process are of earlier attempts of the job, or of other jobs.
 _BEGAN = datetime.datetime.now(datetime.timezone.utc)
-# A version that was flushed late stands after newer ones; so many older ones in a row are the end of the search.
+# A late flush puts an old version behind newer ones. So the search ends only after this many old versions.
 _OLDER = 8
 
 
 class _Known:
-    """What this process knows of versions.
+    """The versions that this process knows.
 
     Attributes:
-        own: (checkpoint, number): event of its version.
+        own: (checkpoint, number): event of the version.
         seen: (root, name): highest version looked at, and the newest version of each checkpoint among them.
     """
 
@@ -36,12 +36,12 @@ class _Known:
         self.seen: dict[tuple[str, str], tuple[int, dict[tuple[str, int | None], int]]] = {}
 
     def inherit(self, parents):
-        """A forked child knows what its parent knew."""
+        """A forked child takes over its parent's knowledge."""
         self.own, self.seen = parents.own, parents.seen
 
 
 def mark(entry):
-    """Note in a new outbox entry what tells its save from others: when its process began, and what it replaces."""
+    """Note in a new outbox entry when its process began and which version it replaces: that identifies the save."""
     known = job.part(_Known)
     with known.lock:
         entry["since"] = _BEGAN.isoformat()
@@ -49,21 +49,21 @@ def mark(entry):
 
 
 def own(entry):
-    """Remember that the version of an entry is known to this process: its next save of the same path is another."""
+    """Count an entry's version as a save of this process: the next save to the same path is a new version."""
     known = job.part(_Known)
     with known.lock:
         known.own[_key(entry)] = entry["event"]
 
 
 def is_known(path, number):
-    """Whether this process has registered the save of that number in that path, by whatever way it was reported."""
+    """Whether this process has registered a save of that number in that path, by any report."""
     known = job.part(_Known)
     with known.lock:
         return (path, number) in known.own
 
 
 def find_new(entry, files):
-    """`find`, for the process that has saved: it reads only what it has not read before."""
+    """`find` for the process that has saved: it reads only versions that it has not read before."""
     name = entry["name"]
     known = job.part(_Known)
     with known.lock:
@@ -78,10 +78,10 @@ def find_new(entry, files):
 
 
 def find(entry, files):
-    """The number of the version that is of the entry's save, or None; the entry then speaks as the version does.
+    """The number of the version of the entry's save, or None. The entry takes over that version's description.
 
     Args:
-        entry: An outbox entry, marked.
+        entry: An outbox entry that `mark` has seen.
         files: The store's file system object.
     """
     for key, number in _look(entry, files, 0):
@@ -91,7 +91,7 @@ def find(entry, files):
 
 
 def replaced(entry, files):
-    """The number of the version whose data an entry's checkpoint has taken the place of, or None."""
+    """The number of the version whose data an entry's checkpoint has overwritten, or None."""
     alias = next(iter(entry["aliases"]), None)
     number = listing.read_alias(files, entry["name"], alias) if alias else None
     record = _read(files, entry["name"], number) if number is not None else None
@@ -101,7 +101,7 @@ def replaced(entry, files):
 
 
 def _look(entry, files, above):
-    """The versions above a number as (key or None, number), newest first, as far back as the entry's process goes."""
+    """The versions above a number as (key or None, number), newest first, back to the start of the entry's process."""
     since = _time(entry.get("since"))
     found = []
     older = 0
@@ -132,7 +132,7 @@ def _judged(entry, files, number):
     for key in ("event", "created_at", "metadata", "used_artifacts"):
         entry[key] = record.manifest[key]
     if record.manifest.get("wandb_run"):
-        # Its process has a run of its own, and sends it: two at once would be two versions.
+        # The other process has a W&B run and sends the checkpoint. If both sent it, W&B would have two versions.
         entry["sent_by"], entry["wandb"] = record.manifest["wandb_run"], None
     return number
 

@@ -1,7 +1,7 @@
-"""The artifact's name that a script hands over (`patch_nemo_rl_checkpoint_logging(artifact_name=…)`).
+"""The artifact name that a script sets (`patch_nemo_rl_checkpoint_logging(artifact_name=…)`).
 
-It counts as `run.publish` does, which wins where both are there. It stands in the environment: NeMo-RL hands that on to
-its Ray workers, one of which may keep the checkpoints.
+It has the effect of `run.publish`, which wins where both are set. It is stored in the environment: NeMo-RL passes that
+on to its Ray workers, one of which may write the checkpoints.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ VARIABLE = "NEMOTRON_EXEC_RL_NAME"
 
 
 def hand_over(name):
-    """Name the artifacts of NeMo-RL's checkpoints, in this process and in those that it starts."""
+    """Set the name for NeMo-RL's checkpoints in this process and in the processes that it starts."""
     if name:
         os.environ[VARIABLE] = str(name)
 
 
 def read(framework, environ=os.environ):
-    """The name that a script has handed over for checkpoints of `framework`; None where it has not."""
+    """The name that a script has set for checkpoints of `framework`, or None."""
     return (environ.get(VARIABLE) or None) if framework == "nemo-rl" else None

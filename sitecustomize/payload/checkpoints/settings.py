@@ -22,7 +22,8 @@ class Settings:
         self.backend = environ.get("NEMOTRON_EXEC_BACKEND") or data.get("backend") or "manifest"
         self.project = environ.get("WANDB_PROJECT") or wandb.get("project")
         self.entity = environ.get("WANDB_ENTITY") or wandb.get("entity")
-        # Artifacts are looked up in W&B: the next job finds only what gets there, be it by a flush.
+        # With this backend the next job looks artifacts up in W&B, so each checkpoint must reach W&B, even by a later
+        # flush.
         self.sends_to_wandb = bool(
             self.backend == "wandb"
             and self.project

@@ -1,4 +1,4 @@
-"""What a job ran in, for its run record: packages, scheduler, GPUs, and changes of the code that were not committed."""
+"""Describes a job's surroundings for its run record: packages, scheduler, GPUs, and uncommitted changes of the code."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def packages():
             name = one.metadata["Name"]
             if name:
                 found.setdefault(str(name).lower(), one.version)
-    except Exception as error:  # one damaged package hides the rest, and nothing else
+    except Exception as error:  # a damaged package ends the list; the run record is still written
         notice.debug("the list of packages is cut: %r" % (error,))
     return dict(sorted(found.items()))
 
 
 def scheduler(environ=os.environ):
-    """What the scheduler calls this job, by variable."""
+    """The scheduler's variables that identify this job."""
     return {name: environ[name] for name in sorted(environ) if _SCHEDULER.match(name)}
 
 
 def gpus(root=_GPUS):
-    """The models of this machine's NVIDIA GPUs, as the driver names them; nothing is initialised for it."""
+    """The models of this machine's NVIDIA GPUs, as the driver names them. No GPU is initialised."""
     found = []
     try:
         for name in sorted(os.listdir(root)):
@@ -55,7 +55,7 @@ def gpus(root=_GPUS):
 
 
 def diff(text, environ=os.environ):
-    """A diff as it may be kept: without secrets and bounded; None where `NEMOTRON_EXEC_CODE_DIFF=0` says so."""
+    """The diff for the run record, bounded and without secrets; None under `NEMOTRON_EXEC_CODE_DIFF=0`."""
     if not text or flags.is_on(environ.get(DIFF_VARIABLE) or "1") is not True:
         return None
     kept = text[:DIFF_LIMIT]

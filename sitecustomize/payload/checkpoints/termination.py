@@ -1,4 +1,4 @@
-"""SIGTERM while a checkpoint is on its way: deliver it, then die of the signal as without the injector."""
+"""On SIGTERM, delivers open checkpoints, and then lets the process die of the signal as without the injector."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from .. import notice
 
 __all__ = ["Termination"]
 
-_PROMPT = 1.0  # seconds after which a main thread that has not seen the signal is inside a call
+_PROMPT = 1.0  # seconds; a main thread that has not run the handler by then is blocked in a call
 
 
 class Termination:
     """The handler of SIGTERM.
 
-    It is there only between a checkpoint and its commit, only where SIGTERM has its default action, and only if the
-    checkpoint was recorded on the main thread (Python lets no other set a handler). A program with a handler of its own
-    keeps it: it ends in its own way, and the exit hook drains.
+    The handler is set only between a checkpoint and its commit, and only where SIGTERM has its default action. It also
+    needs a checkpoint that the main thread recorded, because Python lets no other thread set a handler. A program with
+    a handler of its own keeps it, and the exit hook drains.
 
-    Python runs a handler when its main thread comes back from a call. Inside a collective whose other ranks are gone it
-    never does, although without the injector the process would have died at once. So the C part of the handler writes
-    the signal's number to a pipe, and a thread reads it: the thread ends the process where the main thread does not.
+    Python runs a handler when its main thread comes back from a call. Inside a collective whose other ranks are gone,
+    it never comes back, although without the injector the process would die at once. So Python's C handler writes the
+    signal's number to a pipe. A thread reads the pipe, and ends the process if the main thread does not.
 
     Args:
-        drain: Called before the process dies; it returns within a bound.
+        drain: Called before the process dies. It must return within a bound.
     """
 
     def __init__(self, drain):
@@ -38,7 +38,7 @@ class Termination:
         self._writing = None
 
     def arm(self):
-        """Called with each delivery."""
+        """Set the handler. The training thread calls this with each delivery."""
         if threading.current_thread() is not threading.main_thread():
             return
         try:
@@ -51,9 +51,9 @@ class Termination:
             return
 
     def disarm(self):
-        """Called on the commit thread, when nothing is pending any more.
+        """Remove the handler. The commit thread calls this when no delivery is pending.
 
-        Python would refuse to reset the handler from here, the C library does not.
+        Python refuses to reset a handler on that thread, so the C library does it.
         """
         if not self._armed:
             return
@@ -69,7 +69,7 @@ class Termination:
         if self._writing is not None:
             now = signal.set_wakeup_fd(-1)
             if now not in (-1, self._writing):
-                signal.set_wakeup_fd(now)  # another library has replaced it: give that one back
+                signal.set_wakeup_fd(now)  # another library has replaced the descriptor: restore that one
         if signal.getsignal(signal.SIGTERM) == self.handle:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -89,7 +89,7 @@ class Termination:
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
         before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        if before != -1:  # asyncio's, or the program's own
+        if before != -1:  # asyncio or the program uses the descriptor already
             signal.set_wakeup_fd(before)
             os.close(reading)
             os.close(writing)
@@ -115,7 +115,7 @@ class Termination:
 
 
 def _default(number):
-    """Give a signal its default action, from whatever thread."""
+    """Give a signal its default action, from any thread."""
     libc = ctypes.CDLL(None)
     libc.signal.restype = ctypes.c_void_p
     libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]

@@ -12,14 +12,14 @@ from ..paths.absolute import user_path
 from .names import StoreError, is_local
 
 _HALF_WRITTEN = pattern(r"\..+\.[0-9a-f]{32}\Z")
-_LEFT = 600  # seconds; a temporary file lives for the time of one write and one fsync
+_LEFT = 600  # seconds after which a temporary file is a dead writer's: a live one needs it for one write and one fsync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
     class Files(Protocol):
-        """What a store needs of a file system. Paths are absolute, with `/`."""
+        """The operations that a store needs of a file system. Paths are absolute, with `/`."""
 
         root: str
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
             """Put a file in place, whole, durably; replaces what was there."""
 
         def create(self, path: str, data: bytes) -> bool:
-            """The same, but False where something of that name exists."""
+            """The same, unless the path exists: False then."""
 
         def exists(self, path: str) -> bool:
             """Whether there is a file of that name."""
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
             """Remove a file; nothing happens where there is none."""
 
         def claim(self, directory: str) -> bool:
-            """Make a directory with its parents and be the only one to have made it: False where it exists."""
+            """Make a directory with its parents. False where it exists: of several callers, one gets True."""
 
         def remove_tree(self, directory: str) -> None:
             """Remove a directory with all that is in it."""
@@ -64,8 +64,8 @@ class LocalFiles:
 
     Attributes:
         root: Absolute path.
-        deferred: While this is a set, nothing waits for the disk; `settle` does so later, for all of it. For a writer
-            whose caller is in a hurry, and who can register again what a power cut has taken.
+        deferred: A set, or None. While it is a set, no write waits for the disk; `settle` does so later for all of
+            them. It is for a caller in a hurry who can register again after a power cut.
         lock_wait: Seconds for which `register` waits for the other writers; None for `lock.LOCK_WAIT`.
     """
 
@@ -92,7 +92,7 @@ class LocalFiles:
         """Content of a regular file, None where there is none."""
         wanted = "to read {}".format(path)
         try:
-            # A store may be writable by others.
+            # Other users may be able to write to the store.
             return disk.read_regular(path, MAX_FILE)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -118,8 +118,8 @@ class LocalFiles:
 
     def create(self, path, data):
         """Make a file unless there is one: False then."""
-        # A link appears with its content, where an exclusive open would show an empty file first. Locks are made with
-        # this: they are of no use after the machine has died, so the disk is not waited for.
+        # link(2) makes the file appear with its content; an exclusive open would show an empty file first. Locks are
+        # made so, and are of no use after a power cut, so there is no fsync.
         temporary = self._temporary(path, data, durable=False)
         try:
             os.link(temporary, path)
@@ -176,7 +176,7 @@ class LocalFiles:
         """Remove a dead writer's lock, if it still holds `content`."""
         aside = "{}.{}".format(path, os.urandom(16).hex())
         try:
-            # Renaming has one winner. A writer that has renamed a live lock by mistake gives it back.
+            # Of several processes, one succeeds in renaming. If the renamed lock is a live one, it is put back.
             os.rename(path, aside)
             with open(aside, "rb") as file:
                 taken = file.read(MAX_FILE)
@@ -202,7 +202,7 @@ class LocalFiles:
     def sweep(self, directory, lock):
         """Remove the temporary files that killed writers left in the directory of an artifact.
 
-        `lock` has just been written there: its time is that of the file server.
+        `lock` was written there just now, so its time is the file server's time.
         """
         try:
             now = os.lstat(lock).st_mtime
@@ -210,7 +210,7 @@ class LocalFiles:
                 if not is_directory and _HALF_WRITTEN.match(name):
                     _forget_old(os.path.join(directory, name), now - _LEFT)
         except (OSError, StoreError):
-            return  # gone, or not to be read: the next writer looks again
+            return  # the file is gone or not readable: the next writer tries again
 
     def _temporary(self, path, data, durable=True):
         temporary = os.path.join(os.path.dirname(path), ".{}.{}".format(os.path.basename(path), os.urandom(16).hex()))
@@ -225,10 +225,10 @@ class LocalFiles:
         return temporary
 
     def settle(self):
-        """Wait for the disk to have what was written while `deferred` was a set.
+        """Wait until the disk has everything that was written while `deferred` was a set.
 
         Raises:
-            OSError: It does not have all of it; what it lacks is tried again by the next call.
+            OSError: The disk does not have everything. The next call tries again.
         """
         waiting, self.deferred = self.deferred or set(), None
         try:
@@ -242,7 +242,7 @@ class LocalFiles:
             raise
 
     def confirm(self, paths):
-        """Have on the disk what another writer has written, who may have died before it waited for the disk."""
+        """Sync files of another writer, which may have died before its own fsync."""
         waiting = {*paths, *_above(max(paths, key=len), os.path.dirname(self.root))}
         if self.deferred is not None:
             self.deferred.update(waiting)
@@ -285,8 +285,8 @@ def _settle_file(path, refused):
     fd = os.open(path, (os.O_RDWR if refused else os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if refused:
-            # After an fsync that failed, Linux takes the file for clean, and the next fsync succeeds without a
-            # write (fsync(2), EIO). The same bytes in the same file make it dirty again.
+            # After a failed fsync, Linux counts the pages as clean, and the next fsync succeeds without a write
+            # (fsync(2), EIO). Write the same bytes again to make them dirty.
             os.pwrite(fd, os.pread(fd, MAX_FILE, 0), 0)
         os.fsync(fd)
     finally:
@@ -311,8 +311,8 @@ def open_files(root):
 
 
 def label_of(files):
-    """The root of a store, as people name it: the URI of a bucket."""
-    # A bucket's root is no URI any more.
+    """The root of a store for people: the path, or the URI of a bucket."""
+    # A bucket's `root` is its path within the file system, without the scheme.
     return getattr(files, "uri", files.root)
 
 
@@ -337,7 +337,7 @@ def _above(path, top):
 
 
 def _existing(directory):
-    """The directory, or the lowest of those above it that is there."""
+    """The directory, or its nearest parent that exists."""
     while not os.path.isdir(directory):
         directory = os.path.dirname(directory)
     return directory
@@ -354,7 +354,7 @@ def _forget(path):
 
 
 def read_bounded(wanted, data):
-    """The data, if it is no larger than a file of a store may be.
+    """The data, unless it is larger than a file of a store may be.
 
     Raises:
         StoreError: It is larger than MAX_FILE bytes.

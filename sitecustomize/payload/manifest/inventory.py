@@ -1,8 +1,8 @@
-"""What belongs to a version: the names and sizes of its files, beside its manifest as `inventory.json`.
+"""The inventory of a version: names and sizes of its files, in `inventory.json` beside its manifest.
 
 It is taken once the data are complete, off the training thread, by one pass over the directories. A launcher that
-resolves the version compares, so that a checkpoint that was cut or has lost files is not loaded. A version without an
-inventory (written by others, or before) is not compared.
+resolves the version compares the data with it, so that a job never loads a checkpoint that was cut or has lost files. A
+version without an inventory (of another program or an older release) is not compared.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ __all__ = ["NAME", "add_digests", "damage", "read", "record", "take"]
 
 NAME = "inventory.json"
 _SCHEMA = 1
-_OURS = ".nemotron-exec"  # the outbox and the run records in a save directory come and go
-_SHOWN = 3  # files in a message
+_OURS = ".nemotron-exec"  # left out of the inventory: outbox entries and run records come and go
+_SHOWN = 3  # files named in a message
 _BLOCK = 1 << 20  # bytes
 
 
@@ -61,7 +61,7 @@ def record(root, version_directory, path):
 
     Raises:
         OSError: The data cannot be read.
-        StoreError: The store does not take it.
+        StoreError: The store does not take the inventory.
     """
     found = take(path)
     _write(open_files(root), version_directory, {"files": found})
@@ -84,12 +84,12 @@ def read(files, version_directory):
 
 
 def damage(inventory, path, digests=False):
-    """Why data are not what was recorded, None where they are. Further files, and longer ones, are no damage.
+    """The difference between data and inventory, as text; None without one. Further and longer files are no damage.
 
     Args:
         inventory: What `read` returned.
         path: The data, as this process names them.
-        digests: Read every file whose digest was recorded.
+        digests: Whether to read and compare every file whose digest was recorded.
     """
     recorded = inventory["files"]
     try:

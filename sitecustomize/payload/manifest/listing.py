@@ -1,4 +1,4 @@
-"""What a manifest store holds: names, versions, aliases."""
+"""Lists the content of a manifest store: names, versions, aliases."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def names(root):
 
 
 def numbers(root, name):
-    """Numbers that writers have taken, ascending, also those without a manifest yet. A single look at the store."""
+    """Numbers that writers have taken, ascending, with or without a manifest. It lists one directory only."""
     files = open_files(root)
     return sorted(version_numbers(files, "{}/{}".format(files.root, check_name(name))))
 
@@ -65,7 +65,7 @@ def versions(root, name):
 
 
 def uncommitted(root, name):
-    """Numbers that a writer took and for which there is no manifest: it is still writing, or died."""
+    """Numbers that a writer has taken, without a manifest: the writer is still writing, or died."""
     files = open_files(root)
     directory = "{}/{}".format(files.root, check_name(name))
     return sorted(set(version_numbers(files, directory)).difference(versions(files, name)))
@@ -83,13 +83,13 @@ def aliases(root, name):
 
 
 def read_latest(root, name):
-    """What the file `latest` says, None where there is none."""
+    """The number in the file `latest`; None without that file."""
     files = open_files(root)
     return read_pointer(files, "{}/{}/latest".format(files.root, check_name(name)))
 
 
 def read_alias(root, name, alias):
-    """What the file of an alias says, None where there is none."""
+    """The number in the file of an alias; None without that file."""
     files = open_files(root)
     return read_pointer(
         files, "{}/{}/aliases/{}".format(files.root, check_name(name), check_alias(alias)), strict=False

@@ -23,7 +23,7 @@ def writer_lock(files, path, left=""):
     Args:
         files: The store's file system object.
         path: The lock file.
-        left: The work that is left undone without the lock, for the message.
+        left: The work that stays undone without the lock, for the message.
     """
     mine = json.dumps({"pid": os.getpid(), "host": os.uname().nodename, "nonce": os.urandom(16).hex()}).encode()
     patience = getattr(files, "lock_wait", None)
@@ -32,7 +32,8 @@ def writer_lock(files, path, left=""):
     seen = None
     since = time.monotonic()
     while not files.create(path, mine):
-        # Clocks of other nodes differ: a lock is dead when this process has seen its content unchanged for STALE_LOCK.
+        # Clocks of nodes differ. So a lock counts as dead when this process has seen the same content for STALE_LOCK
+        # seconds.
         holder = files.read(path)
         now = time.monotonic()
         if holder != seen:
@@ -50,7 +51,7 @@ def writer_lock(files, path, left=""):
 
         time.sleep(random.uniform(0.005, 0.05))  # noqa: S311
     taken = time.monotonic()
-    # Each look is a round trip here. No writer breaks a lock that is younger than STALE_LOCK, so none is needed before.
+    # No writer breaks a lock younger than STALE_LOCK. So a bucket, where a read is a round trip, trusts it for a time.
     trust = getattr(files, "lock_trust", 0.0)
 
     def still_ours():

@@ -1,4 +1,4 @@
-"""Names, aliases and roots of the manifest store, and what may stand in them."""
+"""Names, aliases and roots of the manifest store, and the characters that they may have."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ MAX_DEPTH = 8  # parts of a name
 
 MAX_PART = 128  # characters; W&B's bound on a name (wandb/sdk/artifacts/_validators.py, NAME_MAXLEN)
 
-# What W&B takes (no slash), a reference can name (no colon) and a file system holds: no control character, no dot or
-# space at its ends that would hide the directory or get lost.
+# W&B takes no slash, and a reference no colon. A directory's name has no control character, and no dot or space at its
+# ends that would hide it or get lost.
 _PART = pattern(r"(?![.\s\-])[^/:\x00-\x1f\x7f]{1,%d}(?<!\s)\Z" % MAX_PART)
 
 _ALIAS = pattern(r"[A-Za-z0-9_][A-Za-z0-9._+@\-]*\Z")
 
-HIGHEST = 999999999  # of the numbers of versions
+HIGHEST = 999999999  # the highest number that a version may have
 
 _VERSION = pattern(r"v(0|[1-9][0-9]{0,8})\Z")
 
@@ -51,13 +51,13 @@ RESERVED = ("latest", "aliases", "pruned", "manifest.json", "metadata.json")
 
 
 class StoreError(Exception):
-    """The store could not do it.
+    """A failed operation on the store.
 
     Args:
-        wanted: What was to be done, naming the file.
-        found: What stood in the way.
+        wanted: The operation, naming the file.
+        found: The reason why it failed.
         remedy: What the user can do about it.
-        temporary: It may pass later (disk full, stale file handle).
+        temporary: Whether a later attempt may succeed (disk full, stale file handle).
     """
 
     def __init__(self, wanted, found, remedy, temporary=False):
@@ -69,11 +69,11 @@ class StoreError(Exception):
 
 
 class UnknownArtifactError(StoreError):
-    """No such name, version or alias in this store."""
+    """The store does not have the name, the version or the alias."""
 
 
 def default_root(environ=None):
-    """Root of the store that the environment names: a path or a URI.
+    """Root of the store that the environment selects: a path or a URI.
 
     `NEMOTRON_EXEC_STORE`, else `NEMO_ARTIFACT_ROOT` (Nemotron's own), else a directory under the user's data directory.
     """
@@ -100,7 +100,7 @@ def is_local(root):
 
 
 def check_name(name):
-    """Return the name, or raise StoreError where it could not be a directory below the root."""
+    """Return the name, or raise StoreError if it cannot be a directory below the root."""
     parts = name.split("/") if isinstance(name, str) else []
     bad = [part for part in parts if not _PART.match(part) or part in RESERVED or _VERSION.match(part)]
     if parts and len(parts) <= MAX_DEPTH and not bad:
@@ -114,10 +114,10 @@ def check_name(name):
 
 
 def safe_name(text):
-    """Make a name out of any text. For names that come from directories.
+    """Make a valid name out of any text, such as the name of a directory.
 
-    What `check_name` takes stays as it is; another character becomes `-`. Where nothing is left, bytes are no UTF-8, or
-    a long text is cut, the name gets a digest of the text, so that two texts get two names.
+    A character that `check_name` refuses becomes `-`. If no character is left, bytes are no UTF-8, or a long text is
+    cut, the name gets a digest of the text, so that two texts get two names.
     """
     parts = []
     for whole in str(text).split("/"):
@@ -130,7 +130,7 @@ def safe_name(text):
 
 
 def is_recognizable(name, text):
-    """Whether people will know what `safe_name` has made of a text: it is neither cut nor made up."""
+    """Whether people recognise a text in the name that `safe_name` made of it: the name is neither cut nor a digest."""
     return not name.endswith(("-" + _digest(str(text)), "-" + _digest(name))) and len(str(text)) <= MAX_PART
 
 
@@ -142,8 +142,8 @@ def bounded(name):
 def wandb_name(name):
     """The name under which W&B's client logs an artifact: letters, digits, `_`, `.` and `-`, 128 at most.
 
-    Its look-ups take more, its constructor does not (wandb/sdk/artifacts/artifact.py, `Artifact.__init__`). Another
-    character becomes `-`, and a digest of the name keeps two names two.
+    W&B's look-ups take more characters, but its constructor does not (wandb/sdk/artifacts/artifact.py,
+    `Artifact.__init__`). Another character becomes `-`, and a digest of the name keeps different names apart.
     """
     flat = str(name).replace("/", "-")
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", flat)
@@ -158,7 +158,7 @@ def check_alias(alias):
     """The alias, if a version may have it.
 
     Raises:
-        StoreError: It is no word of letters, digits, `_`, `.` and `-`, or reads as a version.
+        StoreError: It has other characters than letters, digits, `_`, `.` and `-`, or reads as a version.
     """
     if isinstance(alias, str) and _ALIAS.match(alias) and not _NUMBER.match(alias):
         return alias

@@ -13,7 +13,7 @@ __all__ = ["unknown_version"]
 
 
 def unknown_version(files, name, wanted, alias=""):
-    """The error for a version that is not there, with those that are."""
+    """The error for a version that does not exist. It names the versions that do."""
     there = versions(files, name)
     if not there:
         return _unknown_name(files, name, wanted)

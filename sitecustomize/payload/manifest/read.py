@@ -46,7 +46,7 @@ __all__ = ["Record", "by_save", "data_path", "in_order", "missing_data", "newest
 
 
 class Record(collections.namedtuple("Record", "number manifest metadata directory")):
-    """A version as it was read: `manifest` is manifest.json, `metadata` is metadata.json ({} where there is none)."""
+    """A version: `manifest` is the content of manifest.json, `metadata` that of metadata.json ({} without the file)."""
 
     __slots__ = ()
 
@@ -68,7 +68,7 @@ def read_version(root, name, reference="latest", *, skip_gone=True, on_skip=None
         The Record (number, manifest, metadata, directory).
 
     Raises:
-        UnknownArtifactError: There is no such artifact, version or alias, or all that it could mean are gone.
+        UnknownArtifactError: There is no such artifact, version or alias, or the data of every candidate is gone.
         StoreError: A file of the version is damaged.
     """
     files = open_files(root)
@@ -79,7 +79,7 @@ def read_version(root, name, reference="latest", *, skip_gone=True, on_skip=None
     if number:
         if files.exists("{}/v{}/manifest.json".format(directory, int(number.group(1)))):
             return _read(files, directory, int(number.group(1)))
-        from .nearest import unknown_version  # difflib and a listing: for an error there is time
+        from .nearest import unknown_version  # imported only for the error: it needs difflib
 
         raise unknown_version(files, name, wanted)
     skipped = []
@@ -103,7 +103,7 @@ def read_version(root, name, reference="latest", *, skip_gone=True, on_skip=None
             return record
         skip(candidate, reason)
     if not skipped:
-        from .nearest import unknown_version  # difflib and a listing: for an error there is time
+        from .nearest import unknown_version  # imported only for the error: it needs difflib
 
         raise unknown_version(files, name, wanted, text)
     raise UnknownArtifactError(
@@ -112,7 +112,7 @@ def read_version(root, name, reference="latest", *, skip_gone=True, on_skip=None
 
 
 def wandb_name(root, record):
-    """`entity/project/name:vN` by which W&B has a version; None where that is not recorded."""
+    """The name `entity/project/name:vN` of a version in W&B; None where it is not recorded."""
     files = open_files(root)
     data = files.read(record.directory + "/wandb")
     if data is None:
@@ -131,7 +131,7 @@ def data_path(record):
 
 
 def missing_data(root, record, localise=None, whole=False):
-    """Why the data of a version cannot be used, None where it can. URIs are taken to be there.
+    """The reason why a version's data cannot be used; None where it can. A URI is not looked up.
 
     Args:
         root: Path of the store, or a file system object.
@@ -150,27 +150,27 @@ def missing_data(root, record, localise=None, whole=False):
     local = localise(path) if localise is not None else path
     if os.path.exists(local):
         return _damage(files, record[3], local) if whole else None
-    # The path is what a file says: a terminal must not obey it.
+    # Another user may have written the path: show control characters, so that no terminal executes them.
     return "has lost its data: {} is not there".format(path if path.isprintable() else repr(path))
 
 
 def _damage(files, version_directory, local):
     if not files.exists(version_directory + "/inventory.json"):
         return None
-    from . import inventory  # hashlib: most versions of data have none
+    from . import inventory  # imported only here: it needs hashlib, and most versions have no inventory
 
     found = inventory.read(files, version_directory)
     return found and inventory.damage(found, local)
 
 
 def in_order(files, directory, numbers, transient=False):
-    """Versions from the oldest to the newest. One without a readable manifest is left out.
+    """Versions from the oldest to the newest, without those whose manifest is not readable.
 
     Args:
         files: The store's file system object.
-        directory: Of the artifact.
-        numbers: Of its versions.
-        transient: Whether those count that `latest` never means.
+        directory: The artifact's directory.
+        numbers: Numbers of its versions.
+        transient: Whether to include versions that `latest` never means.
 
     Returns:
         A list of (number, manifest).
@@ -188,15 +188,15 @@ def in_order(files, directory, numbers, transient=False):
 def by_save(found):
     """Sort versions, given by ascending number, from the oldest to the newest.
 
-    Numbers say in which order versions were registered. A checkpoint that waited in an outbox is registered after
-    newer ones: of two checkpoints the later completed one is newer.
+    Numbers give the order of registration. A checkpoint may wait in an outbox and be registered after newer ones. So of
+    two checkpoints, the one that was completed later is the newer.
 
     Args:
         found: A list of (number, manifest).
     """
     times = [_saved_at(manifest) for _, manifest in found]
     places = [place for place, time in enumerate(times) if time is not None]
-    # Checkpoints change places among themselves. A version that was added by hand stays where its number puts it.
+    # Only checkpoints are reordered, among their own places. A version that was added by hand stays at its number.
     ordered = list(found)
     for place, source in zip(places, sorted(places, key=lambda place: times[place])):
         ordered[place] = found[source]
@@ -210,7 +210,7 @@ def newest_of(files, directory, numbers, transient=False):
 
 
 def _saved_at(manifest):
-    """When the framework completed the checkpoint: an aware datetime; None for all that is no recorded checkpoint."""
+    """The time when the framework completed the checkpoint, with time zone; None for other versions."""
     if not isinstance(manifest.get("event"), str):
         return None
     try:
@@ -241,7 +241,7 @@ def _alias_candidates(files, directory, alias):
 
 
 def _manifest(files, version_directory):
-    # A damaged manifest must not keep other versions from being found.
+    # A damaged manifest must not hide the other versions.
     try:
         return load_version(files, version_directory + "/manifest.json")
     except StoreError:

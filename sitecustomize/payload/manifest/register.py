@@ -20,13 +20,13 @@ __all__ = ["Version", "advance_latest", "mark_pruned", "note_wandb", "register",
 
 
 class Version:
-    """What `register` returns.
+    """A version in the store, as `register` returns it.
 
     Attributes:
         number: N of `vN`.
-        directory: Where its manifest.json is, as the file system object names it.
+        directory: The directory of manifest.json, as the file system object names it.
         name: The artifact's name.
-        new: False where `register` found that it was there.
+        new: False where the store had the version already.
     """
 
     def __init__(self, name, number, directory, new=True):
@@ -67,24 +67,25 @@ def register(
         root: Path of the store, or a file system object.
         name: Name of the artifact, with or without slashes.
         type: "dataset", "model", …
-        path: Where the data is; a path or a URI, recorded as given.
+        path: The path or URI of the data, recorded as given.
         metadata: `metadata` of manifest.json; its `iteration` and `absolute_path` are fields of metadata.json too.
         fields: More fields for metadata.json.
-        used_artifacts: What it was made from, as `name:vN`.
-        inputs: What it was made from outside of the store, as URIs.
-        producer: Who made it; default as Nemotron has it: `NEMO_EXPERIMENT_ID`, else "local".
+        used_artifacts: The artifacts that it was made from, as `name:vN`.
+        inputs: URIs of the data outside the store that it was made from.
+        producer: The job that made it; default as in Nemotron: `NEMO_EXPERIMENT_ID`, else "local".
         created_at: ISO 8601; default now.
-        aliases: Names beside `latest` by which it can be asked for.
+        aliases: Further names, beside `latest`, for look-ups.
         move_latest: False for a version that `latest` must never mean, such as a checkpoint that will not be kept.
-        extra: More keys for manifest.json; those of Nemotron are not changed by it.
-        unless: `unless(files)` gives the number of a version that is the same thing, or None. Asked while no other
-            writer can add one: what several processes report at once is registered once.
+        extra: More keys for manifest.json; they do not replace Nemotron's keys.
+        unless: `unless(files)` gives the number of an equal version, or None. It is called under the lock, so that
+            several processes that report the same save at once register it once.
 
     Returns:
         The Version. It exists for readers as soon as this returns, `latest` and aliases included.
 
     Raises:
-        StoreError: Nothing was registered, or the version exists and `latest` does not mean it yet (the message says).
+        StoreError: Nothing was registered, or the version exists but `latest` does not mean it yet. The message says
+            which.
     """
     files = open_files(root)
     directory = "{}/{}".format(files.root, check_name(name))
@@ -116,7 +117,7 @@ def register(
         manifest["transient"] = True
     for key, value in (extra or {}).items():
         manifest.setdefault(key, value)
-    # What cannot be written must not cost a number.
+    # Serialize before a number is taken: an error must not use up a number.
     fields_text = _json(table)
     _json(manifest)
     number = None
@@ -127,7 +128,7 @@ def register(
             there = None if unless is None else unless(files)
             if there is not None:
                 version_directory = "{}/v{}".format(directory, there)
-                if move_latest:  # its writer may have died before this step
+                if move_latest:  # the version's writer may have died before this step
                     _advance(files, directory, there, still_ours)
                 if hasattr(files, "confirm"):
                     names = ("metadata.json", "manifest.json")
@@ -143,7 +144,7 @@ def register(
 
 
 def _add(files, name, manifest, fields_text, still_ours):
-    """Write the next version; its number, or None where the lock was lost before the version existed."""
+    """Write the next version. Return its number; None if the lock was lost before the version existed."""
     directory, number = _allocate(files, name)
     manifest["version"] = number
     version_directory = "{}/v{}".format(directory, number)
@@ -156,7 +157,7 @@ def _add(files, name, manifest, fields_text, still_ours):
 
 
 def advance_latest(root, name, number):
-    """Make `latest` mean version `number`, unless it means a newer one or a newer one exists by now (`read.in_order`).
+    """Make `latest` mean version `number`, or a newer version that exists by now (`read.in_order`).
 
     Returns:
         The number that `latest` means afterwards.
@@ -173,10 +174,10 @@ def advance_latest(root, name, number):
 
 
 def _advance(files, directory, number, still_ours):
-    """`advance_latest` of one who holds the lock; None where it is held no more, and nothing was changed."""
+    """`advance_latest` under the lock. Returns None, with no change made, if the lock was lost."""
     path = directory + "/latest"
     current = read_pointer(files, path, strict=False)
-    # A later number may be there whose writer has not moved `latest` yet, or died before it.
+    # A later version may exist whose writer has not moved `latest` yet, or died before that.
     considered = {later for later in version_numbers(files, directory) if later > number or later == current}
     if considered:
         number = newest_of(files, directory, considered | {number}) or number
@@ -211,7 +212,7 @@ def mark_pruned(root, name, number):
 
 
 def note_wandb(root, name, number, qualified_name):
-    """Record under which name W&B has a version: its numbers are others, from v0 on and in the order of arrival."""
+    """Record a version's name in W&B: W&B numbers versions on its own, from v0 on, in the order of arrival."""
     files = open_files(root)
     directory = "{}/{}/v{}".format(files.root, check_name(name), number)
     if files.exists(directory + "/manifest.json"):
@@ -233,7 +234,7 @@ def _allocate(files, name):
                 "v{} is there, and no version can be higher".format(HIGHEST),
                 "Register under another name, or remove that version if it came by mistake",
             )
-        # Nemotron's own writers claim no number. A version that they have begun is seen all the same.
+        # Nemotron's writers do not claim a number exclusively, so check for a version that one of them has begun.
         if number not in taken and files.claim("{}/v{}".format(directory, number)):
             return directory, number
     raise StoreError(
@@ -245,7 +246,7 @@ def _allocate(files, name):
 
 
 def _highest(files, directory, numbers):
-    """The highest number with a manifest, 0 without one. A directory without a manifest may have any number."""
+    """The highest number with a manifest, 0 without one. A directory without one does not count."""
     for number in sorted(numbers, reverse=True):
         if files.exists("{}/v{}/manifest.json".format(directory, number)):
             return number

@@ -1,1 +1,1 @@
-"""One file a patch: what it wraps, which versions it knows, why it exists, when it can go."""
+"""Each patch is one file, whose docstring says what it wraps, why, in which versions, and when it can be removed."""

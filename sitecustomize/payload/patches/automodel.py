@@ -1,16 +1,16 @@
 """NeMo Automodel: a published checkpoint becomes an artifact.
 
-Wraps what publishes a checkpoint, on the rank that does, for synchronous and asynchronous saves:
+Wraps the method that publishes a checkpoint, on the rank that calls it, for synchronous and asynchronous saves:
 
-* 0.6 and later: `CheckpointLifecycle._publish_checkpoint(path)`, which moves `LATEST` and takes `.incomplete` away.
-  Beside it `publish`, for the validation loss by which `LOWEST_VAL` moves, and `_prune_old_checkpoints`, to mark in the
-  store what it has deleted.
-* 0.3 to 0.5: `BaseRecipe._update_latest_symlink(target_dir)`. These versions move `LATEST` to an asynchronous save
-  when the next one begins, and so never to the last one: `Checkpointer.close` is wrapped for that one.
+* 0.6 and later: `CheckpointLifecycle._publish_checkpoint(path)`, which moves `LATEST` and takes `.incomplete` away. The
+  patch also wraps `publish`, for the validation loss by which `LOWEST_VAL` moves, and `_prune_old_checkpoints`, to mark
+  deleted checkpoints in the store.
+* 0.3 to 0.5: `BaseRecipe._update_latest_symlink(target_dir)`. These versions move `LATEST` to an asynchronous save when
+the next save begins, and so never to the last save. For that one, the patch wraps `Checkpointer.close`.
 
 Why: Automodel logs no checkpoint anywhere, whatever the recipe (LLM, VLM, embedding, reranking, diffusion).
 
-Known: 0.3.0 to 0.7.0. Stands down where neither is there. Can go when Automodel registers its checkpoints itself.
+Known: 0.3.0 to 0.7.0. Stands down where neither method exists. Can go when Automodel registers its checkpoints itself.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ RECIPE = ("BaseRecipe", "_update_latest_symlink", ("self", "target_dir"))
 
 _MARK = "_nemotron_exec_original"
 _LOSSES = "losses.json"
-_MAX_LOSSES = 1 << 20  # bytes; the file holds a few numbers
+_MAX_LOSSES = 1 << 20  # bytes; the file of losses holds a few numbers
 _validated: weakref.WeakKeyDictionary[object, tuple[str, float | None, str | None]] = weakref.WeakKeyDictionary()
-_saved: weakref.WeakKeyDictionary[object, str] = weakref.WeakKeyDictionary()  # checkpointer: not yet published
+# Checkpointer: its last save, not yet published.
+_saved: weakref.WeakKeyDictionary[object, str] = weakref.WeakKeyDictionary()
 
 
 def apply(module):
@@ -56,7 +57,7 @@ def apply(module):
             _wrap_beside(checkpointer, {"save_model": _saving, "save_optimizer": _saving, "close": _closing})
         return _apply(module, RECIPE, _linking, {})
     if MODULES[0] in sys.modules:
-        return Status(NAME, INSTALLED, "")  # a version with a lifecycle: that module is wrapped
+        return Status(NAME, INSTALLED, "")  # this version has the lifecycle module, which is wrapped instead
     return Status(NAME, STOOD_DOWN, "%s has no %s.%s" % (module.__name__, RECIPE[0], RECIPE[1]))
 
 
@@ -145,7 +146,7 @@ def _moves_lowest(lifecycle, path):
                 return None
             if not math.isfinite(value):
                 return False
-            # Automodel does the same a moment later: it reads the value of the checkpoint that is the best so far.
+            # Automodel does the same a moment later: it reads the loss of the best checkpoint so far.
             lifecycle._initialize_best_val_loss_from_pointer(key)
             return bool(value < lifecycle._best_val_loss)
     return None
@@ -198,8 +199,8 @@ def _closing(original):
 
 
 def _record_last(checkpointer, path):
-    """The last asynchronous checkpoint, which is complete now that its writers have ended."""
-    # Written last, on rank 0, before an asynchronous save returns; a save that failed has none.
+    """Record the last asynchronous checkpoint. It is complete, because its writers have ended."""
+    # Rank 0 writes config.yaml last, before an asynchronous save returns. A failed save has none.
     if getattr(checkpointer.config, "is_async", False) and _is_rank_0() and os.path.isfile(path + "/config.yaml"):
         _record(os.fspath(checkpointer.config.checkpoint_dir), path, None)
 
@@ -209,7 +210,7 @@ def _is_rank_0():
     return distributed is None or not distributed.is_initialized() or distributed.get_rank() == 0
 
 
-# Both
+# All versions
 
 
 def _record(save_dir, path, best):

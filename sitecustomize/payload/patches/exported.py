@@ -1,7 +1,7 @@
-"""What a framework writes past its checkpoints, complete: a model or an adapter that others load.
+"""Records exports: complete models or adapters that a framework writes beside its checkpoints, for other programs.
 
-An export is an artifact of its own beside the training's checkpoints, which `latest` of these never means: it has the
-name of its directory, or `run.publish` with `-hf` or `-adapter`. `format` says what it is; an adapter's type is
+An export is an artifact with a name of its own, so `latest` of the checkpoints never means an export. The name is that
+of its directory, or `run.publish` with `-hf` or `-adapter`. `format` names the export's format; an adapter's type is
 `adapter`.
 """
 
@@ -18,19 +18,19 @@ from ..paths.absolute import absolute
 __all__ = ["ALIAS", "record_export"]
 
 ALIAS = "export"
-"""Of the newest version: by it the one before is found, whose directory now has other files."""
+"""Alias of the newest version. By it the previous version is found, whose directory now has other files."""
 _ADAPTER = "adapter_config.json"
-# ModelOpt's own description of what it has quantised, and the sidecar in which Megatron-Bridge keeps its scales.
+# ModelOpt writes the first file, a description of the quantised layers. Megatron-Bridge keeps the scales in the second.
 _QUANTISED = ("hf_quant_config.json", "modelopt_weights.pt")
 
 
 def record_export(framework, path, source=None, extra=None):
-    """Record an export; never raises, unless `NEMOTRON_EXEC_STRICT=1` asks for it.
+    """Record an export. Never raises, except under `NEMOTRON_EXEC_STRICT=1`.
 
     Args:
         framework: Name of a row of frameworks.py.
-        path: The directory that has been written (str or path-like).
-        source: The checkpoint that it was made of, where the framework was given one.
+        path: The directory of the export (str or path-like).
+        source: The checkpoint from which the export was made, if the framework was given one.
         extra: Further metadata.
     """
     try:
@@ -43,7 +43,7 @@ def record_export(framework, path, source=None, extra=None):
 
 def _record(framework, path, source, extra):
     if any(part.startswith("tmp_step_") for part in re.split(r"[/\\]", path)):
-        return  # a part of NeMo-RL's checkpoint, which is complete only when it is renamed
+        return  # a part of NeMo-RL's checkpoint, which is complete only after its rename
     path = path.rstrip("/")
     if not describe.is_uri(path):
         path = absolute(path)
@@ -60,7 +60,7 @@ def _record(framework, path, source, extra):
         describe.Completed(
             framework=framework,
             versions=describe.versions_of(framework),
-            # The outbox lies beside the export: an export that is uploaded as it is holds no file of nemotron-exec.
+            # The outbox lies beside the export, so that the export can be uploaded without files of nemotron-exec.
             save_dir=os.path.dirname(path),
             checkpoint_path=path,
             number=describe.number_in(path) if number is None else number,
@@ -78,7 +78,7 @@ def _record(framework, path, source, extra):
 
 
 def _what(path):
-    """Type and format of an export, and what its name ends in under `run.publish`."""
+    """Type and format of an export, and the end of its name under `run.publish`."""
     if os.path.isfile(os.path.join(path, _ADAPTER)):
         return "adapter", "peft", "-adapter"
     quantised = any(os.path.isfile(os.path.join(path, name)) for name in _QUANTISED)

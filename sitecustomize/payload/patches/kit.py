@@ -1,18 +1,17 @@
-"""NVIDIA's kit: in a job that nemotron-exec has started, its calls answer from the hand-off and log nothing twice.
+"""NVIDIA's kit: in a job of nemotron-exec, its functions answer from the hand-off and log nothing a second time.
 
 The recipes of NVIDIA's Nemotron look their artifacts up again, replace `wandb.init` and replace the frameworks'
-callbacks. Here those functions
+callbacks. The patch changes these functions:
 
-* `register_resolvers` (and `register_resolvers_from_config` above it) and `resolve_artifact_pre_init` give what the
-  launcher has pinned, and ask a store only for a reference that the launcher was not given;
-* `patch_*_checkpoint_logging*` leave the work to the patches of nemotron-exec, and hand the artifact's name over;
-* `patch_wandb_init_for_lineage` hands inputs and tags over.
+* `register_resolvers` (and `register_resolvers_from_config` above it) and `resolve_artifact_pre_init` return the
+  versions that the launcher has pinned, and ask a store only for other references;
+* `patch_*_checkpoint_logging*` leave the work to the patches of nemotron-exec, and pass the artifact's name to them;
+* `patch_wandb_init_for_lineage` passes inputs and tags to the patch for W&B.
 
 The data preparation's `log_artifact` and the kit's workarounds for wandb are not touched.
 
-The Nemotron CLI sends a cluster one `main.py` with the kit written into it: then the functions lie in `__main__`, which
-no import hook sees. `adopt_main` finds them there; it is called when the script loads a config, and when it imports
-wandb.
+The Nemotron CLI sends a cluster one `main.py` that contains the kit. Then the functions lie in `__main__`, which no
+import hook sees. `adopt_main` finds them there, when the script loads a config or imports wandb.
 
 Known: nemotron.kit.wandb_kit and nemo_runspec.config.resolvers of August 2026.
 """
@@ -70,13 +69,13 @@ def adopt_main():
 
 
 def is_from_kit(function):
-    """Whether the kit has put this function in the place of a framework's."""
+    """Whether this function is one with which the kit replaces a framework's function."""
     maker = getattr(function, "__qualname__", "").partition(".<locals>.")[0]
     return maker in _MEGATRON or maker in _NEMO_RL
 
 
 def artifact_name_of(function):
-    """The artifact's name that a function of the kit was made with; None where it has none."""
+    """The artifact's name in the closure of a function of the kit, or None."""
     code, closure = getattr(function, "__code__", None), getattr(function, "__closure__", None) or ()
     for name, cell in zip(getattr(code, "co_freevars", ()), closure):
         if name == "artifact_name" and isinstance(cell.cell_contents, str):
@@ -85,11 +84,11 @@ def artifact_name_of(function):
 
 
 def resolve_reference(key, reference):
-    """What the launcher has pinned, as the hand-off carries it; None where it was not asked for this.
+    """The pinned artifact for a reference, as in the hand-off; None if the launcher did not resolve it.
 
     Args:
-        key: The key under `run:`, None where the caller has only the reference.
-        reference: As the config or the script says it; an alias, `vN`, or the pinned qualified name.
+        key: The key under `run:`; None if the caller has only the reference.
+        reference: The reference in the config or the script: with an alias, with `vN`, or the pinned qualified name.
     """
     known = [one for one in handoff.read().get("artifacts") or () if isinstance(one, dict)]
     wanted = _normal(reference)
@@ -100,7 +99,7 @@ def resolve_reference(key, reference):
 
 
 def _texts(one):
-    """Every text by which a pinned artifact may be asked for."""
+    """All texts that refer to a pinned artifact."""
     qualified, name = str(one.get("qualified_name") or ""), str(one.get("name") or "")
     return {_normal(one.get("reference")), qualified, "%s:%s" % (name, one.get("version"))}
 
@@ -115,11 +114,11 @@ def _normal(reference):
 
 
 def _replace_in(names, own):
-    """Replace the kit's functions in a namespace, under every name that it has for them.
+    """Replace the kit's functions in a namespace, under all their names.
 
     Args:
         names: The namespace.
-        own: The globals of the functions that are meant: what a script has imported from elsewhere stays.
+        own: Only functions with these globals are replaced: functions that a script has imported from elsewhere stay.
     """
     for name, make in _REPLACEMENTS.items():
         original = names.get(name)
@@ -135,7 +134,8 @@ def _replace_in(names, own):
 def _from_config(original, _names):
     @functools.wraps(original)
     def register_resolvers_from_config(config, artifacts_key="run", **options):
-        # What the config says under this key may be an alias that has moved, or what `--artifact` has replaced.
+        # Under `run` the key decides: the reference may be an alias that has moved, or `--artifact` may have replaced
+        # it.
         calls = job.part(_ConfigCalls).of_run_section
         calls.append(artifacts_key == "run")
         try:
@@ -147,7 +147,7 @@ def _from_config(original, _names):
 
 
 class _ConfigCalls:
-    """The calls of `register_resolvers_from_config` that have begun: whether each is about the `run` section."""
+    """For each running call of `register_resolvers_from_config`, whether it is about the `run` section."""
 
     def __init__(self):
         self.of_run_section = []
@@ -165,7 +165,7 @@ def _registering(original, names):
                 unknown[key] = reference
             else:
                 pinned[key] = found
-        # The original registers its resolvers, and looks up what the launcher does not know.
+        # The original registers its resolvers, and looks up the references that the launcher does not know.
         qualified = original(unknown or None, **options)
         registry = names.get("_ARTIFACT_REGISTRY")
         for key, found in pinned.items():
@@ -181,7 +181,7 @@ def _registering(original, names):
 
 def _register_art(pinned, names):
     """`${art:…}` from the pinned artifacts; another key goes to the kit's own resolver."""
-    # Runs inside the kit's own register_resolvers, whose module imports omegaconf at its top.
+    # The kit's module has imported omegaconf already, at its top.
     from omegaconf import OmegaConf
 
     theirs = names.get("_art_resolver")
@@ -212,7 +212,7 @@ def _resolving(original, _names):
 
 
 def _in_the_kits_form(one):
-    """A pinned artifact as the kit keeps it (nemo_runspec.config.resolvers, `resolve_artifact_pre_init`)."""
+    """A pinned artifact in the kit's form (nemo_runspec.config.resolvers, `resolve_artifact_pre_init`)."""
     in_wandb = one.get("store") == "wandb"
     source = one.get("source")
     described = {

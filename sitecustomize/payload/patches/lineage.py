@@ -1,6 +1,6 @@
-"""W&B: whichever process starts a run, the run records the job's inputs.
+"""W&B: every run of the job records the job's inputs, in whichever process it starts.
 
-Wraps `wandb.sdk.wandb_init.init`, from where `wandb.sdk` and `wandb` take it, so that `from wandb import init` and
+Wraps `wandb.sdk.wandb_init.init`, which `wandb.sdk` and `wandb` import, so that `from wandb import init` and
 `wandb.sdk.init` are the same function.
 
 Why: the inputs are resolved before any run exists, and frameworks own `wandb.init` (Megatron-Bridge calls it on its
@@ -25,22 +25,22 @@ from . import kit, other_hands, outage
 NAME = "lineage"
 MODULE = "wandb.sdk.wandb_init"
 CONFIG_KEY = "nemotron_exec"
-"""Key of the run's config under which the inputs stand: `{"inputs": [qualified name, …]}`."""
+"""Key of the run's config for the inputs: `{"inputs": [qualified name, …]}`."""
 
 _MARK = "_nemotron_exec_original"
 _GONE = ("deleted", "Run initialization has timed out")
-_TIMEOUT = 5.0  # seconds by which `wandb.init` may take longer
+_TIMEOUT = 5.0  # seconds for which `wandb.init` may wait until the inputs are recorded
 
 _recording = threading.local()
 
 
 class _Runs:
-    """Of this process.
+    """The inputs, tags and lock of this process for its W&B runs.
 
     Attributes:
-        extra: Inputs that a script adds.
-        tags: Tags that a script adds.
-        used: (run, qualified name): [event, artifact or None], of what this process records.
+        extra: Inputs that a script has added.
+        tags: Tags that a script has added.
+        used: (run, qualified name): [event, artifact or None], for the inputs that this process records.
         claim: The lock of the run that the job continues, a descriptor; False where another process has it.
     """
 
@@ -48,7 +48,7 @@ class _Runs:
         self.extra, self.tags, self.used, self.claim = [], [], {}, None
 
     def inherit(self, parents):
-        """A forked child has its parent's lock, too."""
+        """A forked child inherits the parent's lock with its descriptor."""
         self.extra, self.tags, self.claim = list(parents.extra), list(parents.tags), parents.claim
 
 
@@ -77,7 +77,7 @@ def apply(module):
 
 
 def add(qualified_names=(), tags=()):
-    """More inputs and tags than the hand-off names, for `patch_wandb_init_for_lineage`; a running run gets them too."""
+    """Add inputs and tags to those of the hand-off, for `patch_wandb_init_for_lineage`, also in a running run."""
     runs = job.part(_Runs)
     runs.extra.extend(name for name in map(str, qualified_names) if name not in runs.extra)
     runs.tags.extend(tag for tag in map(str, tags or ()) if tag not in runs.tags)
@@ -87,7 +87,7 @@ def add(qualified_names=(), tags=()):
 
 
 def inputs():
-    """The job's inputs: qualified names in W&B, and those of the manifest store."""
+    """The job's inputs, as two lists: qualified names in W&B, and names in other stores."""
     artifacts = handoff.read().get("artifacts") or ()
     known = [(one.get("store"), one.get("qualified_name")) for one in artifacts if isinstance(one, dict)]
     in_wandb = [name for store, name in known if store == "wandb" and name]
@@ -100,7 +100,7 @@ def _in_wandb():
 
 
 def _of_hub():
-    """What the hand-off says of the job's Hugging Face repositories, by qualified name."""
+    """The job's Hugging Face repositories in the hand-off, by qualified name."""
     known = handoff.read().get("artifacts") or ()
     return {
         one.get("qualified_name"): one for one in known if isinstance(one, dict) and one.get("store") == "huggingface"
@@ -119,7 +119,7 @@ def _wrap(original):
             if _GONE[0] in str(error):
                 notice.warning("W&B has deleted run %s of this job; a new one is started" % added["id"])
             elif _GONE[1] in str(error):
-                # All that clients up to 0.27 say of a deleted run, when their time is over.
+                # Clients up to 0.27 give only this time-out for a deleted run.
                 notice.warning(
                     "W&B did not take up run %s of this job in time (it may be deleted); a new one is started"
                     % added["id"]
@@ -135,7 +135,7 @@ def _wrap(original):
 
 
 def _record_safely(run):
-    """`_record`, without an exception that the caller of `wandb.init` would see."""
+    """Call `_record`, and hide its exceptions from the caller of `wandb.init`."""
     try:
         _record(run)
     except Exception as error:
@@ -152,7 +152,7 @@ def _record(run):
     identity = _identity(run)
     recordable = in_wandb + list(_of_hub())
     new = [name for name in recordable if job.once("input recorded", identity, name)]
-    # In the config they are part of what `wandb sync` carries from an offline run.
+    # `wandb sync` uploads the config of an offline run, and so the inputs in it.
     if in_wandb or elsewhere:
         run.config.update({CONFIG_KEY: {"inputs": in_wandb + elsewhere}}, allow_val_change=True)
     if set(tags) - set(run.tags or ()):
@@ -167,16 +167,16 @@ def _record(run):
 
 
 def _all_tags():
-    """Those that the config says (`run.wandb.tags`), and those that a script adds."""
+    """The tags of the config (`run.wandb.tags`) and those that a script has added."""
     said = (handoff.read().get("wandb") or {}).get("tags")
     said = [str(tag) for tag in said if isinstance(tag, (str, int))] if isinstance(said, (list, tuple)) else []
     return said + [tag for tag in job.part(_Runs).tags if tag not in said]
 
 
 def _unseed_identities():
-    """Clients 0.23 draw an artifact's client id from the global `random`: ranks with one seed draw one id.
+    """Replace the ids of clients 0.23: they come from the global `random`, so ranks with one seed get one id.
 
-    Mended in 0.24 (github.com/wandb/wandb/pull/11039), by a generator of its own, as here.
+    Release 0.24 has fixed this in the same way, by a generator of its own (github.com/wandb/wandb/pull/11039).
     """
     runid = sys.modules.get("wandb.sdk.lib.runid")
     draw = getattr(runid, "generate_fast_id", None)
@@ -184,16 +184,16 @@ def _unseed_identities():
         return
     if "random" not in getattr(getattr(draw, "__code__", None), "co_names", ()):
         return
-    # As `generate_id` of all clients: the system's randomness, which no seed reaches.
+    # `generate_id` of all clients uses the system's randomness, which no seed changes.
     for module in (runid, sys.modules.get("wandb.sdk.artifacts.artifact")):
         if getattr(module, "generate_fast_id", None) is draw:
             module.generate_fast_id = runid.generate_id
 
 
 def _use_once(run_class):
-    """One edge an input: what this run has recorded as an input, a framework or a script does not record again.
+    """Wrap `use_artifact`: an input that the run has recorded is not recorded again by a framework or a script.
 
-    Megatron-Bridge uses the artifact of a checkpoint that it loads; NVIDIA's kit uses what it has looked up itself.
+    Megatron-Bridge calls it for a checkpoint that it loads, and NVIDIA's kit for the artifacts that it looks up.
     """
     original = vars(run_class).get("use_artifact")
     if original is None or hasattr(original, _MARK):
@@ -209,7 +209,7 @@ def _use_once(run_class):
 
 
 def _used_already(run, name):
-    """The artifact that this run has recorded under this name, a pinned alias of it included; None if it has none."""
+    """The artifact that this run has recorded under this name, or under a pinned alias of it; None without one."""
     if getattr(_recording, "now", False):
         return None
     if not isinstance(name, str):
@@ -226,7 +226,7 @@ def _used_already(run, name):
 
 
 def _means(name, pinned, where):
-    """Whether a name that a script uses is that of a pinned artifact: its version, its iteration, or its reference."""
+    """Whether a script's name means a pinned artifact: by its version, its iteration, or the alias of its reference."""
     project = "/".join(map(str, where))
     if (
         "/" in str(name)
@@ -247,7 +247,7 @@ def _means(name, pinned, where):
 
 
 def _wait_for(identity, name):
-    """The artifact of a name that this run is recording or has recorded; None where it does not, or has failed."""
+    """Wait for the artifact that this run records under a name; None if it records none, or if that failed."""
     entry = job.part(_Runs).used.get((identity, name))
     if entry is None or not entry[0].wait(_timeout()):
         return None
@@ -259,7 +259,7 @@ def _identity(run):
 
 
 def _use(run, names):
-    """One look-up and one mutation for each; what takes longer than the caller may wait goes on here."""
+    """Record inputs, each with one look-up and one mutation. This thread goes on after the caller's bound."""
     used, of_hub = [], _of_hub()
     _recording.now = True
     for name in names:
@@ -278,12 +278,12 @@ def _use(run, names):
 
 
 def _reference(pinned):
-    """A repository of the Hugging Face hub as a W&B artifact that refers to its commit; W&B fetches nothing of it.
+    """A W&B artifact that refers to the commit of a Hugging Face repository. W&B fetches no file of it.
 
-    One commit has one address and so one digest: W&B keeps one version of it, however many runs and ranks use it.
+    A commit always has the same address, and so the same digest: W&B keeps one version for all runs and ranks.
     """
     artifact = sys.modules["wandb"].Artifact(
-        "%ss--%s" % (pinned["type"], pinned["name"].replace("/", "--")),  # as the hub's cache calls it
+        "%ss--%s" % (pinned["type"], pinned["name"].replace("/", "--")),  # the name in the hub's cache
         type=pinned["type"],
         description=pinned["qualified_name"],
         metadata={"id": pinned["name"], "revision": pinned["digest"]},
@@ -293,7 +293,7 @@ def _reference(pinned):
 
 
 def _say(identity, run, names, where):
-    """Once for each run: `init` may be called often."""
+    """Report the inputs once for each run: `init` may be called often."""
     if not names or not job.once("inputs said", identity):
         return
     noted.note("inputs", run=run.id, names=names, where=where)
@@ -308,16 +308,16 @@ def _timeout():
 
 
 def _resume(args, kwargs):
-    """`id` and `resume` for the run that this job continues (`run.wandb.resume: auto`); {} where it says nothing.
+    """The arguments `id` and `resume` for the run that this job continues (`run.wandb.resume: auto`); {} for none.
 
-    One process of the job continues it, the first that logs; a caller or an environment that names a run keeps it.
+    The first process of the job that starts a run continues it. A run that the caller or the environment names wins.
     """
     resume = (handoff.read().get("wandb") or {}).get("resume")
     identity = resume.get("id") if isinstance(resume, dict) else None
     if not identity or args or job.part(_Runs).claim is not None:
         return {}
     settings = kwargs.get("settings")
-    # As a dictionary or a wandb.Settings; there the same things have partly other names.
+    # Settings may be a dictionary or a wandb.Settings, which has other names for some arguments.
     of_settings = settings.get if isinstance(settings, dict) else functools.partial(getattr, settings)
     names = ("id", "run_id", "resume", "resume_from", "fork_from")
     if any(kwargs.get(name) is not None or of_settings(name, None) is not None for name in names):
@@ -333,7 +333,7 @@ def _resume(args, kwargs):
 
 
 def _lock_run():
-    """Whether this process is the one; the lock goes with the process, so that a restart can have it."""
+    """Take the lock of the continued run; False if another process has it. The lock ends with the process."""
     import fcntl
 
     path = os.environ["NEMOTRON_EXEC_HANDOFF"] + ".wandb-run"

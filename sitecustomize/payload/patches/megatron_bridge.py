@@ -3,15 +3,15 @@
 Wraps `megatron.bridge.training.utils.wandb_utils.on_save_checkpoint_success`, which Megatron-Bridge calls on the last
 rank, in the training thread, when a checkpoint is complete on disk, for synchronous and asynchronous saves.
 
-Why: the function logs a W&B artifact whose metadata has neither a path that the next job could use nor, for
-asynchronous saves up to 0.6.2, the right iteration; it does not wait for the commit, so that preemption loses it; and
-without a W&B project it does nothing.
+Why: the function logs a W&B artifact whose metadata has no path that the next job could use. For asynchronous saves up
+to 0.6.2, the iteration is wrong, too. The function does not wait for the commit, so a preempted job loses the artifact.
+Without a W&B project it does nothing.
 
 Known: 0.1.0rc4 to 0.6.2 and main of August 2026: (checkpoint_path, save_dir, iteration, wandb_writer), called as an
 attribute of the module. Stands down where these four are not the first parameters.
 
-Can go when Megatron-Bridge records `absolute_path` and waits by itself; what it does by itself already is seen for each
-call, from what it does with its W&B writer, and not done again.
+Can go when Megatron-Bridge records `absolute_path` and waits for the commit. If a call logs an artifact through its W&B
+writer, the patch completes that artifact and logs no second one.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ def _wrap(original, signature):
     @functools.wraps(original)
     def on_save_checkpoint_success(*args, **kwargs):
         if other_hands.inside():
-            return original(*args, **kwargs)  # a script's function calls what it has replaced
+            return original(*args, **kwargs)  # a script's function calls the function that it has replaced
         try:
             call = signature.bind(*args, **kwargs)
         except TypeError:
-            return original(*args, **kwargs)  # its own error, to its own caller
+            return original(*args, **kwargs)  # the function raises its own error for the wrong arguments
         recorded = None
         writer = call.arguments["wandb_writer"]
         proxy = None
@@ -78,7 +78,7 @@ def _wrap(original, signature):
 
 
 def _wrap_theirs(theirs):
-    """A function that a script has put in the framework's place: it is called, and the checkpoint recorded once."""
+    """Wrap a script's replacement of the framework's function: call it, and record the checkpoint once."""
 
     @functools.wraps(theirs)
     def on_save_checkpoint_success(*args, **kwargs):
@@ -98,19 +98,19 @@ def _record(arguments, frame, how=record.record):
     checkpoint_path = str(arguments["checkpoint_path"])
     save_dir = str(arguments["save_dir"])
     if any(part.startswith("tmp_step_") for part in re.split(r"[/\\]", checkpoint_path)):
-        return None  # a part of NeMo-RL's checkpoint, which is complete only when it is renamed
+        return None  # a part of NeMo-RL's checkpoint, which is complete only after its rename
     if not arguments["wandb_writer"] and describe.active_run() is None and not is_last_rank():
         return None
     converted = _is_conversion(frame)
     if converted and _is_a_training():
-        return None  # weights that the training converts for itself, into a cache that jobs share
+        return None  # the training has converted weights for itself, into a cache that jobs share
     extra = {"converted": True} if converted else {}
     transient = _is_transient(save_dir, frame)
     return record_once(NAME, checkpoint_path, save_dir, arguments["iteration"], transient, how=how, extra=extra)
 
 
 def _is_conversion(frame):
-    """Whether `AutoBridge.save_megatron_model` has saved converted weights: its configuration has no training."""
+    """Whether `AutoBridge.save_megatron_model` has saved converted weights: then the configuration has no `train`."""
     try:
         return frame.f_locals["state"].cfg.train is None
     except Exception as error:
@@ -119,7 +119,7 @@ def _is_conversion(frame):
 
 
 def _is_a_training():
-    """Whether this process trains: what it converts is a step on its way. A conversion that is the job does not."""
+    """Whether this process trains. Then a conversion is an intermediate step, and not the job's result."""
     return any(
         module in sys.modules
         for module in ("nemo_rl", "megatron.bridge.training.pretrain", "megatron.bridge.training.finetune")
@@ -127,8 +127,8 @@ def _is_a_training():
 
 
 def _is_transient(save_dir, frame):
-    """Whether this is a non-persistent checkpoint: the framework deletes it when the next one is there."""
-    # The caller is a closure of `save_checkpoint` that holds the training state, and with it the configuration.
+    """Whether this is a non-persistent checkpoint, which the framework deletes after the next one."""
+    # The caller is a closure of `save_checkpoint`. Its variable `state` has the configuration.
     try:
         config = frame.f_locals["state"].cfg.checkpoint
         named = config.non_persistent_global_ckpt_dir

@@ -1,10 +1,10 @@
-"""Megatron-Bridge's ways around its own save: exports become artifacts, and a manager that goes its own way is named.
+"""Megatron-Bridge's saves beside its checkpoint callback: exports become artifacts; other managers get a warning.
 
 * `AutoBridge.save_hf_pretrained` and `save_hf_adapter`, through which `export_ckpt`, `export_adapter_ckpt` and the
-  export of merged LoRA weights go. All ranks call them and return when the files are complete; the last rank records,
-  as it does for checkpoints.
-* `create_checkpoint_manager`: a `custom_manager_class` may write what it likes. What it saves by `save_checkpoint` is
-  recorded by the patch megatron-bridge; where it calls neither that nor `record_checkpoint`, one line says so.
+  export of merged LoRA weights go. All ranks call them and return when the files are complete. The last rank records
+  the export, as for checkpoints.
+* `create_checkpoint_manager`: a `custom_manager_class` may save in its own way. If it calls `save_checkpoint`, the
+  patch megatron-bridge records the checkpoint. If it calls neither that nor `record_checkpoint`, one warning says so.
 
 Known: 0.2 to 0.6.2. A function that a version lacks is left alone.
 
@@ -33,10 +33,10 @@ _saves = {"seen": 0}
 
 
 def apply(name, module):
-    """Wrap what the module has of the functions above. Idempotent.
+    """Wrap those of the functions above that the module has. Idempotent.
 
     Args:
-        name: Of the patch that waits for the module.
+        name: Name of the patch that waits for the module.
         module: One of EXPORTS and MANAGERS.
 
     Returns:
@@ -68,7 +68,7 @@ def _exporting(name, original):
     signature = inspect.signature(original)
 
     def save(*args, **kwargs):
-        part = sys._getframe(1).f_globals.get("__name__") == MANAGERS  # of a checkpoint, which has it in its metadata
+        part = sys._getframe(1).f_globals.get("__name__") == MANAGERS  # part of a checkpoint, whose metadata names it
         result = original(*args, **kwargs)
         if not part and is_last_rank():
             try:
@@ -91,7 +91,7 @@ def _from(parameter, original):
         try:
             _source.path = signature.bind(*args, **kwargs).arguments.get(parameter)
         except TypeError:
-            _source.path = None  # its own error, to its own caller
+            _source.path = None  # the function raises its own error for the wrong arguments
         try:
             return original(*args, **kwargs)
         finally:

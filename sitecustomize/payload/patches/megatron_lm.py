@@ -11,7 +11,7 @@ tracker_filename, save_dir, iteration), with the writer from `get_wandb_writer`.
 the first parameters.
 
 Not recorded: local checkpoints (`--non-persistent-ckpt-type local`), for which the function is called as well. They lie
-on one node's disk, in a layout of their own, and no path of them would be of use to another job.
+on one node's disk, in another layout, so no other job could use a path to them.
 
 Can go when Megatron-LM records `absolute_path` and waits by itself.
 """
@@ -52,7 +52,7 @@ def _wrap(module, original, signature):
         try:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError:
-            return original(*args, **kwargs)  # its own error, to its own caller
+            return original(*args, **kwargs)  # the function raises its own error for the wrong arguments
         recorded, proxy = None, None
         get_writer = getattr(module, "get_wandb_writer", None)
         try:
@@ -63,7 +63,8 @@ def _wrap(module, original, signature):
         except Exception as error:
             failed(given.get("checkpoint_path"), error)
         if proxy is not None:
-            # The function takes its writer from this name when it runs, and only the training thread calls it.
+            # The function looks this name up when it runs. Only the training thread calls it, so replacing it meanwhile
+            # is safe.
             module.get_wandb_writer = lambda: proxy
         try:
             return original(*args, **kwargs)
@@ -92,7 +93,7 @@ def _record(given, writer):
 
 
 def _directory(checkpoint_path, save_dir):
-    """`SAVE_DIR/iter_0000010` also where one rank's own file in it is named, as in the format `torch`."""
+    """`SAVE_DIR/iter_0000010`, also for the path of one rank's file inside it, as the format `torch` gives it."""
     prefix = save_dir.rstrip("/") + "/"
     if not checkpoint_path.startswith(prefix):
         return checkpoint_path
@@ -115,7 +116,7 @@ def _is_local(save_dir, arguments):
 
 
 def _is_transient(save_dir, arguments):
-    """Whether this is a non-persistent checkpoint: the framework deletes it when the next one is there."""
+    """Whether this is a non-persistent checkpoint, which the framework deletes after the next one."""
     if _is_same(save_dir, getattr(arguments, "non_persistent_global_ckpt_dir", None)):
         return not _is_same(save_dir, getattr(arguments, "save", None))
     return os.path.basename(save_dir.rstrip("/")) == _NON_PERSISTENT

@@ -1,12 +1,12 @@
 """ModelOpt: a quantised, pruned or speculative model that it exports becomes an artifact.
 
-Wraps what writes an export: `export_hf_checkpoint` of `modelopt.torch.export.unified_export_hf`, for models of
-transformers, and `GPTModelExporter.save_pretrained` and `save_pretrained_extra_modules` of
-`modelopt.torch.export.unified_export_megatron`, for those of Megatron-Core, through which `export_mcore_gpt_to_hf`
-goes. All ranks return from the latter when the files are complete, and the last rank records. Rank 0 records the
-former: it may be the only rank that calls it.
+Wraps the functions that write an export. For models of transformers that is `export_hf_checkpoint` of
+`modelopt.torch.export.unified_export_hf`: rank 0 records, because it may be the only rank that calls it. For models of
+Megatron-Core they are `GPTModelExporter.save_pretrained` and `save_pretrained_extra_modules` of
+`modelopt.torch.export.unified_export_megatron`, which `export_mcore_gpt_to_hf` calls. All ranks return from them when
+the files are complete, and the last rank records.
 
-Why: nothing logs these exports, and the model that is served is one of them.
+Why: no framework logs these exports, although the served model is one of them.
 
 Known: 0.47. Stands down where the module has none of the functions. Can go when ModelOpt registers its exports itself.
 """

@@ -1,23 +1,23 @@
 """NeMo-RL: every checkpoint that `CheckpointManager` completes becomes an artifact, once, however it is finalized.
 
-Wraps the one method of `nemo_rl.utils.checkpoint.CheckpointManager` through which each checkpoint passes once:
+Wraps the one method of `nemo_rl.utils.checkpoint.CheckpointManager` that is called once for each checkpoint:
 
 * `_rename_checkpoint(checkpoint_path)` where there is one (main since 718ee57fc, July 2026): `finalize_checkpoint` and
   the background thread of `begin_finalization` both go through it, and every algorithm calls the latter;
 * else `finalize_checkpoint(checkpoint_path)` (v0.2.1 to v0.7.0).
 
-Both rename `tmp_step_N` to `step_N`; a checkpoint that fails to be written is never renamed, and never seen here. The
-outbox has its entry before the rename: whatever dies in between, the next start sees that the rename has happened.
+Both rename `tmp_step_N` to `step_N`. A checkpoint whose write fails is never renamed, and never comes here. The outbox
+entry is written before the rename: if the process dies in between, the next start sees whether the rename has happened.
 
-Wrapped beside it: `__init__` for `ft_save_period`, which the manager does not keep; `init_tmp_checkpoint` for the
-configuration, which says which step is the last; `begin_finalization`, so that SIGTERM is not the end of what its
-thread completes; `remove_old_checkpoints`, to mark in the store what it has deleted.
+The patch also wraps `__init__`, for `ft_save_period`, which the manager does not store; `init_tmp_checkpoint`, for the
+configuration, which tells the last step; `begin_finalization`, so that on SIGTERM the process waits for its thread; and
+`remove_old_checkpoints`, to mark deleted checkpoints in the store.
 
-Why: NeMo-RL logs no checkpoint anywhere. An exception here would surface as "Background checkpoint finalization
-failed" in training: none leaves.
+Why: NeMo-RL logs no checkpoint anywhere. An exception here would surface as "Background checkpoint finalization failed"
+in training, so the patch raises none.
 
-Can go when NeMo-RL logs its checkpoints by itself. Where it begins to (a method that calls `log_artifact`, a logger as
-an argument of `__init__`), W&B is left to it, and only the manifest is written.
+Can go when NeMo-RL logs its checkpoints by itself. If a version has a method that calls `log_artifact`, or a logger as
+an argument of `__init__`, the patch leaves W&B to NeMo-RL and writes only the manifest.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ from . import kit, other_hands, training_info
 NAME = "nemo-rl"
 MODULE = "nemo_rl.utils.checkpoint"
 CLASS = "CheckpointManager"
-STEPS = ("_rename_checkpoint", "finalize_checkpoint")  # the first that there is
+STEPS = ("_rename_checkpoint", "finalize_checkpoint")  # the first that exists is wrapped
 
 _MARK = other_hands.MARK
 _genuine: dict[type, dict[str, object]] = {}  # class: its steps as this patch left them
 _ft_save_period: weakref.WeakKeyDictionary[object, int | None] = weakref.WeakKeyDictionary()
-_last_step: weakref.WeakKeyDictionary[object, int] = weakref.WeakKeyDictionary()  # the run's, once it is being saved
-_best: dict[str, dict[int, dict[str, float]]] = {}  # checkpoint directory: {step: info}, filled as checkpoints come
+# Manager: the run's last step, once it is saved.
+_last_step: weakref.WeakKeyDictionary[object, int] = weakref.WeakKeyDictionary()
+_best: dict[str, dict[int, dict[str, float]]] = {}  # checkpoint directory: {step: info}, filled with each checkpoint
 
 
 def apply(module):
@@ -81,9 +82,9 @@ def _set(manager, name, original, wrapper):
 
 
 def _wrap_anew(manager):
-    """Before each save: whatever a script has put in the place of a step that completes checkpoints is wrapped, too.
+    """Before each save, wrap a script's replacement of a method that completes checkpoints.
 
-    That is a function assigned over the class's, or the method of a subclass, which need not call the class's.
+    The replacement is a function assigned to the class, or a method of a subclass that need not call the original.
     """
     kept = next((kept for owner, kept in _genuine.items() if issubclass(manager, owner)), {})
     for name in STEPS if kept else ():
@@ -92,7 +93,7 @@ def _wrap_anew(manager):
         if not callable(theirs) or theirs is kept.get(name) or other_hands.is_wrapper(theirs):
             continue
         if kit.is_from_kit(theirs):
-            # It would do what the patch does; its name for the artifact is taken over.
+            # The kit's function would do the same as the patch: drop it, but keep its name for the artifact.
             script_name.hand_over(kit.artifact_name_of(theirs))
             if owner in _genuine:
                 setattr(owner, name, kept[name])
@@ -106,7 +107,7 @@ def _wrap_anew(manager):
 
 
 def _wrap_on_instance(manager):
-    """The same for a function that a script has put on one manager: it is called without the manager."""
+    """The same for a function that a script has assigned to one manager. Its first argument is not the manager."""
     for name in STEPS:
         theirs = vars(manager).get(name)
         if callable(theirs) and not other_hands.is_wrapper(theirs):
@@ -126,7 +127,7 @@ def _bound(manager, theirs):
 
 
 def _recording_theirs(theirs):
-    """A function that a script has put in NeMo-RL's place: it is called, and the checkpoint recorded once."""
+    """Wrap a script's replacement of NeMo-RL's method: call it, and record the checkpoint once."""
 
     def complete(self, checkpoint_path, *args, **kwargs):
         if other_hands.inside():
@@ -170,13 +171,14 @@ def _remembering(original):
 def _completing(original, to_wandb):
     def complete(self, checkpoint_path, *args, **kwargs):
         if other_hands.inside():
-            return original(self, checkpoint_path, *args, **kwargs)  # a script's function calls what it has replaced
-        with commit.committer().completing():  # the end of the process waits for it, on whatever thread it is
+            # A script's function calls the method that it has replaced.
+            return original(self, checkpoint_path, *args, **kwargs)
+        with commit.committer().completing():  # the end of the process waits for this thread
             announced = other_hands.trying(checkpoint_path, _announce, self, os.fspath(checkpoint_path), to_wandb)
             try:
                 result = original(self, checkpoint_path, *args, **kwargs)
             except BaseException:
-                # What was renamed is complete, whatever failed then.
+                # If the rename was done, the checkpoint is complete, in spite of the later error.
                 other_hands.trying(checkpoint_path, _record, announced, os.path.lexists(checkpoint_path))
                 raise
             other_hands.trying(checkpoint_path, _record, announced, False)
@@ -274,7 +276,7 @@ def _record(announced, failed):
 
 
 def _is_transient(manager, step):
-    """Whether only `ft_save_period` asked for this checkpoint: it goes when a later one is there."""
+    """Whether only `ft_save_period` asked for this checkpoint. NeMo-RL deletes it after a later one."""
     ft = _ft_save_period.get(manager)
     period = getattr(manager, "save_period", None)
     if not (ft and period and step is not None and step % period != 0 and step % ft == 0):
@@ -283,13 +285,13 @@ def _is_transient(manager, step):
 
 
 def _is_last_step(run_config, step, frame):
-    """Whether a run ends with this step, and saves it for that reason, whatever its number.
+    """Whether the run ends with this step, so that NeMo-RL saves it whatever its number.
 
     Args:
         run_config: The configuration that is saved with the checkpoint; each algorithm has its section with
             `max_num_steps`.
         step: Counted from 1.
-        frame: The caller's. The end of the data, and an early stop, stand in its variables alone.
+        frame: The caller's frame. Only its variables tell of the end of the data, and of an early stop.
     """
     sections = run_config if isinstance(run_config, dict) else getattr(run_config, "__dict__", {})
     for section in sections.values():
@@ -297,7 +299,7 @@ def _is_last_step(run_config, step, frame):
         if isinstance(limit, int) and 0 < limit <= step:
             return True
     if sys.version_info >= (3, 13):
-        # Before, to look at the variables of a frame was to copy them all, and tensors would live as long as the copy.
+        # Older Pythons copy all variables of a frame when they are read, and keep tensors alive with the copy.
         names = frame.f_locals
         return names.get("is_last_step") is True or names.get("early_stop_message") is not None
     return False

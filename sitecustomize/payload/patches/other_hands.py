@@ -1,4 +1,4 @@
-"""Other hands on a function that a patch has wrapped: a script that assigns over it gets its way, and is wrapped too.
+"""Handles scripts that replace a function which a patch has wrapped: the script's function is wrapped, too.
 
 Scripts replace a framework's callbacks with functions of their own, and know nothing of nemotron-exec:
 
@@ -39,7 +39,7 @@ _open = threading.local()
 
 
 def mark(wrapper, original):
-    """Note that `wrapper` wraps `original`. What `functools.wraps` copies from it is not taken for a wrapper."""
+    """Note that `wrapper` wraps `original`. A function to which `functools.wraps` copies the note is no wrapper."""
     setattr(wrapper, MARK, original)
     setattr(wrapper, _SELF, wrapper)
 
@@ -84,11 +84,11 @@ def keep(module, name, wrap):
 
 
 class Watch:
-    """What a script logs to W&B while its own function runs for one checkpoint.
+    """Watches for the artifact that a script logs to W&B while its own function runs for one checkpoint.
 
     Args:
         entry: The checkpoint's outbox entry.
-        renamed_from: Its directory until the framework has renamed it; None where it is not renamed.
+        renamed_from: Its directory before the framework renames it; None without a rename.
     """
 
     def __init__(self, entry, renamed_from=None):
@@ -100,7 +100,7 @@ class Watch:
         self._named = self._below + [path for path in map(_plain, (entry["path"], entry["save_dir"])) if path]
 
     def concerns(self, artifact):
-        """Whether an artifact that is about to be logged is of this checkpoint: its references or metadata say so."""
+        """Whether an artifact that is about to be logged is of this checkpoint, by its references or metadata."""
         metadata = dict(getattr(artifact, "metadata", None) or {})
         number = metadata.get("iteration", metadata.get("step"))
         if number is not None and number != self.entry["iteration"]:
@@ -114,14 +114,14 @@ class Watch:
         return any(path in self._named for path in told if path)
 
     def complete(self, artifact):
-        """Give the script's artifact the fields that the next job needs; what it says itself stays."""
+        """Add the fields that the next job needs to the script's artifact. The script's own values stay."""
         merged = delivery.wandb_metadata(self.entry)
         merged.update(artifact.metadata or {})
         artifact.metadata = merged
         delivery.add_metadata_file(artifact, self.entry)
 
     def adopt(self, artifact, handle):
-        """The script has logged it."""
+        """Take over the artifact that the script has logged."""
         self.handle, self.name = handle, str(artifact.name).partition(":")[0]
 
 
@@ -133,7 +133,7 @@ def _plain(path):
 
 
 def inside():
-    """Whether a script's function runs on this thread for a checkpoint that is being recorded."""
+    """Whether a script's function is running on this thread inside `recorded_once`."""
     return bool(getattr(_open, "watches", None))
 
 
@@ -144,8 +144,8 @@ def recorded_once(checkpoint_path, call, announce, failed=None, renamed_from=Non
         checkpoint_path: For messages.
         call: The script's function, without arguments. What it raises is raised.
         announce: `announce()` gives a `record.Announced`, or None where the checkpoint is not to be recorded.
-        failed: `failed()` says, after `call` has raised, whether there is no checkpoint; None where there always is.
-        renamed_from: The directory that the checkpoint is in until `call` renames it.
+        failed: `failed()` tells, after `call` has raised, whether there is no checkpoint; None if there always is one.
+        renamed_from: The checkpoint's directory before `call` renames it.
 
     Returns:
         What `call` returns.
@@ -177,7 +177,7 @@ def _finish(announced, watch, before):
 
 
 def trying(checkpoint_path, function, *args):
-    """What a function returns; None and a warning where it raises, so that the framework's save goes on."""
+    """The result of a function. If it raises: None and a warning, so that the framework's save goes on."""
     try:
         return function(*args)
     except Exception as error:
@@ -189,7 +189,7 @@ def trying(checkpoint_path, function, *args):
 
 @contextlib.contextmanager
 def logged_meanwhile(watch):
-    """While a script's function runs: its artifacts are compared with the checkpoint of `watch`, on this thread."""
+    """A context in which artifacts that this thread logs are compared with the checkpoint of `watch`."""
     stack = _open.__dict__.setdefault("watches", [])
     stack.append(watch)
     try:
@@ -199,7 +199,7 @@ def logged_meanwhile(watch):
 
 
 def watch_run(run_class):
-    """Wrap what every method of `wandb.Run` that logs an artifact goes through. Idempotent.
+    """Wrap the method that all methods of `wandb.Run` for logging an artifact call. Idempotent.
 
     Known: `_log_artifact(artifact_or_path, …)` of wandb 0.22 to 0.31.
     """

@@ -1,11 +1,11 @@
-"""W&B that does not answer: `wandb.init` fails within a bound, or, with `run.wandb.required: false`, starts offline.
+"""If W&B does not answer, `wandb.init` fails within a bound, or starts offline under `run.wandb.required: false`.
 
 Why: the clients' own bound, `init_timeout`, does not hold. Measured against a server that refuses, hangs up, hangs or
-answers 503 for ever: 0.27.2 waits without end whatever it says; 0.22 and 0.31 give up in time, but what they have begun
-cannot be taken back: its run id is in use, and the end of the process waits for it, 30 s or for ever. So the server is
-asked before the client begins anything. An answer of any kind but 5xx and 429 leaves all else to the client.
+answers 503 for ever: 0.27.2 waits without end for any value. 0.22 and 0.31 give up in time, but they cannot cancel the
+run that they have begun: its id stays in use, and the end of the process waits for it, 30 s or for ever. So the patch
+asks the server before the client begins a run. After any answer but 5xx and 429, the client does the rest.
 
-Can go when the client bounds its own start, and starts offline where it has no answer.
+Can go when the client bounds its own start, and starts offline without an answer.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ __all__ = ["start"]
 REQUIRED_VARIABLE = "NEMOTRON_EXEC_WANDB_REQUIRED"
 TIMEOUT_VARIABLE = "NEMOTRON_EXEC_WANDB_TIMEOUT"
 BOUND = 90.0  # seconds; the client's own init_timeout
-_GRACE = 15.0  # seconds by which the client exceeds what it was told, on a busy machine
-_ATTEMPT = 10.0  # seconds for one question
-_PAUSE = 1.0  # seconds between two
-# What the clients' errors say of a server that gives no answer, or none but 5xx.
+_GRACE = 15.0  # seconds by which the client exceeds its own time-out on a busy machine
+_ATTEMPT = 10.0  # seconds for one request
+_PAUSE = 1.0  # seconds between two requests
+# Parts of the clients' error texts for a server that does not answer, or answers 5xx.
 _OUTAGE = ("timed out", "time-out", "timeout", "http 5", "connection", "did not respond", "no such host", "eof")
 _QUERY = b'{"query": "query Viewer { viewer { id } }", "operationName": "Viewer", "variables": {}}'
 
@@ -39,11 +39,11 @@ def start(original, args, kwargs, inputs, passed_on=()):
         original: The client's function.
         args: Of the call.
         kwargs: Of the call.
-        inputs: Gives the names of the W&B artifacts that the job uses.
-        passed_on: Errors of the client that have one of these texts are the caller's.
+        inputs: `inputs()` gives the names of the W&B artifacts that the job uses.
+        passed_on: The client's errors with one of these texts are raised to the caller.
 
     Returns:
-        What the client returns; an offline run where W&B does not answer and is not required.
+        The client's result; an offline run if W&B does not answer and is not required.
     """
     try:
         given = _by_name(original, args, kwargs)
@@ -67,7 +67,7 @@ def start(original, args, kwargs, inputs, passed_on=()):
             if needed:
                 _say_required(url, bound, why)
                 raise
-            given["id"] = os.urandom(4).hex()  # the client has begun the run, and does not let go of its id
+            given["id"] = os.urandom(4).hex()  # the client has begun the run, and its id stays in use
     elif needed:
         _say_required(url, bound, why)
         raise _error("W&B at %s did not answer within %g s: %s" % (url, bound, why))
@@ -137,15 +137,15 @@ def _bound(environ=os.environ):
 
 
 def _server(given):
-    """The server that this call will ask, and whether it can be asked without the client.
+    """The address of the server for this call, and whether it can be reached without the client.
 
-    Only the client knows the way through a proxy that its settings name. The address is None where it asks none.
+    Only the client knows the way through a proxy of its settings. The address is None if the call needs no server.
     """
     from urllib.parse import urlsplit
 
     wandb = sys.modules["wandb"]
     settings = given.get("settings")
-    # What was not set has the client's default in an object of Settings, and not this call's value.
+    # A Settings object has defaults for unset fields. Only fields that the caller has set belong to this call.
     chosen = settings if isinstance(settings, dict) else getattr(settings, "model_fields_set", ())
 
     def of_call(name):
@@ -168,12 +168,12 @@ def _server(given):
 
 
 def _silence(url, bound):
-    """Ask until there is an answer. Why there was none within `bound` seconds; None where there was one."""
+    """Ask until there is an answer. Return None, or the reason why there was none within `bound` seconds."""
     import urllib.request
 
     last = ["no answer"]
     answered = threading.Event()
-    # The client's way through a proxy is not in all respects Python's (NO_PROXY): an answer on either way is one.
+    # Client and Python read proxy variables differently (NO_PROXY), so try both ways. An answer on either way counts.
     ways = (False, True) if urllib.request.getproxies() else (False,)
 
     def ask():
@@ -187,19 +187,19 @@ def _silence(url, bound):
                 last[0] = problem
             time.sleep(_PAUSE)
 
-    # A thread of its own: nothing bounds the look-up of a name.
+    # Ask on a thread of its own: the look-up of a host name has no bound.
     threading.Thread(target=ask, name="nemotron-exec-wandb-probe", daemon=True).start()
     return None if answered.wait(bound) else last[0]
 
 
 def _ask(url, seconds, direct):
-    """Why one question has no answer; None where it has one, or where that cannot be told."""
+    """The reason why one request has no answer; None if it has one, or if only the client can tell."""
     import urllib.error
     import urllib.request
 
     opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if direct else []))
     headers = {"Content-Type": "application/json", "User-Agent": "nemotron-exec", **_credentials(url)}
-    # http or https: `_server` has looked.
+    # The scheme is http or https: `_server` has checked it.
     request = urllib.request.Request(url + "/graphql", _QUERY, headers)  # noqa: S310
     try:
         opener.open(request, timeout=seconds).close()
@@ -208,15 +208,15 @@ def _ask(url, seconds, direct):
     except (OSError, EOFError) as error:
         reason = getattr(error, "reason", None) or error
         if "SSL" in type(reason).__name__ or "unknown url type" in str(reason):
-            return None  # the client has certificates and ways of its own
+            return None  # the client may have other certificates, or another transport
         return getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
     except Exception as error:
-        return type(error).__name__  # of http.client: what came was no HTTP
+        return type(error).__name__  # an error of http.client: the answer was not HTTP
     return None
 
 
 def _credentials(url):
-    """The key that the client will send to the same server, where it is easily had: a front may answer all others."""
+    """The header with the client's key, from the environment or netrc: a front end may answer only with a key."""
     import base64
 
     key = os.environ.get("WANDB_API_KEY")
@@ -235,7 +235,7 @@ def _credentials(url):
 
 
 def _bounded(given, bound):
-    """The call's arguments with `init_timeout`, unless the caller or the environment has set it."""
+    """The call's arguments with `init_timeout`, unless the caller or the environment sets it."""
     settings = given.get("settings")
     if "WANDB_INIT_TIMEOUT" in os.environ:
         return given
@@ -251,9 +251,9 @@ def _bounded(given, bound):
 
 @contextlib.contextmanager
 def _alarm(url, seconds):
-    """Raise in the main thread when its time is over: a wait of the client's that has no bound ends so.
+    """Raise in the main thread after `seconds`. That ends a wait of the client that has no bound.
 
-    Nothing where the program uses the alarm itself, or calls `wandb.init` on another thread.
+    No alarm is set if the program uses SIGALRM itself, or calls `wandb.init` on another thread.
     """
     usable = (
         threading.current_thread() is threading.main_thread()
@@ -277,7 +277,7 @@ def _alarm(url, seconds):
 
 
 def _error(text):
-    """As the client reports it: frameworks may be prepared for that."""
+    """The client's own error type, which frameworks may handle."""
     kind = getattr(sys.modules.get("wandb.errors"), "CommError", RuntimeError)
     return kind(notice.redact(text))
 

@@ -9,8 +9,8 @@ and nothing else (`ray.init(address="auto")`, `ray job submit`, Ray Client). The
     ray._private.utils.parse_runtime_env_for_task_or_actor   that of a task or actor with a PYTHONPATH of its own
     ray.util.client._ClientContext.connect                   the job's, for Ray Client
 
-RAY_RUNTIME_ENV_HOOK alone would not do. Ray passes over it under `uv run` and in Ray Client. Left in the environment,
-it would make `ray.init` fail in a Python without the injector (`-I`), which cannot import the hook.
+Setting RAY_RUNTIME_ENV_HOOK alone is not enough: Ray ignores it under `uv run` and in Ray Client. A Python without the
+injector (`-I`) cannot import the hook, so `ray.init` would fail there if the variable stayed set.
 
 Known: Ray 2.43 (no `_maybe_modify_runtime_env` yet), 2.49, 2.55, 2.60. Can go when Ray hands the driver's environment
 to the workers of a running cluster.
@@ -31,14 +31,14 @@ from ..status import INSTALLED, STOOD_DOWN, Status
 NAME = "ray"
 
 _INJECTOR = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
-# No key and no password: the cluster's dashboard shows a runtime_env to everybody who may see the dashboard.
+# These variables hold no key and no password: the cluster's dashboard shows a runtime_env to all its users.
 _VARIABLES = ("NEMO_ARTIFACT_ROOT", "NEMO_RUN_DIR", "WANDB_PROJECT", "WANDB_ENTITY")
 _HOOK = "RAY_RUNTIME_ENV_HOOK"
 _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 class _Ray:
-    """What was found in Ray's modules, and the user's hooks while an older Ray's `init` runs."""
+    """Problems found in Ray's modules, and the user's hooks while an older Ray's `init` runs."""
 
     def __init__(self):
         self.problems = {}
@@ -49,7 +49,7 @@ class _Ray:
 
 
 def apply(module):
-    """Wrap what `module`, one of the three, has to do with runtime_env. Idempotent. Returns a `Status`."""
+    """Wrap the functions of `module`, one of the three, that handle runtime_env. Idempotent. Returns a `Status`."""
     name = module.__name__
     problems = job.part(_Ray).problems
     problems[name] = {"worker": _driver, "utils": _tasks, "client": _client}[name.rpartition(".")[2]](module)
@@ -60,7 +60,7 @@ def apply(module):
 
 
 def hook(runtime_env):
-    """RAY_RUNTIME_ENV_HOOK names this while an older Ray's `init` runs: the user's hook first, then the patch."""
+    """Call the user's hook, then the patch. RAY_RUNTIME_ENV_HOOK names this function during an older Ray's `init`."""
     users = job.part(_Ray).users_hooks[-1]
     if users:
         name, _, function = users.rpartition(".")
@@ -100,7 +100,7 @@ def _wrap(owner, name, parameters, wrapper):
 def _modify(original):
     def modify(runtime_env, _skip_env_hook):
         changed = original(runtime_env, _skip_env_hook)
-        # Ray's own drivers, such as the dashboard, are no part of the job.
+        # Ray's own drivers, such as the dashboard, do not belong to the job.
         return changed if _skip_env_hook else _guarded(_with_injector, changed)
 
     return modify
@@ -128,7 +128,7 @@ def _init_with_hook(original):
 
 
 def _with_job_config(kwargs):
-    """`ray.init(job_config=…)`: what a hook returns would take the place of the runtime_env in there."""
+    """Make the runtime_env of a `job_config` an argument of `ray.init`: a hook's result would replace it inside."""
     of_job = getattr(kwargs.get("job_config"), "runtime_env", None)
     if not of_job or kwargs.get("runtime_env") is not None or _SUBMITTED in os.environ:
         return kwargs
@@ -152,7 +152,7 @@ def _connect(original):
 
 
 def _guarded(change, runtime_env):
-    """`change(runtime_env)`; as it was, with one line, where that fails."""
+    """The result of `change(runtime_env)`. If it fails: the runtime_env unchanged, and one warning."""
     try:
         return change(runtime_env)
     except Exception as error:
@@ -163,20 +163,20 @@ def _guarded(change, runtime_env):
 
 
 def _with_injector(runtime_env):
-    """The job's runtime_env and our variables; what it says itself wins."""
+    """The job's runtime_env with the injector's variables added. The runtime_env's own values win."""
     changed = copy.copy(runtime_env) if runtime_env else {}
     own = dict(changed.get("env_vars") or {})
     ours = {
         name: value for name, value in os.environ.items() if name.startswith("NEMOTRON_EXEC_") or name in _VARIABLES
     }
-    # Ray puts the node's own value there.
+    # Ray expands `${PYTHONPATH}` to the node's value.
     path = _prepended(own["PYTHONPATH"]) if "PYTHONPATH" in own else _INJECTOR + os.pathsep + "${PYTHONPATH}"
     changed["env_vars"] = {**ours, **own, "PYTHONPATH": path}
     return changed
 
 
 def _in_front(runtime_env):
-    """A task's or an actor's runtime_env: a PYTHONPATH in it would take the place of the job's."""
+    """Prepend the injector to a PYTHONPATH in a task's or actor's runtime_env, which would replace the job's."""
     own = runtime_env.get("env_vars") if isinstance(runtime_env, dict) else None
     if not own or not isinstance(own.get("PYTHONPATH"), str):
         return runtime_env
@@ -191,7 +191,7 @@ def _prepended(path):
 
 
 def _drop_empty_entry():
-    """Where a node has no PYTHONPATH, `INJECTOR:${PYTHONPATH}` ends in an empty entry: the working directory."""
+    """Remove the empty entry (the working directory) that `INJECTOR:${PYTHONPATH}` leaves without PYTHONPATH."""
     if not os.environ.get("PYTHONPATH", "").endswith(_INJECTOR + os.pathsep):
         return
     os.environ["PYTHONPATH"] = os.environ["PYTHONPATH"].rstrip(os.pathsep)

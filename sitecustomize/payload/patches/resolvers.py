@@ -1,10 +1,10 @@
-"""OmegaConf: a config that the launcher could not replace still finds its artifacts.
+"""OmegaConf: resolves artifacts in configs that the launcher could not replace.
 
-A script may load a config that no argument names, build a config with `${art:…}`, or be given an override on which an
-artifact depends. Where a hand-off is there, `art` and `manifest` are registered from it when the job imports omegaconf,
-and `add`, `mul`, `div` and `max` beside them; a script's own registration wins.
+A script may load a config that no argument names, build a config with `${art:…}`, or get an override on which an
+artifact depends. With a hand-off, the patch registers `art`, `manifest`, `add`, `mul`, `div` and `max` when the job
+imports omegaconf. A script's own registration wins.
 
-Where there is none, `art` is registered all the same, and says that no config was resolved and how to name one.
+Without a hand-off it registers only `art`, whose error says that no config was resolved and how to name one.
 
 Known: OmegaConf 2.1 to 2.4.
 """
@@ -33,7 +33,7 @@ def apply(module):
 
 
 def _look_at_main(config):
-    """Each load of a config looks for NVIDIA's kit in the script: all its functions are defined by then."""
+    """Look for NVIDIA's kit in the script whenever it loads a config: by then the script's functions are defined."""
     original = config.load
 
     @functools.wraps(original)

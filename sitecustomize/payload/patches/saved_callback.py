@@ -1,4 +1,4 @@
-"""What the patches of Megatron-Bridge and Megatron-LM have in common.
+"""The common part of the patches of Megatron-Bridge and Megatron-LM.
 
 Both frameworks call a function `on_save_checkpoint_success` on the last rank, in the training thread, when a checkpoint
 is complete on disk, for synchronous and asynchronous saves; it logs an artifact where there is a W&B writer.
@@ -20,13 +20,13 @@ MARK = other_hands.MARK
 
 
 class _Last:
-    """Save directory: its newest checkpoint, with what came of it."""
+    """For each save directory, its newest checkpoint and the record of it."""
 
     def __init__(self):
         self.saved: dict[str, tuple[str, int, record.Recorded | None]] = {}
 
     def inherit(self, parents):
-        """A forked child may be the process that saves from then on."""
+        """A forked child may save from now on, so it takes over its parent's record."""
         self.saved.update(parents.saved)
 
 
@@ -34,11 +34,12 @@ def install(name, module, parameters, wrap, wrap_theirs=None):
     """Wrap the function in `module`, and wherever its name has been imported already. Idempotent.
 
     Args:
-        name: Of the patch.
+        name: Name of the patch.
         module: The module that has been imported.
-        parameters: Names that the function's parameters begin with in every known version.
+        parameters: Names of the function's first parameters in every known version.
         wrap: `wrap(original, signature)` gives the wrapper.
-        wrap_theirs: `wrap_theirs(function)` wraps a function that a script assigns over it later; None to leave that.
+        wrap_theirs: `wrap_theirs(function)` wraps a function that a script assigns to the name later; None to leave it
+            alone.
 
     Returns:
         A `Status`.
@@ -59,7 +60,7 @@ def install(name, module, parameters, wrap, wrap_theirs=None):
     setattr(module, FUNCTION, wrapper)
     _replace_imported(original, wrapper)
     if wrap_theirs is not None:
-        # The kit's function would do what the wrapper does; any other function that a script puts there is called.
+        # The kit's function would do the same as the wrapper, and is dropped. Another function of a script is wrapped.
         ours = lambda theirs: theirs is original or kit.is_from_kit(theirs)  # noqa: E731
         other_hands.keep(module, FUNCTION, lambda theirs: wrapper if ours(theirs) else wrap_theirs(theirs))
     return Status(name, INSTALLED, "")
@@ -68,20 +69,20 @@ def install(name, module, parameters, wrap, wrap_theirs=None):
 def record_once(framework, checkpoint_path, save_dir, number, transient, how=record.record, extra=None):
     """Record a checkpoint of the Megatron format, unless it was the last one recorded.
 
-    Both frameworks save the last iteration once more at the end of training. No step lies in between: it is the same
-    checkpoint, and under its first event W&B takes it for what it has.
+    Both frameworks save the last iteration once more at the end of training. No step lies in between, so it is the same
+    checkpoint. With the first event, W&B recognises it.
 
     Args:
         framework: Name of a row of frameworks.py.
         checkpoint_path: The checkpoint, as the job names it; a URI, or a directory.
         save_dir: The directory that the framework saves to.
-        number: Iteration that the framework reports; the path's wins.
-        transient: Whether the framework will delete it when the next one is there.
+        number: The iteration that the framework reports; the number in the path wins.
+        transient: Whether the framework will delete it after the next one.
         how: `record.record`, or `record.announce` where the caller completes it.
         extra: Further metadata.
 
     Returns:
-        What `how` returns.
+        The result of `how`.
     """
     in_path = describe.number_in(checkpoint_path)
     number = number if in_path is None else in_path
@@ -109,7 +110,7 @@ def record_once(framework, checkpoint_path, save_dir, number, transient, how=rec
 
 
 def failed(checkpoint_path, error):
-    """Say that a checkpoint is not recorded; under `NEMOTRON_EXEC_STRICT=1`, raise."""
+    """Warn that a checkpoint is not recorded; under `NEMOTRON_EXEC_STRICT=1`, raise the error."""
     if notice.strict():
         raise error
     notice.warning("checkpoint %s is not recorded as an artifact: %r" % (checkpoint_path, error))
@@ -118,7 +119,7 @@ def failed(checkpoint_path, error):
 def is_last_rank():
     """Whether this process has the last rank; True where that is not known.
 
-    Every version calls the function on the last rank only; the check is here for a version that would not.
+    All known versions call the function on the last rank only. The check is for a version that does not.
     """
     distributed = sys.modules.get("torch.distributed")
     try:
@@ -131,11 +132,11 @@ def is_last_rank():
 
 def _replace_imported(original, wrapper):
     for module in [one for one in list(sys.modules.values()) if isinstance(one, types.ModuleType)]:
-        # A lazy module would load itself if it were asked in the ordinary way.
+        # Bypass the module's own attribute access: a lazy module would load itself.
         try:
             names = object.__getattribute__(module, "__dict__")
         except AttributeError:
-            continue  # only says that it is a module: a library of cffi
+            continue  # a library of cffi calls itself a module, but has no dictionary
         own = str(names.get("__name__", ""))
         if not (FUNCTION in names or own.startswith("megatron") or own == "__main__"):
             continue

@@ -15,7 +15,7 @@ _STEP = re.compile(r"step_(\d+)\Z")
 
 
 def read(step_dir):
-    """The scalars of one checkpoint's training_info.json; {} where there is none or it is not readable."""
+    """The scalars of one checkpoint's training_info.json; {} without a readable file."""
     try:
         with open(os.path.join(step_dir, FILE), encoding="utf-8") as stream:
             info = json.load(stream)
@@ -25,7 +25,7 @@ def read(step_dir):
 
 
 def metrics(info, metric_name=None):
-    """What of `info` is a measurement: names with a split (`val:`, `train:`, `val_`, `train_`), and `metric_name`."""
+    """The measurements in `info`: names with a split (`val:`, `train:`, `val_`, `train_`), and `metric_name`."""
     return {
         name: value
         for name, value in info.items()

@@ -1,4 +1,4 @@
-"""The W&B writer that a framework logs a checkpoint with, completed: for frameworks that log an artifact themselves.
+"""Stands in for the W&B writer of a framework that logs an artifact itself, and completes that artifact.
 
 Megatron-Bridge and Megatron-LM keep the `wandb` module as their writer, make an artifact with it, and log it through
 its run. `Writer` stands in for that module during the callback.
@@ -13,7 +13,7 @@ from ..checkpoints import delivery
 
 
 class Writer:
-    """Stands in for the `wandb` module that Megatron-Bridge keeps as its writer; everything passes through.
+    """Stands in for the `wandb` module that the framework keeps as its writer, and passes all other calls through.
 
     An artifact made with its `Artifact` is completed: metadata that the framework does not set, the right iteration,
     the injector's metadata.json. An artifact logged through its `run` is remembered.
@@ -37,16 +37,16 @@ class Writer:
         return bool(self._wandb)
 
     def Artifact(self, name, type, *args, **kwargs):  # noqa: N802, A002
-        """As wandb.Artifact, with the metadata completed."""
+        """Make a `wandb.Artifact` with completed metadata."""
         entry = self._entry
         if entry["wandb"] is not None and entry["wandb"]["published"]:
-            name = entry["wandb"]["name"]  # `run.publish`; else the framework's own
+            name = entry["wandb"]["name"]  # the name of `run.publish`; without it the framework's name stays
         if not args:
             kwargs["metadata"] = completed_metadata(kwargs.get("metadata"), entry)
         return self._wandb.Artifact(name, type, *args, **kwargs)
 
     def log_artifact(self, *args, **kwargs):
-        """As the run's, and the artifact is remembered."""
+        """Log an artifact as the run does, and remember it."""
         return _log(self._wandb.log_artifact, self._entry, self._logged, args, kwargs)
 
     def nemotron_exec_handle(self):
@@ -72,7 +72,7 @@ class Run:
         return bool(self._run)
 
     def log_artifact(self, *args, **kwargs):
-        """As the run's, and the artifact is remembered."""
+        """Log an artifact as the run does, and remember it."""
         return _log(self._run.log_artifact, self._entry, self._logged, args, kwargs)
 
 
@@ -86,13 +86,14 @@ def completed_metadata(metadata, entry):
 
 
 def _log(log_artifact, entry, logged, args, kwargs):
-    # wandb asks its server before it takes an artifact, for minutes if the server does not answer, while all other
-    # ranks wait for this one: that is the commit thread's to do. Who looks at the result has it done at once.
+    # wandb asks its server before it takes an artifact. If the server does not answer, that takes minutes, and all
+    # other ranks wait. So the commit thread logs the artifact, or a caller that reads an attribute of the result.
     def log():
         artifact = args[0] if args else None
         if hasattr(artifact, "add_reference"):
             try:
-                # Before the call, which seals the artifact; after the framework's references, whose files come first.
+                # Add the file before the call, which seals the artifact, and after the framework's references, whose
+                # names win.
                 delivery.translate_references(artifact, os.path.realpath(entry["local_path"]), entry["checkpoint_path"])
                 delivery.add_metadata_file(artifact, entry)
             except Exception as error:

@@ -1,7 +1,7 @@
-"""A path as a person, a config or a framework gives it, absolute and as the kernel resolves it.
+"""Makes a path of a person, a config or a framework absolute, in the way in which the kernel resolves it.
 
-`os.path.abspath` and `os.path.normpath` take `..` for a matter of text: with `scratch -> /lustre/me`, they make
-`scratch/../cfg.yaml` the neighbour of the link, and the kernel opens the neighbour of `/lustre/me`.
+`os.path.abspath` and `os.path.normpath` drop `..` by text. With the link `scratch -> /lustre/me`, they turn
+`scratch/../cfg.yaml` into the file beside the link, but the kernel opens the file beside `/lustre/me`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["absolute", "home_directory", "user_path", "working_directory"]
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """`path` from the root, without `.` and `..`; links stay as they are named, except a link that a `..` follows.
+    """`path` from the root, without `.` and `..`. Links are not resolved, except a link before a `..`.
 
     Args:
         path: str or os.PathLike. A relative one counts from the working directory.
@@ -51,10 +51,10 @@ def working_directory() -> str:
 
 
 def home_directory(environ: Mapping[str, str]) -> str | None:
-    """The user's home: HOME, else that of the passwd entry; None where neither is a path from the root.
+    """The user's home: HOME, else the passwd entry's home; None if neither is an absolute path.
 
-    An empty or relative HOME names no directory: `os.path.expanduser` makes `/` of the one, and of the other another
-    directory for each working directory.
+    An empty or relative HOME names no directory: `os.path.expanduser` makes `/` of an empty HOME, and another directory
+    for each working directory of a relative one.
     """
     home = environ.get("HOME") or ""
     if not os.path.isabs(home):
@@ -70,7 +70,7 @@ def home_directory(environ: Mapping[str, str]) -> str | None:
 def user_path(path: str, environ: Mapping[str, str] | None = None) -> str:
     """`path` with a leading `~` replaced and made absolute.
 
-    Where nothing says where home is, `~` stays text, and the path begins with it: never a directory of that name.
+    Without a known home, the result begins with `~` and is not absolute, so that no directory called `~` is made.
     """
     home = (os.environ if environ is None else environ).get("HOME")
     if home and (path == "~" or path.startswith("~/")):

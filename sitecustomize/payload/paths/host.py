@@ -1,11 +1,11 @@
-"""Which path the host has for a path of this container, and the other way round.
+"""Translates a path of this container into the host's path, and back.
 
-A checkpoint that is saved under `/nemo_run` must be found by a job that does not see this container: what leaves the
-job is recorded as the host sees it. The kernel says in /proc/self/mountinfo (proc(5)) which directory of which file
-system a mount shows (`root`), but not where the host has mounted that file system. That is known from NEMO_RUN_DIR
-and from the files that container engines mount, and outside of a container; of a second disk, a network file system, a
-btrfs subvolume or a ZFS dataset it cannot be known. Then a path stays as the container has it: a guess that happens to
-exist elsewhere would name other data. What takes `mounts` is pure, over the text of that file.
+A job outside this container must find a checkpoint under `/nemo_run`, so every path that leaves the job is recorded as
+the host's path. The kernel says in /proc/self/mountinfo (proc(5)) which directory of which file system a mount shows
+(`root`), but not where the host has mounted that file system. NEMO_RUN_DIR tells it, the files that container engines
+mount tell it, and outside a container it is known. For a second disk, a network file system, a btrfs subvolume or a ZFS
+dataset it cannot be known. Then the container's path is recorded: a guess that happens to exist elsewhere would name
+other data. Functions that take `mounts` are pure, over the text of that file.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ __all__ = ["HostPath", "container_path", "host_path", "localise", "nemo_run", "t
 NEMO_RUN = "/nemo_run"
 
 HostPath = collections.namedtuple("HostPath", ["path", "certain", "reason", "inside"])
-"""A path as the host has it, the container's own where that is not known; whether it is known; how or why not, in
-words; and the path within its file system, None if it lies on none that outlives the container."""
+"""`path`: the host's path, or the container's if it is not known; `certain`: whether it is known; `reason`: how, or why
+not, in words; `inside`: the path within its file system, None if that file system ends with the container."""
 
-# File systems that live and die with the container: what lies on them has no path outside.
+# File systems that end with the container. Files on them have no path on the host.
 _PRIVATE = frozenset(("overlay", "tmpfs", "ramfs", "squashfs", "proc", "sysfs", "devpts", "mqueue", "aufs"))
 
-# Directories that container engines keep on the host, and mount single files out of (/etc/hosts, /etc/resolv.conf).
+# Directories of container engines on the host, from which they mount single files (/etc/hosts, /etc/resolv.conf).
 _ENGINES = (
     *("/var/lib/docker/", "/var/lib/containers/", "/var/lib/kubelet/", "/run/containers/", "/run/enroot/"),
     "/var/snap/docker/",
 )
 
-# Docker's and podman's own directory, wherever it is: in the options of the container's overlay as the host has it, and
-# as a directory within its file system in the root of such a file.
+# The first finds the data directory of Docker or podman in the options of the container's overlay, as the host's path.
+# The second finds it in the `root` of a mounted file, as a path within its file system.
 _LAYERS = pattern(r"(?:^|,)upperdir=(/[^,]*?)/overlay2?/")
 
 _ENGINE_FILE = pattern(r"(.*)/(?:overlay-)?containers/[0-9a-f]+/(?:userdata/)?[^/]+\Z")
 
 
 def host_path(path, mounts, nemo_run_dir=None):
-    """Where the host has `path`.
+    """The host's path for `path`.
 
     Args:
         path: Absolute path in this container, symbolic links resolved.
@@ -50,7 +50,7 @@ def host_path(path, mounts, nemo_run_dir=None):
         nemo_run_dir: NEMO_RUN_DIR: the job's directory as its submitter knows it, or the root of all jobs.
 
     Returns:
-        A `HostPath`; its path is `path` itself where the host's is not known.
+        A `HostPath`; its path is `path` itself if the host's path is not known.
     """
     mount = mount_of(mounts, path)
     if mount is None:
@@ -81,10 +81,10 @@ def container_path(path, mounts, nemo_run_dir=None):
 
 
 def _prefix(mount, mounts, nemo_run_dir, is_host):
-    """Where the host has mounted the root of the file system: (prefix, reason); the prefix is None if unknown.
+    """(prefix, reason): the place where the host has mounted the file system's root, None if unknown.
 
-    In a container a mount's own name says nothing, and so does a second mount of its file system: with
-    `-v /mnt/disk2/jobs:/data/jobs` it looks as if the host had the disk at /data, and a network file system has another
+    In a container neither the mount's own name nor a second mount of its file system tells it. With `-v
+    /mnt/disk2/jobs:/data/jobs` the host would seem to have the disk at /data, and a network file system has another
     name on each host.
     """
     same = [other for other in mounts if other.device == mount.device]
@@ -94,7 +94,7 @@ def _prefix(mount, mounts, nemo_run_dir, is_host):
                 prefix = _before(nemo_run_dir.rstrip("/"), other.root)
                 if prefix is not None:
                     return prefix, "NEMO_RUN_DIR"
-    # The layers first: `/mnt/disk2/var/lib/docker` is `/var/lib/docker` within its disk.
+    # Try the layers first: `/mnt/disk2/var/lib/docker` would match `/var/lib/docker`, its path within its disk.
     for other in same:
         prefix = _of_engine(other.root, mounts)
         if prefix is not None:
@@ -114,7 +114,7 @@ def _prefix(mount, mounts, nemo_run_dir, is_host):
 
 
 def _of_engine(root, mounts):
-    """Where the host has the file system of `root`, if that is a file of the engine whose layers are mounted here."""
+    """The host's mount point of the file system of `root`, if that is a file of the engine that runs this container."""
     file = _ENGINE_FILE.match(root)
     if file is None:
         return None
@@ -131,7 +131,7 @@ def _of_engine(root, mounts):
 
 
 def _before(directory, root):
-    """What stands before `root`, or before the longest ancestor of it, at the end of `directory`; None if neither."""
+    """`directory` without `root`, or without its longest ancestor, at the end; None if it ends with neither."""
     while root not in ("", "/"):
         if directory.endswith(root):
             return directory[: -len(root)]
@@ -148,7 +148,7 @@ def _join(directory, rest):
 def to_host(path, environ=None):
     """`path` as the host sees it; links are followed first (nemo-run's are links).
 
-    Where that is not known it is the container's own, and the first of each file system is a warning.
+    If that is not known, the result is the container's path, with one warning for each file system.
     """
     found = _host(path, environ)
     if not found.certain and found.inside is not None and job.once("no path of the host", found.reason):
@@ -165,13 +165,13 @@ def _host(path, environ):
     real = os.path.realpath(path)
     directory = environ.get("NEMO_RUN_DIR")
     if directory and _same(directory, NEMO_RUN) and is_within(real, os.path.realpath(NEMO_RUN)):
-        # Both are visible here, and are one: no inference is needed.
+        # Both directories are visible here and are the same: no inference is needed.
         return HostPath(_join(directory, real[len(os.path.realpath(NEMO_RUN)) :]), True, "NEMO_RUN_DIR", real)
     return host_path(real, read_mounts(), directory)
 
 
 def localise(path, environ=None):
-    """The path that exists here for a path that another job has recorded; `path` itself if there is no other."""
+    """The path here for a path that another job has recorded; `path` itself if no translation exists."""
     if os.path.lexists(path):
         return path
     environ = os.environ if environ is None else environ

@@ -10,15 +10,14 @@ from ..lazy import pattern
 __all__ = ["Mount", "file_system", "is_within", "parse", "read_mounts"]
 
 Mount = collections.namedtuple("Mount", ["number", "parent", "device", "root", "point", "kind", "source", "options"])
-"""One line of mountinfo: ids of the mount and its parent, `major:minor` (of btrfs with the subvolume, which is a file
-system of its own in all that matters here), directory within that, mount point, type, source and options of the file
-system."""
+"""One line of mountinfo: ids of the mount and its parent, `major:minor` (for btrfs with the subvolume, which acts as a
+file system of its own here), directory within that, mount point, type, source and options of the file system."""
 
 _ESCAPE = pattern(r"\\([0-7]{3})")
 
 
 def parse(text):
-    """The mounts of a mountinfo text, in its order; lines that are none are left out."""
+    """The mounts of a mountinfo text, in its order, without lines of another form."""
     mounts = []
     for line in text.splitlines():
         left, dash, right = line.partition(" - ")
@@ -34,7 +33,7 @@ def parse(text):
 
 
 def _subvolume(device, root, options):
-    """The subvolume as a device of its own: btrfs gives the root from the top of the volume, which few hosts mount."""
+    """Treat a btrfs subvolume as a device: its root counts from the top of the volume, which few hosts mount."""
     for option in options.split(","):
         subvolume = option[len("subvol=") :]
         if option.startswith("subvol=/") and subvolume != "/" and is_within(root, subvolume):
@@ -43,9 +42,9 @@ def _subvolume(device, root, options):
 
 
 def parse_mounts(text):
-    """The mounts of a /proc/mounts text, where there is no mountinfo.
+    """The mounts of a /proc/mounts text, for systems without mountinfo.
 
-    It does not say what part of a file system is mounted, so only sources that are paths themselves help.
+    It does not tell which part of a file system is mounted, so only sources that are paths give a `root`.
     """
     mounts = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -60,7 +59,7 @@ def parse_mounts(text):
 def mount_of(mounts, path):
     """The mount that an absolute, resolved path lies on, or None.
 
-    Walks as the kernel does, from mount to mount: a mount that a later one covers is not met.
+    It walks from mount to mount as the kernel does, so a mount that a later one covers is not found.
     """
     current = None
     roots = [mount for mount in mounts if mount.point == "/" and not _has_parent(mounts, mount)]
@@ -68,12 +67,13 @@ def mount_of(mounts, path):
     while children:
         current = children[-1]
         inside = [mount for mount in mounts if mount.parent == current.number and is_within(path, mount.point)]
-        # The first mount point on the way; of several there, the last lies on top.
+        # Take the first mount point on the way. Of several mounts at one point, the last lies on top.
         inside = [mount for mount in inside if mount.number != current.number and is_within(mount.point, current.point)]
         shortest = min((len(mount.point) for mount in inside), default=0)
         children = [mount for mount in inside if len(mount.point) == shortest]
     if current is None:
-        # A chroot, or /proc/mounts: no tree of mounts. The longest mount point decides, the last of equal ones.
+        # In a chroot, or with /proc/mounts, there is no tree of mounts. Take the longest mount point, the last of equal
+        # ones.
         inside = [mount for mount in reversed(mounts) if is_within(path, mount.point)]
         return max(inside, key=lambda mount: len(mount.point)) if inside else None
     return current
@@ -83,7 +83,7 @@ def file_system(path, mounts=None):
     """`nfs4 server:/export`: type and source of the file system that holds a path; None where that is not known.
 
     Args:
-        path: Absolute. Its nearest directory that exists counts.
+        path: An absolute path. It need not exist: its nearest directory that exists counts.
         mounts: What `read_mounts` returned; read now by default.
     """
     mount = mount_of(read_mounts() if mounts is None else mounts, os.path.realpath(path))

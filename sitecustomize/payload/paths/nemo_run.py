@@ -1,7 +1,7 @@
-"""`/nemo_run` in a process that runs outside the container that has it (design ruling 10).
+"""Translates `/nemo_run` in a process outside the container that has this directory (design ruling 10).
 
-Where `/nemo_run` does not exist but NEMO_RUN_DIR says where it would be, paths are translated in what the job is given:
-its arguments, its environment and the resolved config.
+If `/nemo_run` does not exist but NEMO_RUN_DIR names its place, paths are translated in the job's arguments, its
+environment and the resolved config.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 
 CONTAINER_PATH = "/nemo_run"
 
-# A path begins at the start of a word or after what separates values, and ends before what does.
+# A path begins at the start of a word or after a separator of values, and ends before a separator.
 _PATH = re.compile(r"""(?:^|(?<=[=:,"'\[{]))/nemo_run(?=/|[=:,"'\]}\s]|$)""")
 
 
@@ -34,7 +34,7 @@ def translate_process():
     target = directory(os.environ)
     if target is None:
         return
-    # At interpreter start sys.argv may not exist yet (before 3.8); the script's own path is the interpreter's copy.
+    # At interpreter start sys.argv may not exist yet (before 3.8). The script's own path cannot be changed here.
     argv = getattr(sys, "argv", None)
     if argv:
         argv[1:] = [translate(word, target) for word in argv[1:]]
