@@ -1,14 +1,14 @@
-# One command each: `make demo`, `make test`, `make lint`, `make bench`. Everything that they need, they set up.
+# Each of `make demo`, `make test`, `make lint` and `make bench` sets up everything that it needs.
 PYTHON ?= python3
 VENV ?= .venv
-# The CPU build where the index has one under this number; any PyTorch will do for the demo.
+# This is the CPU build if the index has one under this number. The demo runs with any PyTorch.
 TORCH ?= torch==2.13.0
-# More than there are cores: most tests wait for processes that they have started.
+# There may be more workers than cores: most tests wait for processes that they have started.
 WORKERS ?= 4
 
 BIN := $(VENV)/bin
 # People get the newest versions that pyproject.toml admits; CI gets exactly those of the lock.
-# Errors alone (-qq): a find-links directory in a pip.conf that is not there is no matter of ours, and pip warns of it each time.
+# With -qq pip prints errors only: otherwise it would warn each time of a missing find-links directory in a pip.conf.
 PIP := $(BIN)/pip install -qq --no-warn-conflicts $(if $(CI),--constraint requirements/ci.lock)
 
 .PHONY: help demo test test-ci test-wandb test-omegaconf test-frameworks test-slurm chaos mutants lint format bench docs reference screenshots dist lock clean
@@ -23,8 +23,8 @@ $(VENV)/.made:
 	$(BIN)/pip install -qq --no-warn-conflicts --upgrade 'pip>=25.1'
 	@touch $@
 
-# The project itself, and what examples/ trains with: PyTorch, and the wheels of Megatron-Bridge without the packages
-# that only a GPU needs.
+# Installs the project, and for examples/ PyTorch and the wheels of Megatron-Bridge, without the packages that only a
+# GPU needs.
 $(VENV)/.demo: $(VENV)/.made pyproject.toml requirements/frameworks.txt
 	$(PIP) --editable .
 	$(PIP) '$(TORCH)' numpy packaging
@@ -53,7 +53,7 @@ demo: $(VENV)/.demo ## the main job: an artifact, two training stages under torc
 test: $(VENV)/.test ## every test that needs no container engine and no further framework
 	$(BIN)/python -m pytest -m 'not ci' --numprocesses $(WORKERS) --durations 25 $(PYTEST_ARGS)
 
-# Those that train with whole frameworks, in environments of their own under .venvs/.
+# The tests that train with whole frameworks, in environments of their own under .venvs/.
 FRAMEWORKS := $(addprefix tests/payload/checkpoints/test_,checkpoint_automodel.py checkpoint_megatron_lm.py \
 	checkpoint_pretrain.py exports.py front_page_config.py other_trainers.py)
 
@@ -89,8 +89,8 @@ lint: $(VENV)/.lint ## format, lint, type-check, and which package may import wh
 	$(BIN)/mypy
 	cd sitecustomize && $(abspath $(BIN))/lint-imports ../pyproject.toml --no-cache --no-logo
 
-# Diagrams are drawn by a package that is a part of the site, so that its pages work offline. Without npm they are
-# drawn by the same package from the network.
+# The site contains the package that draws diagrams, so its pages work offline. Without npm, pages load that package
+# from the network.
 MERMAID ?= mermaid@11.6.0
 
 build/mermaid/mermaid.min.js:

@@ -1,11 +1,11 @@
-"""Build hooks: README's links are made whole for a package page, and programs and bytecode come along.
+"""Build hooks: they make README's links absolute for a package page, and add programs and bytecode to the wheel.
 
-The wheel carries bytecode for every Python that is at hand when it is built.
+The wheel has bytecode for every Python that the building machine has.
 
-It is that of the injector, and of the launcher's short way to exec. An interpreter that finds no .pyc compiles at every
-start where it cannot write one (read-only image, PYTHONDONTWRITEBYTECODE): about 1 ms for the injector, more than all
-the rest of it, and 4 ms for the launcher. The files are of the unchecked kind (PEP 552), so that they also survive
-whatever an image does to modification times.
+It covers the injector, and the launcher's short way to exec. Without a .pyc, an interpreter that cannot write one
+(read-only image, PYTHONDONTWRITEBYTECODE) compiles at every start. That takes about 1 ms for the injector, more than
+the rest of its start, and 4 ms for the launcher. The files are of the unchecked kind (PEP 552), so they stay valid if
+an image changes modification times.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 MINORS = range(8, 15)  # 3.8 is the oldest Python that the injector runs in
-# Program to its file in entrypoint/scripts/. One file serves both commands: it looks at its own name.
+# Maps a program to its file in entrypoint/scripts/. One file serves both commands: it looks at its own name.
 PROGRAMS = {
     "nemotron-exec": "nemotron-exec",
     "nemotron-artifact": "nemotron-exec",
     "nemotron-python": "nemotron-python",
 }
-# What the launcher loads for a command with nothing to resolve, for the Pythons that it runs in.
+# The modules that the launcher loads for a command with nothing to resolve, compiled for its Pythons.
 LAUNCHER = ("__init__", "cli", "command_scan", "environment", "errors", "message", "process")
 LAUNCHER_MINOR = 10
 
@@ -41,12 +41,12 @@ _ABOUT = "import sys; print(sys.implementation.cache_tag, sys.version_info >= (3
 
 
 class ReadmeHook(MetadataHookInterface):
-    """README.md as the description, its links led to the repository, pictures to their files."""
+    """Makes README.md the description, with links to the repository and pictures to their files."""
 
     PLUGIN_NAME = "readme"
 
     def update(self, metadata: dict[str, Any]) -> None:
-        """Put the text in the place of `readme`."""
+        """Set `readme` to the text."""
         with open(os.path.join(self.root, "README.md"), encoding="utf-8") as file:
             text = file.read()
         home = metadata["urls"]["Homepage"]
@@ -66,11 +66,11 @@ class FilesHook(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Put the programs into build/scripts and bytecode into build/bytecode, and both into the wheel."""
         build_data["shared_scripts"].update(self._programs())
-        if version != "editable":  # which needs no bytecode
+        if version != "editable":  # an editable install needs no bytecode
             self._compile(build_data)
 
     def _programs(self) -> dict[str, str]:
-        """File to program. Copies that are executable, whatever has become of the modes of the tree."""
+        """Maps a file to its program. The files are executable copies: the tree may have lost its modes."""
         target = os.path.join(self.root, "build", "scripts")
         os.makedirs(target, exist_ok=True)
         found = {}
@@ -95,7 +95,7 @@ class FilesHook(BuildHookInterface):
                 cached = os.path.join(directory, "__pycache__", f"{base[:-3]}.{tag}.pyc")
                 compiled = os.path.join(target, cached)
                 os.makedirs(os.path.dirname(compiled), exist_ok=True)
-                # What is recorded as the file's name must not depend on where the wheel was built.
+                # The file name in the bytecode must not depend on the place of the build.
                 words += [source, compiled, os.path.join("nemotron_exec", name)]
                 build_data["force_include"][compiled] = f"nemotron_exec/{cached}"
             subprocess.run([python, "-I", "-S", "-c", _COMPILE, *words], check=True)
@@ -105,7 +105,7 @@ def _interpreters() -> dict[str, str]:
     """Cache tag (`cpython-311`) to interpreter, for every CPython from 3.8 on that runs here."""
     found = {sys.implementation.cache_tag: sys.executable}
     candidates = [shutil.which(f"python3.{minor}") for minor in MINORS]
-    # pyenv's commands on PATH only run the versions that are chosen; the others lie side by side.
+    # pyenv's shims on PATH run only the selected versions, so look into its directory of versions, too.
     pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
     candidates += sorted(glob.glob(f"{pyenv}/versions/*/bin/python3"))
     for python in filter(None, candidates):

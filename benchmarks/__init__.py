@@ -1,1 +1,1 @@
-"""What nemotron-exec costs, beside what people use today: `make bench`."""
+"""Measures the cost of nemotron-exec against the tools that people use today: `make bench`."""

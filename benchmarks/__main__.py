@@ -17,7 +17,7 @@ from rich.table import Table
 
 from benchmarks.row import Row, parse
 
-# A file of this directory each; a group that is not here yet is left out.
+# Each group is a file of this directory. A group without a file is skipped.
 GROUPS = (
     "interpreter",
     "launcher",
@@ -34,7 +34,7 @@ GROUPS = (
 HERE = os.path.dirname(os.path.abspath(__file__))
 RESULTS = os.path.join(HERE, "results.json")
 README = os.path.join(HERE, "README.md")
-# The page's part between these is written by a run of all groups.
+# A run of all groups rewrites the page between these marks.
 BEGIN, END = "<!-- table: written by make bench -->\n", "<!-- end of the table -->\n"
 
 
@@ -67,7 +67,7 @@ def run_group(group: str) -> list[Row]:
 
 
 def print_table(report: list[tuple[str, Row]]) -> None:
-    """One table, on stdout, as wide as it needs to be."""
+    """Print one table to stdout, as wide as it needs to be."""
     table = Table(title="nemotron-exec", title_justify="left")
     for column in ("what", "ours", "baseline", "added (95 %)", "ratio", "bar", "verdict"):
         table.add_column(column, justify="left" if column in ("what", "bar", "verdict") else "right")
@@ -83,7 +83,7 @@ def print_table(report: list[tuple[str, Row]]) -> None:
 
 
 def write_results(report: list[tuple[str, Row]], seconds: dict[str, float]) -> None:
-    """Everything that was measured, on what and when."""
+    """Write all rows to results.json, with the machine and the time."""
     results = {
         "measured": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": machine(),
@@ -110,7 +110,7 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def write_readme(report: list[tuple[str, Row]], seconds: dict[str, float]) -> None:
-    """The same table in the page, with what it was measured on."""
+    """Write the same table into the page, with the machine and the time."""
     on = machine()
     measured_on = (
         f"{datetime.now(timezone.utc):%Y-%m-%d}, {on['system']}, {on['processors']} processors, Python {on['python']}, "
@@ -137,7 +137,7 @@ def write_readme(report: list[tuple[str, Row]], seconds: dict[str, float]) -> No
 
 
 def machine() -> dict[str, object]:
-    """What the figures belong to."""
+    """The machine to which the figures belong."""
     return {
         "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
         "processors": len(os.sched_getaffinity(0)),

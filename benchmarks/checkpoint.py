@@ -1,7 +1,7 @@
-"""What a checkpoint costs the training thread, with a W&B server that takes 2 s to commit an artifact.
+"""Measures the time of a checkpoint on the training thread, with a W&B server that takes 2 s to commit an artifact.
 
-Two trainers, each a process with Megatron-Bridge's own callback and the real wandb client, save in turn: one with our
-patch, one without. The blocking wait, which is what upstream's patch does, stands beside them.
+Two trainers save in turn, one with nemotron-exec's patch, one without. Each is a process with Megatron-Bridge's own
+callback and the real wandb client. A third trainer waits for the commit, as upstream's patch does.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def start(backend: Backend, scratch: str, name: str, **variables: str) -> Trainer:
-    """A trainer in directories of its own."""
+    """Start a trainer in directories of its own."""
     home = os.path.join(scratch, name)
     environ = {
         "PATH": os.environ["PATH"],
@@ -82,7 +82,7 @@ def start(backend: Backend, scratch: str, name: str, **variables: str) -> Traine
 
 
 def save(trainer: Trainer, number: int) -> float:
-    """Milliseconds that the training thread spent in the callback."""
+    """Save a checkpoint; returns the milliseconds that the training thread spent in the callback."""
     return float(trainer.do(f"save {number * 10}")) * 1000
 
 

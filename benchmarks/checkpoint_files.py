@@ -1,7 +1,7 @@
-"""What a checkpoint of 20,000 files costs: nothing more on the training thread, and one pass over its directories.
+"""Shows that a checkpoint of 20,000 files costs the training thread nothing more, and one pass over its directories.
 
-Checkpoints of one file and of 20,000 in 20 directories are recorded and delivered in turn, as a patch does it. Python's
-audit events count how often a directory of the checkpoint is read, by whichever thread.
+Checkpoints of one file and of 20,000 in 20 directories are recorded and delivered in turn, as by a patch. Python's
+audit events count how often a directory of the checkpoint is read, on any thread.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DIRECTORIES = 20
-FILES = 1000  # in each
+FILES = 1000  # in each directory
 SAVES = 20
 BAR = 2.0  # ms
 RATIO = 2.0
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def measure(scratch: str) -> None:
-    """Save in turn, and hand over three rows."""
+    """Save checkpoints of both kinds in turn, and emit three rows."""
     from nemotron_exec.sitecustomize.payload.checkpoints.commit import COMMITTER
     from nemotron_exec.sitecustomize.payload.manifest import inventory
 
@@ -84,7 +84,7 @@ def measure(scratch: str) -> None:
 
 
 def fill(directory: str, directories: int) -> None:
-    """A checkpoint: one file, or directories of a thousand."""
+    """Write a checkpoint: one file, or directories of a thousand files."""
     os.makedirs(directory)
     for number in range(directories):
         os.mkdir(os.path.join(directory, f"part_{number}"))
@@ -95,7 +95,7 @@ def fill(directory: str, directories: int) -> None:
 
 
 def save(directory: str, number: int) -> float:
-    """Milliseconds of the training thread for a checkpoint that the framework has completed."""
+    """Record a completed checkpoint; returns the milliseconds on the training thread."""
     from nemotron_exec.sitecustomize.payload.checkpoints import deliver, describe, record
 
     path = os.path.join(directory, f"iter_{number:07d}")
@@ -116,13 +116,13 @@ def save(directory: str, number: int) -> float:
 
 
 def passes(read: list[str], checkpoint: str) -> int:
-    """How often that directory of a checkpoint was read that was read most often."""
+    """The number of reads of the checkpoint's most read directory."""
     inside = [os.path.normpath(path) for path in read if (os.path.normpath(path) + "/").startswith(checkpoint + "/")]
     return max((inside.count(path) for path in set(inside)), default=0)
 
 
 def one_pass(directory: str) -> int:
-    """The least that tells names and sizes."""
+    """The cheapest way to get names and sizes."""
     size = 0
     for entry in list(os.scandir(directory)):
         if entry.is_dir(follow_symlinks=False):
@@ -133,7 +133,7 @@ def one_pass(directory: str) -> int:
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Milliseconds."""
+    """The milliseconds that `work` takes."""
     began = time.perf_counter()
     work()
     return (time.perf_counter() - began) * 1000

@@ -1,6 +1,7 @@
-"""What an image and a bundle weigh, and what their entrypoint adds to `podman run` of the same command.
+"""Measures the size of an image and a bundle, and the time that their entrypoint adds to `podman run`.
 
-Needs the engine and the root file system that `.ci/engines` provides; without them it says so and measures nothing.
+Needs the engine and the root file system that `.ci/engines` provides; without them, one line says so and nothing is
+measured.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ CACHE = os.environ.get("NEMOTRON_EXEC_TEST_CACHE") or os.path.join(
     os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "nemotron-exec-tests"
 )
 PAIRS = 20
-# An engine inside another container may not raise these.
+# An engine inside another container may not raise these limits.
 LIMITS = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--network", "none"]
 
 
 def main() -> None:
-    """One base image, the same with nemotron-exec, and the same with the bundle mounted."""
+    """Measure a base image, the same image with nemotron-exec, and the base image with the bundle mounted."""
     rootfs = os.path.join(CACHE, "debian-python.tar")
     missing = [name for name in ("podman", "buildah", "runc") if not shutil.which(name)]
     if missing or not os.path.exists(rootfs):
@@ -43,7 +44,7 @@ def main() -> None:
 
 
 def measure(podman: list[str], buildah: str, rootfs: str) -> None:
-    """Builds, weighs, times."""
+    """Build the image and the bundle, and emit their sizes and times."""
     base, added = "localhost/base", "localhost/added"
     subprocess.run([*podman, "import", rootfs, base], check=True, capture_output=True)
     make("image", f"BASE_IMAGE={base}", f"IMAGE={added}", f"ENGINE={buildah}", "BUILD_FLAGS=--isolation chroot")
@@ -53,7 +54,7 @@ def measure(podman: list[str], buildah: str, rootfs: str) -> None:
     emit(Row("image, added to Debian with Python 3.11", "MB", after - before, note="most of it is the W&B client"))
     emit(Row("bundle for five Pythons", "MB", directory_size(bundle)))
 
-    # Not pairs.be_left_alone: a process of a real-time class may not enter a container's cgroup.
+    # Do not call pairs.be_left_alone: a process of a real-time class may not enter a container's cgroup.
     environ = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
     start = [*podman, "run", "--rm", *LIMITS]
     mounted = ["-v", f"{bundle}:/bundle:ro", "--entrypoint", "/bundle/bin/nemotron-exec"]
@@ -70,18 +71,18 @@ def measure(podman: list[str], buildah: str, rootfs: str) -> None:
 
 
 def make(*words: str) -> None:
-    """One make target of the repository."""
+    """Run one make target of the repository."""
     subprocess.run(["make", "-C", ROOT, *words, f"PYTHON={sys.executable}"], check=True, stdout=sys.stderr)
 
 
 def image_size(podman: list[str], image: str) -> float:
-    """Megabytes of all layers."""
+    """The size of all layers in megabytes."""
     done = subprocess.run([*podman, "image", "inspect", image], check=True, capture_output=True, text=True)
     return json.loads(done.stdout)[0]["Size"] / 1e6
 
 
 def directory_size(path: str) -> float:
-    """Megabytes of all files."""
+    """The size of all files in megabytes."""
     return (
         sum(os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(path) for name in names) / 1e6
     )

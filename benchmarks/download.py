@@ -1,4 +1,4 @@
-"""Bytes from a local nginx, beside curl and md5sum: one large file, many small ones, and a bound for each connection.
+"""Measures downloads from a local nginx against curl and md5sum: one large file, many small files, slow connections.
 
 Needs `nginx` and `curl` (Debian: nginx-light, curl).
 """
@@ -43,7 +43,7 @@ http {{
 }}
 """
 
-# The launcher's downloader by itself; prints its processor time and its wall time.
+# Runs the launcher's downloader alone, and prints its wall time and its processor time.
 OURS = """
 import json, os, resource, sys, time
 from nemotron_exec.stores.wandb.download import Downloader, RemoteFile
@@ -60,7 +60,7 @@ os._exit(0)
 
 
 def main() -> None:
-    """Measure, each run of ours next to a run of the others."""
+    """Measure each run of the launcher's downloader next to a run of curl and md5sum."""
     for program in ("nginx", "curl", "md5sum"):
         if not shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin"):
             sys.exit(f"benchmarks download needs {program} (Debian: apt install nginx-light curl)")
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def write_files(root: str) -> Iterator[str]:
-    """The digests of the small files, then that of the large one."""
+    """Write all files; yields the digests of the small ones, then the digest of the large one."""
     os.makedirs(f"{root}/www/small")
     for i in range(COUNT):
         data = os.urandom(SMALL)
@@ -122,7 +122,7 @@ def measured(root: str, run: Callable[[str], None]) -> tuple[float, float]:
 
 
 def ours(root: str, base: str, files: list[list[object]]) -> tuple[float, float]:
-    """Wall and processor time of our downloader, without the start of its process."""
+    """Wall and processor time of the launcher's downloader, without the start of its process."""
     import json
 
     said: list[str] = []
@@ -146,7 +146,7 @@ def void(command: list[str]) -> None:
 
 
 def one_file(root: str, base: str, large: list[list[object]]) -> None:
-    """Received and hashed at the same time: near the slower of the two."""
+    """One file is received and hashed at the same time, so the wall time should be near the slower of the two."""
     walls, others = [], []
     for _ in range(RUNS):
         walls.append(ours(root, base, large)[0])
@@ -169,7 +169,7 @@ def one_file(root: str, base: str, large: list[list[object]]) -> None:
 
 
 def many_files(root: str, base: str, small: list[list[object]]) -> None:
-    """Processor time, each file synced and checked by us."""
+    """Processor time for many files. The launcher's downloader also syncs and checks each file."""
     used, others = [], []
     for _ in range(RUNS):
         used.append(ours(root, base, small)[1])
@@ -191,7 +191,7 @@ def many_files(root: str, base: str, small: list[list[object]]) -> None:
 
 
 def slow_server(root: str, base: str, large: list[list[object]]) -> None:
-    """One connection gives 100 MB/s; eight give their sum, as far as this machine can take it."""
+    """The server gives each connection 100 MB/s. Eight connections should give the sum, within this machine's limit."""
     walls, alone, free = [], [], []
     for _ in range(2):
         walls.append(ours(root, base + "slow/", large)[0])

@@ -1,6 +1,6 @@
-"""The environments that are compared, each installed as a person would install it, from wheels, under `.venvs/`.
+"""Makes the environments to compare under `.venvs/`, each installed from wheels, as a person would install it.
 
-None has pip or setuptools in it: setuptools brings a .pth file that costs every interpreter 0.3 ms.
+No environment has pip or setuptools: setuptools has a .pth file that costs every interpreter 0.3 ms.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ __all__ = ["ROOT", "bare", "bin_of", "clean_environ", "job_environ", "launcher",
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENVS = os.path.join(ROOT, ".venvs")
 
-# Pinned: a figure belongs to a version. Without OpenTelemetry's instrumentors its figure is a lower bound.
+# Versions are pinned, because a figure belongs to a version. Without instrumentors, OpenTelemetry's figure is a lower
+# bound.
 PEERS = {
     "opentelemetry": ["opentelemetry-distro==0.66b2", "opentelemetry-instrumentation==0.66b2", "setuptools==80.9.0"],
     "ddtrace": ["ddtrace==4.16.0"],
@@ -27,7 +28,7 @@ PEERS = {
 
 
 def bare(python: str = "") -> str:
-    """An environment with nothing in it."""
+    """An environment without packages."""
     name = "bench-bare" + (f"-{os.path.basename(os.path.dirname(os.path.dirname(python)))}" if python else "")
     return _environment(name, [], python)
 
@@ -41,8 +42,8 @@ def launcher(*, compile_on_install: bool = True) -> str:
     """nemotron-exec from its wheel, and the console scripts that it is compared with.
 
     Args:
-        compile_on_install: False installs as `pip install --no-compile` does under PYTHONDONTWRITEBYTECODE=1: there
-            are only the .pyc files that the wheel ships.
+        compile_on_install: False installs as `pip install --no-compile` does under PYTHONDONTWRITEBYTECODE=1: then only
+            the wheel's own .pyc files exist.
     """
     name = "bench-launcher" if compile_on_install else "bench-launcher-as-shipped"
     wheels = [_wheel(ROOT), _wheel(os.path.join(ROOT, "benchmarks", "baseline"))]
@@ -59,18 +60,18 @@ def bin_of(environment: str, program: str) -> str:
 
 
 def site_packages_of(environment: str) -> str:
-    """Path of its site-packages."""
+    """Path of the environment's site-packages."""
     (found,) = glob.glob(os.path.join(environment, "lib", "python*", "site-packages"))
     return found
 
 
 def clean_environ(environment: str, home: str) -> dict[str, str]:
-    """What a process of the environment sees: nothing of whoever runs the benchmark."""
+    """The variables of a process in the environment, without those of the person who runs the benchmark."""
     return {"PATH": f"{environment}/bin:/usr/local/bin:/usr/bin:/bin", "HOME": home, "LANG": "C.UTF-8"}
 
 
 def job_environ(command: list[str], environ: dict[str, str]) -> dict[str, str]:
-    """The environment that a launcher gives to its command: what `LAUNCHER env -0` prints."""
+    """The variables that a launcher gives to its command, as `LAUNCHER env -0` prints them."""
     printed = subprocess.run([*command, "env", "-0"], env=environ, stdout=subprocess.PIPE, check=True).stdout
     return dict(entry.split("=", 1) for entry in printed.decode().split("\0") if "=" in entry)
 
@@ -98,8 +99,8 @@ def _pip(path: str, *words: str) -> None:
 
 
 def _installer() -> str:
-    # A pip of one version, since pip writes the console scripts: those of old ones import re, which costs 5 ms and
-    # would hide what a launcher imports itself.
+    # pip is pinned, because it writes the console scripts. Scripts of old releases import re, which costs 5 ms and
+    # would hide the launcher's own imports.
     path = os.path.join(VENVS, "bench-pip")
     python = bin_of(path, "python")
     if not os.path.exists(os.path.join(path, "made")):

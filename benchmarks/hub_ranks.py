@@ -1,4 +1,4 @@
-"""64 ranks that load a model's config and tokenizer by transformers: requests to the Hugging Face hub, and time."""
+"""Counts requests and time of 64 ranks that load a model's config and tokenizer from the hub with transformers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the injector costs every Python of a job: start, imports, memory.
+"""Measures the injector's cost in every Python of a job: start, imports, memory.
 
-The job's environment is what the installed launcher gives to `env -0`, and the Python is one of an environment with
-nothing in it, beside the same Python without ours.
+The job's variables are those that the installed launcher gives to `env -0`. The Python is one of an environment without
+packages, and is compared with itself without the injector.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _MODULES = "import sys; print(*sorted(sys.modules))"
 
 
 def main() -> None:
-    """Start, with and without a job; each supported Python; the finder's miss; memory; modules."""
+    """Measure the start with and without a job, each supported Python, the finder's miss, memory and modules."""
     installed = environments.launcher()
     shipped = environments.launcher(compile_on_install=False)
     bare = environments.bare()
@@ -104,12 +104,12 @@ def main() -> None:
 
 
 def report_start(name: str, result: Comparison, noise: Comparison) -> None:
-    """With a bar on what is added; without a job, the bar is that nobody could tell it from noise."""
+    """Emit a start. The bar bounds the added time; without a job, the added time must be within the noise."""
     bar, met = f"at most +{ADDED:g} ms", result.added <= ADDED
     if name.startswith(("A/A", "an empty directory")):
         bar, met = "", None
     elif name in ("on PYTHONPATH without a job", "NEMOTRON_EXEC_DISABLE=1"):
-        # The two intervals overlap, or ours is the faster.
+        # The two intervals overlap, or the start with the injector is faster.
         bar, met = "as A/A", result.interval[0] <= noise.interval[1]
     emit(Row.of(f"start: {name}", result, against="bare Python", bar=bar, met=met))
 
@@ -132,13 +132,13 @@ def pyenv(version: str) -> list[str]:
 
 
 def per_version(python: str, plain: dict[str, str], job: dict[str, str]) -> Comparison:
-    """The start of another Python, -S left out and -E not: as a job starts it."""
+    """The start of another Python without flags, as a job starts it."""
     argv = [environments.bin_of(environments.bare(python), "python"), "-c", "pass"]
     return compare(Case("bare", argv, plain), [Case("job", argv, job)], pairs=PAIRS_PER_VERSION)["job"]
 
 
 def report_miss(python: str, job: dict[str, str]) -> None:
-    """What our finder takes to say that a module is not its business."""
+    """Emit the time that the injector's finder needs for a module without a hook."""
     runs = [printed(python, _MISS, job).split() for _ in range(7)]
     emit(
         Row(
@@ -156,7 +156,7 @@ def report_miss(python: str, job: dict[str, str]) -> None:
 
 
 def report_memory(python: str, plain: dict[str, str], job: dict[str, str]) -> None:
-    """Resident memory of a process with much of the standard library and nothing that is patched."""
+    """Emit the resident memory of a process with much of the standard library and no patched module."""
     with_ours, without = [], []
     for _ in range(50):
         without.append(int(printed(python, _MEMORY, plain)) / 1024)
@@ -179,7 +179,7 @@ def report_memory(python: str, plain: dict[str, str], job: dict[str, str]) -> No
 
 
 def report_modules(python: str, plain: dict[str, str], job: dict[str, str]) -> None:
-    """Modules that a start with ours has loaded and a bare start has not."""
+    """Emit the modules that a start with the injector loads beyond a bare start."""
     more = set(printed(python, _MODULES, job).split()) - set(printed(python, _MODULES, plain).split())
     emit(
         Row(
@@ -194,7 +194,7 @@ def report_modules(python: str, plain: dict[str, str], job: dict[str, str]) -> N
 
 
 def printed(python: str, program: str, environ: dict[str, str]) -> str:
-    """What the program prints."""
+    """The output of the program."""
     done = subprocess.run([python, "-c", program], env=environ, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout
 

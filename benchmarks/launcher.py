@@ -1,7 +1,7 @@
-"""`nemotron-exec CMD` with nothing to resolve, from spawn until CMD has ended, beside the least that a script can do.
+"""Measures `nemotron-exec CMD` with nothing to resolve, from spawn to the end of CMD, against the smallest script.
 
-Both are scripts that pip put there, of wheels in the same environment, and both become `/bin/true`: what differs is
-what the launcher does before exec.
+pip has installed both scripts from wheels into the same environment, and both become `/bin/true`. So they differ only
+in the launcher's work before exec.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BAR = 4.0
 
 
 def main() -> None:
-    """Three commands of the sort that most launches are."""
+    """Measure three typical commands."""
     environment = environments.launcher()
     shipped = environments.launcher(compile_on_install=False)
     be_left_alone()
@@ -42,7 +42,7 @@ def main() -> None:
             pairs=PAIRS,
         )
         results |= compare(
-            # Compiled, unlike ours: it ships no bytecode, and would compile itself at each start.
+            # The baseline is installed compiled: its wheel has no bytecode, so it would compile itself at each start.
             Case("baseline", [floor, "/bin/true"], {**environ, "PYTHONDONTWRITEBYTECODE": "1"}),
             [Case("… installed without compiling, PYTHONDONTWRITEBYTECODE=1", [as_shipped, "/bin/true"], unwritten)],
             pairs=PAIRS,

@@ -1,7 +1,7 @@
-"""Whole processes in pairs: from spawn to reaped, baseline and case next to each other, in random order.
+"""Times whole processes in pairs, from spawn to reaped: baseline and case next to each other, in random order.
 
-A pair cancels what drifts (frequency, other users of the machine), random order cancels what the first run does for
-the second (page cache), and the baseline against itself (the A/A case) shows how much noise is left.
+A pair cancels drift (frequency, other users of the machine). Random order cancels the first run's effect on the second
+(page cache). The baseline against itself (the A/A case) shows the remaining noise.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Case:
     """A command to be timed.
 
     Args:
-        name: Its name in the report.
+        name: The command's name in the report.
         argv: The command; `argv[0]` is a path.
-        environ: Its whole environment.
-        status: The exit status that it must have: a command that fails fast is not a fast command.
+        environ: The command's whole environment.
+        status: The required exit status: a command that fails at once must not count as fast.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Comparison:
 
     @property
     def differences(self) -> list[float]:
-        """What the case adds, pair by pair."""
+        """The time that the case adds, pair by pair."""
         return [case - baseline for case, baseline in zip(self.case, self.baseline, strict=True)]
 
     @property
@@ -73,10 +73,10 @@ class Comparison:
 
 
 def run(case: Case) -> float:
-    """Run it once; milliseconds from spawn to reaped.
+    """Run the case once; returns the milliseconds from spawn to reaped.
 
     Raises:
-        RuntimeError: It ended with another status than the case expects.
+        RuntimeError: The exit status is not the required one.
     """
     argv, environ = list(case.argv), dict(case.environ)
     started = time.perf_counter_ns()
@@ -101,15 +101,15 @@ def compare(
     """Measure each case `pairs` times, each time next to a fresh run of `baseline`.
 
     Args:
-        baseline: What the cases are compared with. Put it into `cases` too, under another name, for the A/A row.
-        cases: Shuffled anew in each round.
-        pairs: Rounds.
-        seed: Of the order.
-        prepare: Called before each run, outside the time taken.
+        baseline: The case to compare with. For the A/A row, put it into `cases` too, under another name.
+        cases: The cases to measure, shuffled anew in each round.
+        pairs: Number of rounds.
+        seed: Seed of the random order.
+        prepare: Called before each run, outside the measured time.
     """
     order = random.Random(seed)
     results = {case.name: Comparison() for case in cases}
-    for case in [baseline, *cases]:  # page cache and .pyc files
+    for case in [baseline, *cases]:  # warm up page cache and .pyc files
         if prepare:
             prepare()
         run(case)
@@ -135,8 +135,8 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def be_left_alone() -> None:
-    """Keep this process and what it starts on one processor, so that no pair is split over two, and, where the system
-    lets us (root), before the other users of the machine: a benchmark on a busy machine measures the queue else.
+    """Keep this process and its children on one processor, so that no pair is split over two. As root, also give them
+    priority over other processes: on a busy machine a benchmark would measure the queue.
     """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})

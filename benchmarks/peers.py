@@ -1,9 +1,10 @@
-"""The same job started through each peer: its wrapper alone, a Python of its job, and the whole command.
+"""Starts the same job through each peer, and times the wrapper alone, a Python of the job, and the whole command.
 
-Ours against theirs in pairs: a ratio is ours divided by theirs. Each peer lives in an environment of its own, and its
-Python is that of this environment, since a peer imports itself into the job from there; ours puts one file into a
-Python with nothing in it, and would into theirs. All that sends anything is switched off, as peers are run without a
-collector; OpenTelemetry has no instrumentors installed. Each figure of a peer is thus a lower bound.
+nemotron-exec and a peer run in pairs: a ratio is nemotron-exec's time divided by the peer's. Each peer has an
+environment of its own and uses that environment's Python, because it imports itself into the job from there.
+nemotron-exec adds one file to a Python without packages; in a peer's Python it would do the same. All reporting is
+switched off, since there is no collector, and OpenTelemetry has no instrumentors. So each figure of a peer is a lower
+bound.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from benchmarks.row import Row, emit
 
 PAIRS = 50
 
-# Program, and the environment under which it sends nothing. autowrapt has no program: its .pth file is the wrapper.
+# The peer's program, and variables that switch its reporting off. autowrapt has no program: its .pth file is the
+# wrapper.
 PEERS = {
     "opentelemetry": (
         ["opentelemetry-instrument"],
@@ -43,7 +45,7 @@ PEERS = {
 
 
 def main() -> None:
-    """Each peer, then what the same commands take with nothing before them."""
+    """Measure each peer, then the same commands without any wrapper."""
     ours_at = environments.launcher()
     bare = environments.bare()
     paths = {name: environments.peer(name) for name in PEERS}
@@ -83,7 +85,7 @@ def main() -> None:
 
 
 def peer_cases(name: str, path: str, program: list[str], variables: dict[str, str], home: str) -> dict[str, Case]:
-    """The three measurements of a peer; without a program there is only the interpreter."""
+    """The three measurements of a peer; without a program, only the interpreter."""
     environ = {**environments.clean_environ(path, home), **variables}
     if name == "newrelic":
         settings = os.path.join(home, "newrelic.ini")

@@ -1,10 +1,10 @@
-"""Coordination: how soon waiters are released, what they ask of the file system, and 10,000 of them simulated.
+"""Measures coordination: the release of waiters, their file-system operations, and 10,000 simulated nodes.
 
     python -m benchmarks.rendezvous
 
 The waiters are real processes that run `rendezvous.agree` on one directory; they are forks, so that 256 fit on a small
-machine. Beside them stands the rule of NVIDIA's Nemotron kit (nemo_runspec/config/resolvers.py: every rank looks once a
-second). The simulation uses the same functions (nemotron_exec/rendezvous/polling.py) as the launcher.
+machine. They are compared with the rule of NVIDIA's Nemotron kit (nemo_runspec/config/resolvers.py): every rank looks
+once a second. The simulation uses the same functions (nemotron_exec/rendezvous/polling.py) as the launcher.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ WAITED = 2.0
 
 
 def main() -> None:
-    """Every row of this group."""
+    """Emit every row of this group."""
     for waiters in (1, 8, 64, 256):
         ours = release(waiters)
         theirs = release_by_the_second(waiters)
@@ -78,7 +78,7 @@ def main() -> None:
     emit(
         Row("file-system operations a waiter, 6 to 12 s", "1/s", old / 6, 8.0, against="8 ranks, a look a second each")
     )
-    # In the first case the last have only just arrived.
+    # With 5 s of resolving, the last launchers have only just arrived.
     for duration, bound in ((5.0, 4), (30.0, 3)):
         ours_, theirs_ = simulate(10_000, duration), simulate(10_000, duration, ranks=8)
         emit(
@@ -108,7 +108,7 @@ def main() -> None:
 
 
 def quantile(values: list[float], share: float) -> float:
-    """The value below which that share of them lies."""
+    """The value below which that share of the values lies."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
@@ -127,7 +127,7 @@ def release(waiters: int) -> list[float]:
 
 
 def release_by_the_second(waiters: int) -> list[float]:
-    """The same for processes that look once a second, as the Nemotron kit's ranks do."""
+    """The same, for processes that look once a second like the ranks of the Nemotron kit."""
     directory = tempfile.mkdtemp(prefix="rendezvous-")
     marker = os.path.join(directory, "marker")
 
@@ -151,21 +151,21 @@ def release_by_the_second(waiters: int) -> list[float]:
 
 
 def _crowd(waiters: int, one) -> tuple[float, list[float]]:
-    """Fork the waiters, then the leader; the time that each of them reports."""
+    """Fork the waiters, then the leader; returns the leader's time and the waiters' times."""
     reading, writing = os.pipe()
     gate, opener = os.pipe()
     children = []
     gc.freeze()
     for index in [*range(1, waiters + 1), 0]:
         if index == 0:
-            # All are there and wait before the answer is begun.
+            # Let all waiters arrive before the leader begins.
             time.sleep(0.5 + waiters / 200)
         if not (pid := os.fork()):
             code = 1
             try:
                 at = one(index)
                 os.write(writing, struct.pack("id", index, at))
-                # What the end of a process costs is not to be waited for by those that still look.
+                # Delay the end of this process: its cost would slow the processes that still wait.
                 os.close(opener)
                 os.read(gate, 1)
                 code = 0
@@ -173,7 +173,7 @@ def _crowd(waiters: int, one) -> tuple[float, list[float]]:
                 os._exit(code)
         children.append(pid)
     os.close(writing)
-    # Each report is 16 bytes, written at once; a child that fails writes none and closes its end.
+    # Each report is one write of 16 bytes. A child that fails writes no report and closes its end.
     times = {}
     os.close(gate)
     while len(times) <= waiters and (report := os.read(reading, 16)):
@@ -215,13 +215,13 @@ def _agree(directory: str, index: int, count: int, work: float) -> float:
         messages=Messages("error"),
         timing=frozen.replace(Timing(), head_start=60.0),
     )
-    # For the leader the moment before link(2): what that costs counts as the waiters' time. Until then the disk is
-    # waited for (fsync), and there is no answer yet.
+    # The leader reports the moment before link(2), so the cost of link(2) counts as the waiters' time. Before it the
+    # leader waits for fsync, and there is no answer yet.
     return told[0] if told else time.monotonic()
 
 
 def operations(seconds: float) -> float:
-    """File-system operations of one waiter in so many seconds of waiting, counted in the process itself."""
+    """The number of file-system operations of one waiter in `seconds` of waiting, counted in its process."""
     directory = tempfile.mkdtemp(prefix="rendezvous-")
     count = [0]
     reading, writing = os.pipe()
@@ -268,9 +268,9 @@ def _wait_only(directory: str, seconds: float) -> None:
 # -- simulation -----------------------------------------------------------------------------------------------------
 
 SERVER = 20_000.0
-"""Metadata operations a second."""
+"""Metadata operations that the server answers a second."""
 ARRIVAL = 8
-"""Operations of one launcher's arrival, counted: six directories on the way, the answer, signing in."""
+"""Counted operations of one launcher's arrival: six directories on the way, the answer, signing in."""
 FIRST_ATTEMPT, ATTEMPT = 7, 5
 """Operations of an attempt at the lease: refresh the view, see another node, look, look at the marker."""
 SKEW = 3.0
@@ -279,7 +279,7 @@ SKEW = 3.0
 
 @dataclasses.dataclass(frozen=True)
 class Simulated:
-    """What the simulation says: `median` and `late` (99 %) of release, seconds; `load`: operations asked in the
+    """Result of the simulation. `median` and `late` (99 %): seconds until release. `load`: operations requested in the
     busiest second up to the publication."""
 
     median: float
@@ -288,13 +288,13 @@ class Simulated:
 
 
 def simulate(nodes: int, duration: float, *, ranks: int | None = None, seed: int = 1) -> Simulated:
-    """Nodes that wait for an answer, in front of one server that serves first come, first served.
+    """Simulate nodes that wait for an answer on one server, which answers requests in order.
 
     Args:
-        nodes: How many.
+        nodes: Number of nodes.
         duration: Seconds from the first start to the publication.
-        ranks: None for our rule; else so many processes a node that each look once a second.
-        seed: Of the random numbers.
+        ranks: None for nemotron-exec's rule; else the number of processes a node that each look once a second.
+        seed: Seed of the random numbers.
     """
     chance = random.Random(seed)
     waiters = nodes * (ranks or 1)
@@ -312,12 +312,13 @@ def simulate(nodes: int, duration: float, *, ranks: int | None = None, seed: int
     released = []
     while events:
         at, index, cost = heapq.heappop(events)
-        # The client waits for its reply before it asks again, so a slow server slows its askers down.
+        # A client waits for its reply before the next request, so a slow server slows its clients down.
         free = max(free, at) + cost / SERVER
         if at < duration:
             asked[int(at)] += cost
         if free >= duration:
-            # An attempt looks for the answer too. Who is started after the publication waits only from then on.
+            # An attempt looks for the answer, too. The wait of a launcher that starts after the publication begins at
+            # its start.
             released.append(free - max(duration, started[index]))
             continue
         if ranks is not None:

@@ -1,7 +1,8 @@
-"""The launcher that resolves: two artifacts of the manifest store and a config of 300 lines, from spawn to exec.
+"""Times a launcher that resolves two artifacts of the manifest store and a config of 300 lines, from spawn to exec.
 
-Beside it, a console script that loads, resolves and saves the same file with OmegaConf, which is what people write in a
-launcher's place. The script looks nothing up (its `art` answers from a table), agrees with nobody and checks nothing.
+The baseline is a console script that loads, resolves and saves the same file with OmegaConf, as people write it in
+place of a launcher. The script makes no look-ups (its `art` answers from a table), no agreement with other nodes, and
+no checks.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ CONFIG = os.path.join(environments.ROOT, "benchmarks", "pretrain.yaml")
 
 
 def main() -> None:
-    """One job whose answer has to be made, and one restart that finds it made."""
+    """Measure a job that has to resolve, and a restart that finds the answer."""
     environment = environments.launcher()
     be_left_alone()
     with tempfile.TemporaryDirectory() as home:
@@ -52,7 +53,8 @@ def main() -> None:
                     met=result.ratio <= BAR if bar else None,
                 )
             )
-        # Is the work linear in the file's length? Fewer pairs: each takes seconds in OmegaConf's script.
+        # Show whether the work is linear in the file's length. OmegaConf's script takes seconds, so there are fewer
+        # pairs.
         long = os.path.join(home, "long.yaml")
         lines = write_long_config(long)
         unlimited = {**environ, "OMEGACONF_MAX_YAML_EXPANDED_NODES": "none"}  # 2.4 refuses 10,000 nodes
@@ -63,7 +65,7 @@ def main() -> None:
 
 
 def write_long_config(path: str) -> int:
-    """The config of 300 lines with its sections repeated to about 5,000 lines; their number."""
+    """Write the config with its sections repeated to about 5,000 lines; returns the number of lines."""
     with open(CONFIG, encoding="utf-8") as file:
         text = file.read()
     body = text[text.index("\nrecipe:") + 1 :]
@@ -77,7 +79,7 @@ def write_long_config(path: str) -> int:
 
 
 def write_store(root: str) -> None:
-    """A store with the two artifacts of pretrain.yaml, three versions each."""
+    """Write a store with the two artifacts of pretrain.yaml, three versions each."""
     shutil.rmtree(root, ignore_errors=True)
     for name, kind, metadata in (
         ("PretrainBlendsArtifact-bench", "dataset", {"pack_size": 4096}),

@@ -1,4 +1,4 @@
-"""One measured line of the report, and how a group of measurements hands it over: JSON lines on stdout."""
+"""One measured row of the report. Groups of measurements pass rows on as JSON lines on stdout."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Row:
     """A measurement and its verdict.
 
     Args:
-        name: What was measured, in a few words.
-        unit: "ms", "us", "ns", "MB", "modules", "s", …: of `ours`, `baseline` and the bar.
-        ours: Our median.
-        baseline: The median of what it is compared with; None where there is nothing to compare with.
-        bar: The promise, as the report prints it ("at most +0.25 ms"); empty where the row only informs.
+        name: The measured quantity, in a few words.
+        unit: "ms", "us", "ns", "MB", "modules", "s", …: the unit of `ours`, `baseline` and the bar.
+        ours: The median of nemotron-exec.
+        baseline: The median of the baseline; None without one.
+        bar: The promise, as the report prints it ("at most +0.25 ms"); empty for a row without a bar.
         met: Whether the bar is met; None where there is none.
-        against: What the baseline is ("bare Python").
+        against: The name of the baseline ("bare Python").
         added: The median of the pairwise differences. With pairs it is the figure to quote; it may differ a little
             from `ours - baseline`.
         interval: Distribution-free 95 % interval of `added`.
@@ -64,24 +64,24 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Ours as a multiple of the baseline."""
+        """nemotron-exec's median as a multiple of the baseline."""
         return self.ours / self.baseline if self.baseline else None
 
     @property
     def verdict(self) -> str:
-        """Whether the bar is met: "ok", "MISSED", or nothing where there is no bar."""
+        """Whether the bar is met: "ok", "MISSED", or empty without a bar."""
         return "" if self.met is None else "ok" if self.met else "MISSED"
 
 
 def emit(row: Row) -> None:
-    """Hand one row to the report."""
+    """Pass one row to the report."""
     line = {**asdict(row), "ratio": row.ratio, "verdict": row.verdict}
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
 
 
 def parse(line: str) -> Row:
-    """Read what `emit` wrote."""
+    """Read a line of `emit`."""
     fields = json.loads(line)
     del fields["ratio"], fields["verdict"]
     if fields["interval"] is not None:

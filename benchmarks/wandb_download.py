@@ -1,4 +1,4 @@
-"""Four artifacts of 64 MB from a W&B server with 100 ms of latency; and who imports wandb at all."""
+"""Times four artifacts of 64 MB from a W&B server with 100 ms of latency, and counts processes that import wandb."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def downloads(backend: Backend, scratch: str) -> None:
-    """The wall time of one call that resolves and downloads, into an empty cache each time."""
+    """Measure the wall time of one call that resolves and downloads, into an empty cache each time."""
     singles: dict[str, list[float]] = {name: [] for name in NAMES}
     together, by_hand = [], []
     for _ in range(RUNS):
@@ -103,7 +103,7 @@ def download_by_hand(backend: Backend, scratch: str) -> float:
 
 
 def imports(backend: Backend, scratch: str) -> None:
-    """Processes that do not talk to W&B: none of them may import its client."""
+    """Check that processes which do not talk to W&B do not import its client."""
     config = os.path.join(scratch, "cfg.yaml")
     with open(config, "w", encoding="utf-8") as file:
         file.write("run:\n  a: small:latest\n  wandb: {project: bench, entity: team}\npath: ${art:a,path}\n")
@@ -124,7 +124,7 @@ def imports(backend: Backend, scratch: str) -> None:
         "four ranks of a W&B job": [(("--backend", "wandb", "--state-dir", state, *command), one) for one in waiters],
     }
     for name, starts in cases.items():
-        # The variable makes every Python say what it imports; the child that talks to W&B runs isolated from it.
+        # The variable makes every Python print its imports, except the isolated child that talks to W&B.
         environ = {**os.environ, **backend.environ(), "HOME": scratch, "PYTHONPROFILEIMPORTTIME": "1"}
         started = [
             subprocess.Popen(

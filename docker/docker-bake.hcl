@@ -1,7 +1,7 @@
 # docker buildx bake -f docker/docker-bake.hcl      (after `make gather`, from the repository's root)
 #
-# The two images that NVIDIA publishes for Nemotron 3 Nano, with nemotron-exec added. Their entrypoint, which a
-# Dockerfile cannot read, is written out here; `make image` finds it by itself, for any image.
+# Adds nemotron-exec to the two images that NVIDIA publishes for Nemotron 3 Nano. A Dockerfile cannot read their
+# entrypoint, so this file repeats it. `make image` reads the entrypoint of any image.
 
 variable "REGISTRY" {
   default = "localhost"

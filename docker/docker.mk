@@ -1,11 +1,11 @@
-# Images and bundles. Needs Python 3.10+ and, for images, an engine; see docs/containers.md.
+# Makes images and bundles. It needs Python 3.10+ and, for images, an engine; see docs/containers.md.
 ENGINE ?= docker
 ARCH ?= $(shell uname -m)
 IMAGE ?= nemotron-exec
 PYTHON_FROM ?= $(BASE_IMAGE)
-# Packages more in the launcher's own environment, such as s3fs for a store on S3.
+# Further packages for the launcher's own environment, such as s3fs for a store on S3.
 EXTRA_PACKAGES ?=
-# More words for the engine, such as `--isolation chroot` where the builder itself runs in a container.
+# Further options for the engine, such as `--isolation chroot` if the builder itself runs in a container.
 BUILD_FLAGS ?=
 CONTEXT := build/context/$(ARCH)
 BUNDLE := build/bundle/nemotron-exec-$(ARCH)

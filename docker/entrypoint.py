@@ -2,9 +2,9 @@
 
     python docker/entrypoint.py --engine docker --base nvcr.io/nvidia/nemo:25.11.nemotron_3_nano
 
-A Dockerfile cannot read either, and one that sets ENTRYPOINT clears the CMD that it inherits. Ours comes first and the
-base's entrypoint is the beginning of the command that it wraps, whether that is a script which sets up the environment
-and then executes its arguments (NGC's) or a program that takes them (`python3`): so it runs as it always did, once.
+A Dockerfile cannot read either of them, and setting ENTRYPOINT clears the inherited CMD. nemotron-exec's entrypoint
+comes first. The base's entrypoint begins the command that it wraps, so it runs as before, once: a script that sets up
+the environment and executes its arguments (NGC's), or a program that takes them (`python3`).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ OURS = [f"{PREFIX}/tini", "-g", "--", f"{PREFIX}/nemotron-exec", "--"]
 
 
 def inspect(engine: list[str], base: str) -> dict[str, object]:
-    """The configuration of the image `base`, pulled if the engine does not hold it.
+    """The configuration of the image `base`, pulled if the engine does not have it.
 
     Raises:
-        SystemExit: The engine knows no such image.
+        SystemExit: The engine does not find the image.
     """
     name = os.path.basename(engine[0])
     command = (
@@ -40,13 +40,13 @@ def inspect(engine: list[str], base: str) -> dict[str, object]:
 
 
 def words(config: dict[str, object], key: str) -> list[str]:
-    """A field of the configuration that is a list of words or absent."""
+    """A field of the configuration as a list of words; empty if the field is absent."""
     value = config.get(key) or []
     return [str(word) for word in value] if isinstance(value, list) else ["/bin/sh", "-c", str(value)]
 
 
 def chained(entrypoint: list[str]) -> list[str]:
-    """Our entrypoint with the base's after it; a base that has ours already is left as it is."""
+    """nemotron-exec's entrypoint, then the base's; unchanged if the base has nemotron-exec's already."""
     return entrypoint if entrypoint[: len(OURS)] == OURS else OURS + entrypoint
 
 

@@ -1,12 +1,12 @@
-"""Gathers the files that an image or a bundle is made of, so that building either needs no network.
+"""Gathers the files for an image or a bundle, so that building either needs no network.
 
     python docker/gather.py --arch x86_64 --out build/context/x86_64
 
-leaves in the directory `wheels/` (ours, and those of requirements/image.lock for every Python that the launcher
-supports, checked against their hashes), `pythons.json` (which wheels each Python takes), `tini`, and copies of
-Dockerfile and install.py: a complete build context, and what docker/bundle.py unpacks.
+fills the directory with `wheels/` (nemotron-exec's, and those of requirements/image.lock for every Python that the
+launcher supports, checked against their hashes), `pythons.json` (the wheels for each Python), `tini`, and copies of
+Dockerfile and install.py. That is a complete build context, and the input of docker/bundle.py.
 
-It runs under any Python that has pip. What is already there and unchanged is not fetched again.
+It runs under any Python that has pip. Unchanged files are not fetched again.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from pip._vendor.packaging.requirements import Requirement
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LOCK = os.path.join(ROOT, "requirements", "image.lock")
 
-# Every Python that the launcher runs under. The job's own Python may be older: the injector has no wheels.
+# All Pythons of the launcher. The job's own Python may be older: the injector needs no wheels.
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 
-# The newest glibc that a wheel may ask for. NGC's images are far newer; install.py says so where an image is older.
+# The newest glibc that a wheel may require. NGC's images have a newer one; for an older one install.py stops.
 GLIBC = (2, 28)
 
 TINI_URL = "https://github.com/krallin/tini/releases/download/v0.19.0/"
-# The release's own .sha256sum files.
+# Each architecture's file and its digest, from the release's .sha256sum files.
 TINI = {
     "x86_64": ("tini-static-amd64", "c5b0666b4cb676901f90dfcb37106783c5fe2077b04590973b885950611b30ee"),
     "aarch64": ("tini-static-arm64", "eae1d3aa50c48fb23b8cbdf4e369d0910dfc538566bfd09df89a774aa84a48b9"),
 }
-# Where Debian's and Fedora's packages put a tini that needs no libc, used where it is of the wanted architecture.
+# The tini without libc of Debian's and Fedora's packages, used if it is for the wanted architecture.
 TINI_STATIC = ("/usr/bin/tini-static",)
 
 
@@ -56,7 +56,7 @@ def read_lock(path: str) -> list[tuple[Requirement, str]]:
 
 
 def applies(requirement: Requirement, python: str, arch: str) -> bool:
-    """Whether the entry is meant for `python` on Linux: pip itself would ask the interpreter that runs it."""
+    """Whether the entry is for `python` on Linux. pip would evaluate it for the interpreter that runs pip."""
     environment = {
         "python_version": python,
         "python_full_version": python + ".0",
@@ -77,13 +77,13 @@ def platforms(arch: str) -> list[str]:
 
 
 def pip(*words: str, **more: object) -> None:
-    """Runs this interpreter's pip; its own words go to stderr."""
+    """Runs this interpreter's pip; its output goes to stderr."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *words]
     subprocess.run(command, check=True, stdout=sys.stderr, **more)  # type: ignore[call-overload]
 
 
 def fetch_wheels(arch: str, python: str, directory: str, extra: list[str]) -> list[str]:
-    """Downloads what `python` on `arch` takes into `directory`; returns the names of the files."""
+    """Downloads the wheels for `python` on `arch` into `directory`; returns the names of the files."""
     target = ["--python-version", python, "--implementation", "cp", "--abi", "cp" + python.replace(".", "")]
     target += ["--abi", "abi3", "--abi", "none", "--only-binary", ":all:"]
     for name in platforms(arch):
@@ -98,7 +98,7 @@ def fetch_wheels(arch: str, python: str, directory: str, extra: list[str]) -> li
         got = os.path.join(scratch, "wheels")
         pip("download", "-qq", "--require-hashes", "--no-deps", "-r", chosen, "-d", got, *target)
         if extra:
-            # Asked for by the person who builds, and so pinned by nobody but them.
+            # The person who builds has asked for these, so the lock does not pin them.
             pip("download", "-qq", "-d", got, "-c", without_hashes(chosen), *extra, *target)
         names = sorted(os.listdir(got))
         for name in names:
@@ -126,7 +126,7 @@ def build_our_wheel(directory: str) -> str:
 
 
 def digest_of_sources() -> str:
-    """Digest of everything that our wheel is built from."""
+    """Digest of all sources of nemotron-exec's wheel."""
     digest = hashlib.sha256(epoch().encode())
     for top in ("entrypoint", "sitecustomize", "pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
         path = os.path.join(ROOT, top)
@@ -139,7 +139,7 @@ def digest_of_sources() -> str:
 
 
 def epoch() -> str:
-    """SOURCE_DATE_EPOCH, else the time of the last commit, else 0: what all files of the result are dated."""
+    """SOURCE_DATE_EPOCH, else the time of the last commit, else 0: the date of all files of the result."""
     if "SOURCE_DATE_EPOCH" in os.environ:
         return os.environ["SOURCE_DATE_EPOCH"]
     answer = subprocess.run(["git", "-C", ROOT, "log", "-1", "--format=%ct"], capture_output=True, text=True)
@@ -156,7 +156,7 @@ def elf_machine(path: str) -> str | None:
 
 
 def fetch_tini(arch: str, given: str | None, out: str) -> None:
-    """Puts a static tini for `arch` at `out`: the given one, this machine's, or the pinned release."""
+    """Writes a static tini for `arch` to `out`: the given one, this machine's, or the pinned release."""
     candidates = [given] if given else [path for path in TINI_STATIC if arch == platform.machine()]
     for path in candidates:
         if os.path.exists(path):

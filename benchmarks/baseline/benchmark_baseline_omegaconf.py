@@ -1,4 +1,4 @@
-"""What people write in place of a launcher: load the YAML with OmegaConf, resolve it, save it, exec."""
+"""The script that people write in place of a launcher: load the YAML with OmegaConf, resolve it, save it, exec."""
 
 import os
 import sys

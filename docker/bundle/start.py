@@ -11,9 +11,9 @@ COMMANDS = {"nemotron-exec": "nemotron_exec.cli", "nemotron-artifact": "nemotron
 
 
 def packages():
-    """The directories of packages: those for every Python, and those for this one."""
+    """The directories with the packages for every Python, and with those for this Python."""
     exact = os.path.join(LIB, "cp%d%d" % sys.version_info[:2])
-    # A Python that is newer than the bundle still gets what is not tied to a version.
+    # A Python that is newer than the bundle still gets the packages that are not tied to a version.
     return [os.path.join(LIB, "any")] + ([exact] if os.path.isdir(exact) else [])
 
 
@@ -21,7 +21,7 @@ def main():
     """Runs the command that the first argument names."""
     name, words = sys.argv[1], sys.argv[2:]
     sys.path[0:0] = packages()
-    # What the launcher starts as its own Python, and names to the job, has to find these packages too.
+    # The launcher starts sys.executable and names it to the job, so it must be a Python that finds these packages.
     sys.executable = os.path.join(os.path.dirname(LIB), "bin", "python")
     if name == "python":
         return run_as_python(words)
@@ -31,7 +31,7 @@ def main():
 
 
 def run_as_python(words):
-    """As `python [-flags] -m MODULE …`, `-c CODE …` or `FILE …` would, but with the bundle's packages."""
+    """Acts as `python [-flags] -m MODULE …`, `-c CODE …` or `FILE …`, with the bundle's packages."""
     import runpy
 
     while words and words[0].startswith("-") and words[0] not in ("-m", "-c"):

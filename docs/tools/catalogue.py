@@ -1,8 +1,8 @@
-"""Every message that a user may see, read from the code: python docs/tools/catalogue.py [--check|--incomplete|--sites]
+"""Lists every message that a user may see, from the code: python docs/tools/catalogue.py [--check|--incomplete|--sites]
 
-Writes docs/errors.md: the errors (of all classes that come from LaunchError or StoreError, wherever they are), and the
-lines that launcher, injector and image build say beside them. A message is what its call site says, with `…` for what
-is only known when it happens; a variable, a parameter or a call is followed to what the code gives for it.
+Writes docs/errors.md with all errors (subclasses of LaunchError and StoreError in any file), and with the other lines
+that launcher, injector and image build print. A message has the text of its call site, with `…` for parts that only the
+run knows. The tool follows a variable, a parameter or a call to the texts that the code gives for it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _CODES = {"UsageError": "2", "TemporaryError": "75", "CommandNotExecutableError"
 _BASES = ("LaunchError", "StoreError")
 _PARTS = ["wanted", "found", "remedy"]
 _LEVELS = ("info", "warning", "error")
-# Marks of alternatives inside a text: private characters, which no message has.
+# Marks for alternatives inside a text. They are private characters, which no message has.
 _OPEN, _OR, _CLOSE = "\ue000", "\ue001", "\ue002"
 _UNKNOWN = "…"
-_DEPTH = 3  # variables and parameters followed, one through the other
+_DEPTH = 3  # the number of variables and parameters to follow in a row
 
 
 class Message(NamedTuple):
-    """One call site. An error has three parts (wanted, found, what to do), a line one."""
+    """The message of one call site. An error has three parts (wanted, found, what to do), another line has one."""
 
     file: str
     line: int
@@ -38,20 +38,20 @@ class Message(NamedTuple):
 
     @property
     def says_something(self) -> bool:
-        """Whether it has words of its own: `raise LaunchError(*parts)` hands on what is said elsewhere."""
+        """Whether the message has words of its own: `raise LaunchError(*parts)` only passes words on."""
         return any(re.search(r"\w", part) for part in self.parts)
 
     def pattern(self) -> re.Pattern[str]:
-        """What an error looks like, without the program's name and the level."""
+        """A pattern that matches the error, without the program's name and the level."""
         text = "{}: {}. {}".format(*self.parts)
         if "payload/manifest/" in self.file or self.file.endswith("fsspec_files.py"):
-            text = f"{_OPEN}{_UNKNOWN}: {_OR}{_CLOSE}{text}"  # the launcher says where the reference stands
+            text = f"{_OPEN}{_UNKNOWN}: {_OR}{_CLOSE}{text}"  # the launcher puts the place of the reference before it
         text = re.escape(text).replace(_OPEN, "(?:").replace(_OR, "|").replace(_CLOSE, ")")
         return re.compile(text.replace(re.escape(_UNKNOWN), ".*"), re.DOTALL)
 
 
 class _File:
-    """A source file, and what its names stand for."""
+    """A source file with its calls and the values of its names."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path.relative_to(ROOT))
@@ -68,7 +68,7 @@ class _File:
 
     @cached_property
     def calls(self) -> list[tuple[ast.Call, _Path]]:
-        """All calls, each with the way to it; what a thread is given to call is one, too."""
+        """All calls, each with its path. The target of a thread counts as a call, too."""
         found = [(node, path) for node, path in self._nodes if isinstance(node, ast.Call)]
         for call, path in list(found):
             named = {keyword.arg: keyword.value for keyword in call.keywords}
@@ -95,7 +95,7 @@ class _File:
 
     @cached_property
     def methods(self) -> set[ast.FunctionDef]:
-        """The functions that stand in a class."""
+        """The functions of all classes in the file."""
         return {
             child
             for node, _ in self._nodes
@@ -105,7 +105,7 @@ class _File:
         }
 
     def returned(self, name: str) -> list[tuple[ast.expr, _Path]]:
-        """What the functions of this name return."""
+        """The expressions that functions of this name return."""
         return [
             (node.value, path)
             for node, path in self._nodes
@@ -133,14 +133,14 @@ class _File:
 
 
 class _Path(NamedTuple):
-    """Where a call stands: the function around it, and what stands before it, of the outermost block first."""
+    """The place of a call: its function, and the statements before it in each block, the outermost block first."""
 
     file: _File
     function: ast.FunctionDef | None
     before: tuple[list[ast.stmt], ...]
 
     def assigned(self, name: str) -> list[tuple[ast.expr, _Path]]:
-        """What the variable may hold there: what the nearest statement assigns, or the branches before it."""
+        """The values that a variable may have there: of the nearest assignment, and of the branches after that."""
         for depth in range(len(self.before), 0, -1):
             found: list[tuple[ast.expr, _Path]] = []
             for index in range(len(self.before[depth - 1]) - 1, -1, -1):
@@ -161,7 +161,7 @@ class _Path(NamedTuple):
         return []
 
     def given(self, name: str, calls: list[tuple[ast.Call, _Path]]) -> list[tuple[ast.expr, _Path]]:
-        """What these calls of the function give for its parameter of this name."""
+        """The arguments that these calls of the function give for its parameter of this name."""
         if self.function is None:
             return []
         taken = self.function.args
@@ -169,7 +169,7 @@ class _Path(NamedTuple):
         names = [argument.arg for argument in taken.args if argument.arg not in ("self", "cls")]
         found = []
         for call, path in calls if name in names + [argument.arg for argument in taken.kwonlyargs] else ():
-            # A method is called on an object: neither `open(…)` nor `os.open(…)` is one.
+            # A method is called on an object: neither `open(…)` nor `os.open(…)` calls a method called `open`.
             on = _name(call.func.value) if isinstance(call.func, ast.Attribute) else None
             if _name(call.func) == self.function.name and not (method and (on is None or on in path.file.modules)):
                 found += [(one.value, path) for one in call.keywords if one.arg == name]
@@ -191,7 +191,7 @@ class Catalogue:
         self.makers = self._makers()
 
     def _error_classes(self) -> set[str]:
-        """The classes that come from ours, at any distance."""
+        """The direct and indirect subclasses of LaunchError and StoreError."""
         found = set(_BASES)
         while True:
             more = {
@@ -205,7 +205,7 @@ class Catalogue:
             found |= more
 
     def _makers(self) -> dict[str, str]:
-        """Functions that make an error of (wanted, found, what to do), and what they make of `wanted`: "… (…)"."""
+        """Functions that make an error out of (wanted, found, what to do), with their text for `wanted`: "… (…)"."""
         return {
             path.function.name: self._words(call.args[0], file)
             for file in self.files
@@ -215,15 +215,15 @@ class Catalogue:
         }
 
     def _kind(self, call: ast.Call) -> str:
-        """Of which error this is a new one, if it is."""
+        """The name of the error class that the call instantiates, or ""."""
         return _name(call.func) if isinstance(call.func, ast.Name) and _name(call.func) in self.errors else ""
 
     def sites(self) -> list[tuple[_File, ast.Call]]:
-        """All calls that say something, those included that hand on what was said elsewhere."""
+        """All calls that make a message, also those that pass on words of another call site."""
         return [(file, call) for file in self.files for call, _ in file.calls if self._message(call, file)[0]]
 
     def messages(self) -> list[Message]:
-        """All of them, in the order of the files."""
+        """All messages, in the order of the files."""
         found = []
         for file in self.files:
             for call, path in file.calls:
@@ -237,7 +237,7 @@ class Catalogue:
         return found
 
     def _message(self, call: ast.Call, file: _File) -> tuple[str, list[ast.expr]]:
-        """What sort of message a call makes, if it makes one, and the expressions that say it."""
+        """The kind of message that a call makes and its expressions; "" and an empty list if it makes none."""
         name = _name(call.func)
         named = {keyword.arg: keyword.value for keyword in call.keywords}
         if name in self.makers and len(call.args) >= len(_PARTS):
@@ -263,7 +263,7 @@ class Catalogue:
         return "", []
 
     def _part(self, node: ast.expr, file: _File, path: _Path, depth: int) -> str:
-        """What an argument says; a variable is followed to what its function assigns or its callers give."""
+        """The text of an argument. A variable is followed to the function's assignments or the callers' arguments."""
         match node:
             case ast.IfExp(body=body, orelse=orelse):
                 return _either([self._part(body, file, path, depth), self._part(orelse, file, path, depth)])
@@ -287,19 +287,19 @@ class Catalogue:
         return self._words(node, file)
 
     def _returned(self, name: str, file: _File) -> list[tuple[ast.expr, _Path]]:
-        """What a function returns that the file defines or imports."""
+        """The expressions that a function returns, which the file defines or imports."""
         elsewhere = [one for one in self.files if one.path == file.imports.get(name)]
         return file.returned(name) or [value for one in elsewhere for value in one.returned(name)]
 
     def _given(self, name: str, path: _Path) -> list[tuple[ast.expr, _Path]]:
-        """What the callers give for a parameter: of a private function those of its file, of a method all."""
+        """The callers' arguments for a parameter. For a private function, only callers in its file count."""
         here = path.given(name, path.file.calls)
         if here and (path.function not in path.file.methods or path.function.name.startswith("_")):
             return here
         return path.given(name, self._calls)
 
     def _words(self, node: ast.expr, file: _File) -> str:
-        """What a text expression says, as far as the source says it; of names, only constants are known."""
+        """The text of an expression, as far as the source tells it. Of names, only constants are known."""
 
         def words(part: ast.expr) -> str:
             return self._words(part, file)
@@ -327,7 +327,7 @@ class Catalogue:
 
 
 def _value_of(name: str, target: ast.expr, value: ast.expr) -> ast.expr | None:
-    """What an assignment gives the variable `name`; of `a, b = f()` the part of the call's answer."""
+    """The value that an assignment gives to `name`; for `a, b = f()` an item of the call's result."""
     if _name(target) == name:
         return value
     if isinstance(target, ast.Tuple):
@@ -346,9 +346,9 @@ def _name(node: ast.expr) -> str:
 
 
 def _either(texts: list[str]) -> str:
-    """One of these."""
+    """A text with these alternatives."""
     flat = [one for text in texts for one in (text[1:-1].split(_OR) if _is_group(text) else [text])]
-    flat = sorted(dict.fromkeys(flat), key=lambda one: not one)  # the empty one last, which the page leaves out
+    flat = sorted(dict.fromkeys(flat), key=lambda one: not one)  # the empty text goes last, and the page omits it
     if len(flat) == 1:
         return flat[0]
     return _OPEN + _OR.join(flat) + _CLOSE
@@ -369,7 +369,7 @@ def messages() -> list[Message]:
 
 
 def patterns() -> list[re.Pattern[str]]:
-    """What each error looks like, but for those of which too little is known to tell them from any other."""
+    """The pattern of each error, except patterns with so few words that they would match any error."""
     errors = [message for message in messages() if len(message.parts) == 3]
     return [message.pattern() for message in errors if len(re.findall(r"\w", "".join(message.parts))) > 10]
 
@@ -408,7 +408,7 @@ def _order(row: tuple[tuple[str, ...], str, str]) -> tuple[bool, str, tuple[str,
 
 
 def _first(text: str) -> str:
-    """The letter that a message stands under; `…` where its beginning is filled in."""
+    """The letter under which the page lists a message; `…` if the message begins with a variable part."""
     plain = _cell(text).lstrip("\\'\"` ").removeprefix("to ")
     return plain[:1].upper() if plain[:1].isalpha() else "…"
 

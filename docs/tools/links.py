@@ -1,6 +1,6 @@
-"""A hook of MkDocs: README is the landing page, CHANGELOG a page, and files that a page links to come along.
+"""A hook of MkDocs: it makes README the landing page and CHANGELOG a page, and publishes files that pages link to.
 
-Links are written for those who read the repository. Of what lies outside docs/, files are published under source/.
+Links are written for readers of the repository. Linked files outside docs/ are published under source/.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MERMAID = "build/mermaid/mermaid.min.js"
 
 
 def on_config(config):
-    """Say the version; draw diagrams by the package of `make docs`, where there is one, and not from a server."""
+    """Show the version. Draw diagrams with the package that `make docs` has fetched, if there is one."""
     config.copyright = f"nemotron-exec {nemotron_exec.__version__}"
     for entry in config.nav:
         if entry.get("Changes"):
@@ -29,7 +29,7 @@ def on_config(config):
 
 
 def on_files(files, config):
-    """Add the two pages and every file that a link names; a name that does not exist stays, and MkDocs warns."""
+    """Add the two pages and every file that a link names; MkDocs warns of a name that does not exist."""
     root = os.path.dirname(config.config_file_path)
     for name, page in _PAGES.items():
         with open(os.path.join(root, name), encoding="utf-8") as file:
@@ -48,17 +48,17 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, **_):
-    """Point the links there."""
+    """Point the links to the published files."""
     return _LINK.sub(lambda match: f"]({_published(match[1])}{match[2] or '' if match[1] in _PAGES else ''})", markdown)
 
 
 def _as_in_docs(text):
-    """A page of the repository's root, with its links as a page in docs/ has them."""
+    """A page of the repository's root with its links rewritten as in a page of docs/."""
     return re.sub(r"\]\((?!\w+:|#)(docs/)?([^)\s]+)\)", lambda m: f"]({'' if m[1] else '../'}{m[2]})", text)
 
 
 def _published(name):
-    # Markdown would become a page, whose links are the repository's; a dot at the beginning would be left out.
+    # MkDocs would make a page of Markdown, with links that lead nowhere, and would omit names that begin with a dot.
     if name in _PAGES:
         return _PAGES[name]
     parts = [part.lstrip(".") for part in name.split("/")]

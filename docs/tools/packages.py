@@ -1,6 +1,6 @@
-"""Write the table of packages in ARCHITECTURE.md from their docstrings, with what each may import by the contracts.
+"""Write the table of packages in ARCHITECTURE.md from their docstrings.
 
-`python docs/tools/packages.py` writes, `--check` compares: a difference is exit code 1, and is printed.
+`python docs/tools/packages.py` writes the table. `--check` compares: it prints a difference and exits with 1.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HALVES = {"launcher": ROOT / "entrypoint/nemotron_exec", "injector": ROOT / "sit
 
 
 def _packages(half: Path) -> list[Path]:
-    """The directories with an `__init__.py` below a half, the package itself and the injector's stand-ins left out."""
+    """The directories with an `__init__.py` below a half, without the half itself and the injector's stand-ins."""
     found = (init.parent for init in half.rglob("__init__.py"))
     hidden = {"sitecustomize", "public"}
     return sorted(path for path in found if path != half and not hidden & set(path.relative_to(half).parts))
@@ -28,7 +28,7 @@ def _sentence(package: Path) -> str:
     """The docstring's first paragraph on one line.
 
     Raises:
-        SystemExit: The package has none.
+        SystemExit: The package has no docstring.
     """
     docstring = ast.get_docstring(ast.parse((package / "__init__.py").read_text(encoding="utf-8")))
     if not docstring:
@@ -53,7 +53,7 @@ def table() -> str:
 
 
 def text() -> str:
-    """The page with the table as the code has it.
+    """The page with the table of the current code.
 
     Raises:
         ValueError: The page has lost one of the marks.

@@ -1,4 +1,4 @@
-"""A page, or a part of one, that comes from the code: written, or compared with what stands there."""
+"""Writes a page that is generated from the code, or compares it with the file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_or_compare(page: Path, text: str) -> int:
-    """Write the page, or with `--check` on the command line print how it differs; returns the exit code."""
+    """Write the page; with `--check` on the command line, print its difference instead. Returns the exit code."""
     if "--check" not in sys.argv[1:]:
         page.write_text(text, encoding="utf-8")
         return 0

@@ -42,7 +42,7 @@ def text() -> str:
 
 
 def _rows(schema, prefix):
-    """A row a field; fields of objects in lists behind `[].`."""
+    """One row for each field. Fields of objects in lists follow `[].`."""
     for name, field in schema["properties"].items():
         if name == "schema" and not prefix:
             continue

@@ -1,8 +1,8 @@
-"""Draw what the programs print on a terminal, and the lineage page: python docs/tools/screenshots.py [DEMO]
+"""Draw the programs' output on a terminal, and the lineage page: python docs/tools/screenshots.py [DEMO]
 
-Runs them for real on a pseudo-terminal, 80 and 128 columns wide, and has rich write what they print as SVG. DEMO is the
-directory of `make demo` with its output in DEMO/output.txt: then the recording of the demo and the picture of its
-lineage are drawn, too, the latter by Chromium.
+Runs the programs on a pseudo-terminal, 80 and 128 columns wide, and has rich write their output as SVG. DEMO is the
+directory of `make demo` with its output in DEMO/output.txt. With DEMO, the recording of the demo is drawn, too, and
+Chromium takes a picture of its lineage.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import nemotron_exec
 
 ROOT = Path(__file__).resolve().parents[2]
 ASSETS = ROOT / "docs/assets"
-# In a column of 690 pixels, and on a phone, the first can be read.
+# The first width is readable in a column of 690 pixels, and on a phone.
 WIDTHS = {"": 80, "-wide": 128}
 _SOURCE = os.path.dirname(os.path.realpath(nemotron_exec.__file__))
 CONFIG = """\
@@ -77,14 +77,14 @@ def _commands(work: Path, home: str) -> None:
     }.items():
         for suffix, columns in WIDTHS.items():
             shown = _run(words, work, environ, columns)
-            # What differs from one machine to the next, and is of no interest.
+            # Replace paths that differ between machines.
             for path, stand_in in stand_ins:
                 shown = shown.replace(path, stand_in)
             _draw(name + suffix, f"$ {' '.join(words)}", shown, columns)
 
 
 def _run(words: list[str], work: Path, environ: dict[str, str], columns: int) -> str:
-    """What a program prints on a terminal of so many columns."""
+    """The output of a program on a terminal of so many columns."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 60, columns, 0, 0))
     process = subprocess.Popen(words, cwd=work, env=environ, stdout=follower, stderr=follower)
@@ -93,7 +93,7 @@ def _run(words: list[str], work: Path, environ: dict[str, str], columns: int) ->
     while True:
         try:
             data = os.read(leader, 1 << 16)
-        except OSError:  # EIO: the last writer is gone
+        except OSError:  # EIO: the last writer has closed the terminal
             break
         if not data:
             break
@@ -112,11 +112,11 @@ def _draw(name: str, title: str, shown: str, columns: int) -> None:
 
 
 def _record(name: str, shown: str, columns: int) -> None:
-    """A recording: each line of an output appears after the one before it, commands after a pause."""
+    """Draw a recording: each line appears after the previous one, and a command after a pause."""
     console = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True)
     lines = [line for line in shown.splitlines() if not re.match(r"\s*\d*W\d{4} |W\d{4}", line)]
     for index, line in enumerate(lines):
-        # The file of a config in the state directory has a name that nobody reads.
+        # Shorten the long name of a config's file in the state directory.
         short = re.sub(r"/\S*/files\.\d+\.\w+/", "/tmp/…/", line)
         lines[index] = short if len(short) <= columns else short[: columns - 1] + "…"
         console.print(Text(lines[index], style="bold" if line.startswith("$ ") else ""))
@@ -136,14 +136,14 @@ def _record(name: str, shown: str, columns: int) -> None:
 
 
 def _write(name: str, drawn: str) -> None:
-    # rich has the font fetched from a server; the reader's own will do.
+    # Drop rich's fonts, which would come from a server: the reader's own font is used.
     drawn = re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL)
     lines = (line.rstrip() for line in drawn.splitlines())
     (ASSETS / f"{name}.svg").write_text("\n".join(line for line in lines if line) + "\n", encoding="utf-8")
 
 
 def _lineage(demo: Path) -> None:
-    """The page of the demo's lineage with its last model picked, as Chromium shows it."""
+    """Take a picture of the demo's lineage page in Chromium, with the last model selected."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome") or sys.exit("install chromium")
     with tempfile.TemporaryDirectory() as work:
         page = Path(work) / "lineage.html"
@@ -153,7 +153,7 @@ def _lineage(demo: Path) -> None:
             page.read_text(encoding="utf-8").replace(str(demo), "/tmp/demo").replace(str(ROOT), "/src/nemotron-exec")
         )
         page.write_text(shown, encoding="utf-8")
-        # The script's hash in the page's policy stays right: only the data have changed.
+        # Only the page's data are changed, so the script's hash in its policy stays valid.
         for name, size in (("lineage", "1100,560"), ("lineage-phone", "500,900")):
             words = [chromium, "--headless=new", "--no-sandbox", "--hide-scrollbars", f"--window-size={size}"]
             picture = f"--screenshot={ASSETS / name}.png"

@@ -2,7 +2,7 @@
 
 nemo-run's own torchrun launcher drops `Script.entrypoint`, so the executor has no launcher here, and torchrun is the
 script: the command becomes `nemotron-exec torchrun … train.py cfg.yaml`, one task a node. Each job's directory is bound
-to /nemo_run, and its path on the host is what checkpoints are recorded under.
+to /nemo_run, and checkpoints are recorded under its path on the host.
 """
 
 import sys

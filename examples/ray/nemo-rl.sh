@@ -1,8 +1,8 @@
 #!/bin/bash
 # NeMo-RL's ray.sub: bash examples/ray/nemo-rl.sh /path/to/RL
 #
-# ray.sub takes every SLURM_ variable away before it starts COMMAND, so the job is named here, where there is none yet:
-# a chain of jobs of one name (--dependency=singleton) is one training run, and keeps the versions it began with.
+# ray.sub removes every SLURM_ variable before it starts COMMAND, so this script names the job. A chain of jobs of one
+# name (--dependency=singleton) is one training run, and keeps the versions of its first job.
 set -euo pipefail
 cd "${1:?usage: nemo-rl.sh DIRECTORY_OF_NEMO_RL}"
 
