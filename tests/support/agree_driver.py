@@ -45,18 +45,18 @@ QUICK = Timing(
 
 
 def be_on_another_host(name: str) -> None:
-    """Launchers of one host see each other's processes; those of two hosts have only the directory in common."""
+    """Act as a launcher on another host, which shares only the directory: it cannot see the others' processes."""
     kernel = os.uname()
-    # filelock asks the one, we the other.
+    # filelock reads the first name, nemotron-exec the second.
     socket.gethostname = lambda: name
     os.uname = lambda: os.uname_result((kernel.sysname, name, *kernel[2:]))
 
 
 def see_late(seconds: float, inside: str) -> None:
-    """Let this process see directories as they were some seconds ago: files that are younger are missing.
+    """Show this process directories as they were some seconds ago: younger files are missing.
 
-    As an NFS client does that trusts what it has read of a directory. What it creates itself it sees, and exclusive
-    creation and link() ask the server.
+    An NFS client does this when it trusts its cache of a directory. It sees the files that it creates itself, and it
+    asks the server for exclusive creation and link().
     """
     open_, listdir, mine = os.open, os.listdir, set()
 
@@ -83,9 +83,9 @@ def see_late(seconds: float, inside: str) -> None:
 
 
 def see_only_what_was_there(inside: str) -> None:
-    """Let this process see a directory as it was when it last changed something there, or first looked.
+    """Show this process a directory as it was at the process's last change in it, or at its first look.
 
-    As an NFS client does that has been told to trust what it knows (actimeo=3600).
+    An NFS client with actimeo=3600 does this.
     """
     open_, listdir, unlink, mine, known = os.open, os.listdir, os.unlink, set(), {}
 
@@ -119,9 +119,9 @@ def see_only_what_was_there(inside: str) -> None:
 
 
 def repeat_links() -> None:
-    """Let each link(2) of the protocol be made and answered with "exists".
+    """Make each link(2) of the protocol succeed and still return "exists".
 
-    As an NFS server does whose first answer was lost. filelock's own links are left alone.
+    An NFS client sees this when the server's first answer is lost. filelock's own links are not changed.
     """
     link = os.link
 

@@ -1,4 +1,4 @@
-"""Starts launchers of one job as processes of their own, and reads what they say."""
+"""Starts launchers of one job as processes, and reads their output."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ class Launchers:
 
     @property
     def resolvers(self) -> list[int]:
-        """Process ids of those that resolved, in order."""
+        """Process ids of the launchers that resolved, in order."""
         return [int(line.split()[0]) for line in self.log.read_text().splitlines()] if self.log.exists() else []
 
     def leader(self) -> subprocess.Popen[str]:
-        """Whoever has begun to resolve first."""
+        """The launcher that began to resolve first."""
         pid = eventually(lambda: self.resolvers[0] if self.resolvers else None)
         return next(process for process in self.started if process.pid == pid)
 
     def others(self, than: subprocess.Popen[str]) -> list[dict]:
-        """The results of all others."""
+        """The results of all other launchers."""
         return [self.result(process) for process in self.started if process is not than]
 
     @property
@@ -86,7 +86,7 @@ class Launchers:
         return found + [str(path) for path in self.meeting.rglob("*.tmp")]
 
     def close(self) -> None:
-        """End what is still running, stopped processes too."""
+        """End all running and stopped processes."""
         for process in self.started:
             if process.poll() is None:
                 process.kill()
@@ -107,7 +107,7 @@ def eventually(condition, seconds: float = 60.0):
 
 
 def agreed(results: list[dict]) -> dict:
-    """The one answer of all."""
+    """Check that all launchers have the same answer, and return it."""
     assert {result["code"] for result in results} == {0}, {result.get("error", result["stderr"]) for result in results}
     answers = [result["answer"] for result in results]
     assert all(answer == answers[0] for answer in answers)

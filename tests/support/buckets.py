@@ -8,7 +8,7 @@ import urllib.request
 
 @contextlib.contextmanager
 def s3(bucket="artifacts"):
-    """The environment of processes that reach a new server with one bucket."""
+    """Start a new server with one bucket; gives the environment for processes that use it."""
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -21,7 +21,7 @@ def s3(bucket="artifacts"):
         boto3.client("s3", endpoint_url=url, region_name=region, **keys).create_bucket(Bucket=bucket)
         yield {"AWS_ENDPOINT_URL": url, "AWS_DEFAULT_REGION": region, **{k.upper(): v for k, v in keys.items()}}
     finally:
-        # What the servers of one process hold is one: the next begins empty.
+        # All moto servers of a process share their buckets. Reset them, so that the next server begins empty.
         with contextlib.suppress(OSError):
             urllib.request.urlopen(urllib.request.Request(url + "/moto-api/reset", method="POST"), timeout=10).close()
         server.stop()

@@ -1,14 +1,15 @@
-"""Chaos: launchers of one job, killed, stopped and woken at random points, must agree all the same.
+"""Chaos: kills, stops and wakes launchers of one job at random points, and checks that they still agree.
 
     python tests/support/chaos.py --seeds 0:5000 --jobs 24
 
-One seed is one job. Its launchers are forks of this process, so that thousands of seeds cost minutes; all else is real:
-processes, signals, file system, filelock. The protocol's times are shortened. Three invariants are checked:
+One seed is one job. Its launchers are forks of this process, so that thousands of seeds take minutes. Processes,
+signals, file system and filelock are real. The protocol's times are shortened. Three invariants are checked:
 
 1. every launcher that was not killed ends within the bound, all with the same answer or all with the same error;
-2. nothing half-written stays: every published file is whole, and nothing but published files is left;
-3. the store and the cache are consistent: what the published answer names is whole, a restart of the job gets the same
-   answer, and in the seeds with a real store (chaos_stores.py) that has no damage and the download cache nothing half.
+2. no half-written file stays: every published file is whole, and only published files are left;
+3. store and cache are consistent: everything that the published answer names is whole, and a restart of the job gets
+   the same answer. In seeds with a real store (chaos_stores.py) the store is undamaged, and the download cache has no
+   half file.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where wandb_backend is
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for wandb_backend
 
 from chaos_stores import ManifestChaos, NoStore, WandbChaos
 from nemotron_exec.errors import LaunchError, TemporaryError
@@ -56,14 +57,14 @@ TIMING = Timing(
     abandon=2.0,
 )
 WANDB = 60
-"""One seed in so many resolves from W&B: it costs as much processor time as thirty others."""
+"""One seed in so many resolves from W&B: it takes as much processor time as thirty others."""
 BOUND = 60.0
 """Seconds for one seed on a machine that is busy with many others; a lease lasts 0.6 s."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """What happens to a launcher: `at` seconds after its start; `wake` is how long a stop lasts."""
+    """A fault of a launcher, `at` seconds after its start. A stop lasts `wake` seconds."""
 
     at: float
     kind: str
@@ -93,10 +94,10 @@ class Plan:
         count = chance.choice((2, 3, 4, 6, 8))
         survivors = chance.randint(1, count)
         struck = chance.sample(range(count), count - survivors)
-        # The leader is the one whose death matters: it is struck half of the time.
+        # The leader's death matters most, so half of the seeds strike it.
         if chance.random() < 0.5 and 0 not in struck and count > 1:
             struck = [0, *struck[1:]]
-        # W&B's client alone takes a second to start; a download through the slow server two more.
+        # W&B's client takes a second to start, and a download from the slow server two more.
         wandb = seed % WANDB == WANDB - 1
         faults = {
             index: Fault(
@@ -123,7 +124,7 @@ class Plan:
 
 
 def run(seed: int) -> str | None:
-    """One job. Returns what went wrong, or None."""
+    """Run one job. Returns the broken invariant as text, or None."""
     plan = Plan.of(seed)
     directory = tempfile.mkdtemp(prefix=f"chaos-{seed}-")
     try:
@@ -173,7 +174,7 @@ def _first_life(plan: Plan, directory: str, store: NoStore) -> str | None:
 
 
 def _second_life(plan: Plan, directory: str, store: NoStore) -> str | None:
-    """The job is requeued: same answer, and everything that the first life left is tidied up."""
+    """Requeue the job: it must get the same answer and remove everything that the first life left."""
     began = time.monotonic()
     before = [_result(directory, 0, index) for index in range(plan.count)]
     first = next((result for result in before if result is not None), None)
@@ -204,7 +205,8 @@ def _untidy(plan: Plan, directory: Path) -> str | None:
             return f"{name} is not whole"
     left = {path.name for path in meeting.iterdir()} - files - set(published) - {"nodes"}
     if any(fault.kind == "kill" for fault in plan.faults.values()):
-        # A leader killed between its publication and the end of its lease: the lease expires, nobody waits for it.
+        # A leader may be killed between its publication and the end of its lease. The lease then expires, and no
+        # launcher waits for it.
         left -= {"lease", "progress.json"}
     return f"left behind: {sorted(left)}" if left else None
 
@@ -219,7 +221,7 @@ def _fork(plan: Plan, store: NoStore, index: int, directory: str, attempt: int) 
     code = 1
     try:
         code = _launcher(plan, store, index, directory, attempt)
-    except BaseException as error:  # noqa: BLE001  a fork must not return into its parent's code
+    except BaseException as error:  # noqa: BLE001  a fork must not return to its parent's code
         with open(os.path.join(directory, f"crash.{attempt}.{index}"), "w") as file:
             file.write(repr(error))
     finally:
@@ -229,7 +231,7 @@ def _fork(plan: Plan, store: NoStore, index: int, directory: str, attempt: int) 
 def _launcher(plan: Plan, store: NoStore, index: int, directory: str, attempt: int) -> int:
     if not plan.one_host:
         name, kernel = f"host{index // plan.per_node}", os.uname()
-        # filelock asks the one, we the other.
+        # filelock reads the first name, nemotron-exec the second.
         socket.gethostname = lambda: name
         os.uname = lambda: os.uname_result((kernel.sysname, name, *kernel[2:]))
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(number))
@@ -258,7 +260,7 @@ def _launcher(plan: Plan, store: NoStore, index: int, directory: str, attempt: i
             file.flush()
             for _ in range(plan.steps):
                 time.sleep(plan.work / plan.steps)
-                # Some leaders do not hear that they have been overtaken.
+                # Some leaders do not learn that another launcher has overtaken them.
                 if not plan.deaf:
                     lead("data")
             file.write("yes\n")
@@ -295,7 +297,7 @@ def _launcher(plan: Plan, store: NoStore, index: int, directory: str, attempt: i
 
 def _signal(pid: int, what: str) -> None:
     numbers = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "wake": signal.SIGCONT, "terminate": signal.SIGTERM}
-    # A launcher that has ended waits for us as a zombie: its number is still its own.
+    # An ended launcher is a zombie until this process waits for it, so no other process has its number.
     os.kill(pid, numbers[what])
 
 

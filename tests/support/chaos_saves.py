@@ -1,14 +1,15 @@
-"""Chaos: trainers that save are killed at random points, and every save is one version, the newest save `latest`.
+"""Chaos: kills trainers that save at random points, and checks that each save is one version and `latest` the newest.
 
     python tests/support/chaos_saves.py --seconds 300
 
-One seed is one job of several lives, forks of this process; store, outbox, registration and flush are the real ones.
+One seed is one job of several lives, which are forks of this process. Store, outbox, registration and flush are real.
 
-1. Late delivery: in some lives the store cannot be written; its saves stay in the outbox, and later ones come first.
-2. The save directory is unknown to the next start in half of the seeds: only a save of the next life, or a flush by
-   hand, finds what is left. A life that died before its rename has its step saved again by the next.
-3. A pin is damaged, another job's, or names a version that the store lacks, in the midst of it. The next start uses the
-   versions of the first, or stops.
+1. Late delivery: in some lives the store cannot be written. Their saves stay in the outbox, and later saves arrive
+   first.
+2. In half of the seeds the next start does not know the save directory. Only a save of the next life, or a flush by
+   hand, finds the entries. If a life died before its rename, the next life saves that step again.
+3. A pin is damaged, belongs to another job, or names a version that the store lacks. The next start uses the versions
+   of the first start, or stops.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from nemotron_exec.sitecustomize.payload.checkpoints import commit, deliver, des
 from nemotron_exec.sitecustomize.payload.manifest import listing, read, register
 
 LIVES = 4
-SAVES = 4  # of a life at most
+SAVES = 4  # at most in one life
 QUIET = Messages("error", stream=io.StringIO())
 
 
@@ -59,12 +60,12 @@ class Job:
         self.kills = 0
 
     def complete(self) -> list[int]:
-        """The steps that the framework has completed: its last step is a rename."""
+        """The training steps whose checkpoints are complete: the framework's last step is a rename."""
         names = os.listdir(self.save_dir)
         return sorted(int(name[5:]) for name in names if name.startswith("step_"))
 
     def live(self) -> None:
-        """One life: it resumes, saves, and is killed at some point, or ends."""
+        """Run one life: it resumes, saves, and is killed at some point, or ends."""
         first = max(self.complete(), default=0) + 1
         count = self.chance.randint(1, SAVES)
         broken = self.chance.random() < 0.4
@@ -91,7 +92,7 @@ class Job:
         process_job._parts.pop(settings._Said, None)
         process_job._parts[commit.Committer] = commit.Committer()
         if broken:
-            # The store's server is away: root's writes are forbidden by no permission.
+            # Simulate an unreachable store server. File permissions would not stop root.
             record.manifest_register.register = _refuse
         for step in steps:
             former, path = (os.path.join(self.save_dir, f"{prefix}step_{step}") for prefix in ("tmp_", ""))
@@ -106,11 +107,11 @@ class Job:
             commit.committer().settle(5)
 
     def flush(self) -> None:
-        """What the next start does, or `nemotron-artifact flush`."""
+        """Flush the outbox as the next start or `nemotron-artifact flush` does."""
         flush.flush(flush.pending([self.save_dir]), to_wandb=False)
 
     def problem(self) -> tuple[str, str] | None:
-        """What is wrong after the last flush: ("lost" | "twice" | "latest", words)."""
+        """The problem after the last flush, ("lost" | "twice" | "latest", words), or None."""
         versions = listing.versions(self.store, "grpo") if os.path.isdir(self.store) else []
         found = [read.read_version(self.store, "grpo", one, skip_gone=False).manifest for one in versions]
         steps = collections.Counter(one["metadata"]["iteration"] for one in found)
@@ -149,7 +150,7 @@ def _completed(save_dir: str, path: str, step: int) -> describe.Completed:
 
 
 def pins(seed: int, root: str) -> tuple[str, str] | None:
-    """A chain of two jobs over a pin that something has damaged: ("pin", words) where the versions changed."""
+    """Run a chain of two jobs over a damaged pin. Returns ("pin", words) if the versions changed."""
     chance = random.Random(seed)
     store, save = os.path.join(root, "pinstore"), os.path.join(root, "pinned")
     os.makedirs(os.path.join(save, "step_20"))
@@ -177,7 +178,7 @@ def pins(seed: int, root: str) -> tuple[str, str] | None:
     try:
         found = _pins(root, save, chance.choice(("slurm-1.0", "slurm-2.0"))).apply([reference])
     except LaunchError:
-        return None  # it stops, and says how to go on
+        return None  # the start stops, and its error tells how to go on
     used = {item.version for item in found.artifacts} | {item.alias for item in found.open}
     if used - {"v1"}:
         return "pin", f"a pin that was {kind}: the next start uses {used}"
@@ -202,7 +203,7 @@ def _pins(root: str, save: str, job: str) -> Pins:
 
 
 def run(seed: int) -> dict[str, object]:
-    """One job; what went wrong, and how often it was killed."""
+    """Run one job; returns its problem and its number of kills."""
     root = tempfile.mkdtemp(prefix=f"chaos-saves-{seed}-")
     try:
         job = Job(seed, root)

@@ -1,7 +1,7 @@
-"""The stores of the chaos seeds: real references in a real manifest store that writers are killed in, or in W&B.
+"""The stores of the chaos seeds: a real manifest store whose writers are killed, or W&B.
 
-What stands after each seed, whatever was killed: the store has no error that `nemotron-artifact verify` names and takes
-another version; a finished download holds exactly the bytes of its version; no process of the launchers' is left.
+Checked after each seed: `nemotron-artifact verify` finds no error in the store, and the store takes another version. A
+finished download has exactly the bytes of its version. No process of the launchers is left.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ __all__ = ["ManifestChaos", "NoStore", "WandbChaos"]
 
 
 class NoStore:
-    """Nothing is looked up."""
+    """No store: the launchers look up no artifact."""
 
     def prepare(self) -> contextlib.AbstractContextManager[None]:
-        """What goes on while the launchers run."""
+        """A context for actions that run beside the launchers."""
         return contextlib.nullcontext()
 
     def resolve(self, progress: Any) -> dict[str, Any]:
-        """What the answer says of the artifacts."""
+        """The artifacts for the answer."""
         return {}
 
     def problem(self, answer: dict[str, Any]) -> str | None:
-        """What is wrong with the store or the cache once everybody has ended."""
+        """The problem of the store or the cache after all processes have ended, or None."""
         return None
 
 
 class ManifestChaos(NoStore):
-    """A manifest store to which a writer adds versions until it is killed in the midst of one.
+    """A manifest store. A writer adds versions until it is killed in the middle of one.
 
     Args:
-        directory: The seed's.
+        directory: The directory of the seed.
         chance: Decides when the writer dies.
     """
 
@@ -64,7 +64,7 @@ class ManifestChaos(NoStore):
     def prepare(self) -> Iterator[None]:
         self._add(b"1")
         if not (pid := os.fork()):
-            # A fork must not return into its parent's code.
+            # A fork must not return to its parent's code.
             try:
                 for number in range(2, 1000):
                     self._add(b"%d" % number)
@@ -116,7 +116,7 @@ class ManifestChaos(NoStore):
 
 
 class WandbChaos(NoStore):
-    """Two artifacts in W&B, by the real client, downloaded slowly into a cache that the launchers have in common."""
+    """Two artifacts in W&B, which the real client downloads slowly into a cache that the launchers share."""
 
     def __init__(self, directory: str, chance: random.Random) -> None:
         self._directory = directory
@@ -129,7 +129,8 @@ class WandbChaos(NoStore):
 
     @contextlib.contextmanager
     def prepare(self) -> Iterator[None]:
-        # In a process of its own: launchers are forks, and a fork of a process with threads is none to build on.
+        # The server runs in a process of its own, because launchers are forks, and a process with threads must not be
+        # forked.
         told, tell = os.pipe()
         ending, end = os.pipe()
         if not (pid := os.fork()):
@@ -153,7 +154,7 @@ class WandbChaos(NoStore):
             }  # fmt: skip
             yield
         finally:
-            # A launcher that is started later must not keep the server alive by this end.
+            # Close this end here: a launcher that starts later would inherit it and keep the server alive.
             os.close(end)
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -167,7 +168,7 @@ class WandbChaos(NoStore):
                 backend.seed(f"team/nemotron/{name}", files=files)
             os.write(tell, (backend.url + "\n").encode())
             os.close(tell)
-            # Whoever looks at any moment must find a download whole or not at all.
+            # At every moment a download must be whole or absent.
             while not select.select([ending], [], [], 0.02)[0]:
                 if half := self._half():
                     Path(self._directory, "half").write_text(half)

@@ -1,4 +1,4 @@
-"""For the tests of checkpoints: one job's directories and hand-off, with this process as the trainer."""
+"""One job for the tests of checkpoints: its directories and hand-off, with this process as the trainer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def load(path):
 
 
 class Job:
-    """Where a job writes, and what its launcher has told it."""
+    """The directories of a job and its hand-off."""
 
     def __init__(self, tmp_path, monkeypatch):
         self.store = tmp_path / "store"
@@ -43,7 +43,7 @@ class Job:
         monkeypatch.setattr(handoff, "read", lambda: self.handoff)
 
     def save(self, number, save_dir=None):
-        """What Megatron-Bridge has written when it calls its callback."""
+        """Write the files that Megatron-Bridge has written when it calls its callback."""
         path = Path(save_dir or self.save_dir) / f"iter_{number:07d}"
         path.mkdir(parents=True, exist_ok=True)
         (path / "common.pt").write_text("weights")
@@ -89,7 +89,7 @@ def job(tmp_path, monkeypatch):
 
 
 class Artifact:
-    """As much of wandb.Artifact as the framework's function and ours use; the faults' tests have the real one."""
+    """The part of wandb.Artifact that the framework's function and the patch use."""
 
     def __init__(self, name, type, metadata=None):  # noqa: A002
         self.name, self.type, self.metadata = name, type, metadata or {}
@@ -112,7 +112,7 @@ class Artifact:
 
 
 class Writer:
-    """Stands for the `wandb` module, with a run."""
+    """Stands in for the `wandb` module, with a run."""
 
     Artifact = Artifact
 

@@ -1,8 +1,7 @@
-"""Environments with a whole training framework, under `.venvs/`, made once a checkout and shared by all tests.
+"""Makes environments with a whole training framework under `.venvs/`, once a checkout, for all tests.
 
-Installed by uv, which needs a third of pip's time for the gigabytes of a framework. A variable that names a Python
-takes an environment's place: `NEMOTRON_EXEC_TEST_PRETRAIN`, `…_PRETRAIN_06`, `…_AUTOMODEL`, `…_TRAINERS`,
-`…_AWS`.
+uv installs them, in a third of pip's time for the gigabytes of a framework. A variable can name a Python to use in
+place of an environment: `NEMOTRON_EXEC_TEST_PRETRAIN`, `…_PRETRAIN_06`, `…_AUTOMODEL`, `…_TRAINERS`, `…_AWS`.
 
 `python tests/support/framework_environments.py` makes all.
 """
@@ -20,10 +19,10 @@ from pathlib import Path
 from places import ROOT
 
 REQUIREMENTS = ROOT / "requirements"
-# Of the person who runs the tests: a test has a home of its own, without uv's cache and without pyenv.
+# The variables of the person who runs the tests. A test's own home has no uv cache and no pyenv.
 _ENVIRON = dict(os.environ)
 
-# Name: (the variable, the Python, what is installed with its requirements, what is installed without, or None).
+# Name: (the variable, the Python, the file to install with requirements, the file to install without, or None).
 ENVIRONMENTS = {
     "pretrain": ("PRETRAIN", "3.11", "pretrain.txt", "frameworks.txt"),
     "pretrain-0.6": ("PRETRAIN_06", "3.12", "pretrain-0.6.txt", "frameworks-0.6.txt"),
@@ -34,7 +33,7 @@ ENVIRONMENTS = {
 
 
 def python_of(name: str) -> str:
-    """The Python of an environment, which is made if it is not there."""
+    """The Python of an environment. The environment is made if it is missing."""
     variable, version, requirements, frameworks = ENVIRONMENTS[name]
     named = _ENVIRON.get(f"NEMOTRON_EXEC_TEST_{variable}")
     if named:
@@ -62,7 +61,7 @@ def install(python: Path | str, *arguments: str) -> None:
 
 
 def alone(name: str, requirement: str) -> str:
-    """A directory for PYTHONPATH with one package in place of what environment `name` has of it."""
+    """A directory for PYTHONPATH with one package, to use in place of the version in environment `name`."""
     python = python_of(name)
     directory = ROOT / ".venvs" / requirement
     with (ROOT / ".venvs" / f"{requirement}.lock").open("w") as lock:
@@ -75,7 +74,7 @@ def alone(name: str, requirement: str) -> str:
 
 
 def _uv(*arguments: str) -> None:
-    # uv reads its own variable only for further places of wheels.
+    # uv reads only UV_FIND_LINKS, not pip's variable, for further places of wheels.
     environ = {"UV_FIND_LINKS": _ENVIRON.get("PIP_FIND_LINKS", ""), **_ENVIRON}
     subprocess.run([sys.executable, "-m", "uv", *arguments], env=environ, check=True)
 
@@ -88,6 +87,6 @@ def _interpreter(version: str) -> str:
     return found[-1] if found else version
 
 
-if __name__ == "__main__":  # all of them, so that no test waits for one
+if __name__ == "__main__":  # make all, so that no test waits for an environment
     for each in ENVIRONMENTS:
         print(python_of(each))

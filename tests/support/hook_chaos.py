@@ -1,14 +1,14 @@
-"""Kills at random points: trainer, runner and command of hooks, and what their effects are in the end.
+"""Kills trainers, runners and commands of hooks at random points, and checks the hooks' effects in the end.
 
     python tests/support/hook_chaos.py --kills 200
 
-One job has several lives in one directory. In each, processes are killed at random times, then a next start goes on.
-In the end `nemotron-artifact flush` runs what is left. The command writes a line when it begins, does something, and
-writes its effect. Checked for each checkpoint that a life has reported, and each hook:
+One job has several lives in one directory. In each life, processes are killed at random times, then the next start goes
+on. In the end `nemotron-artifact flush` runs the open hooks. The command writes a line when it begins, does something,
+and writes its effect. Checked for each hook and each checkpoint that a life has reported:
 
-1. the effect is there, and nothing is left to run;
-2. the effect is there once, unless the command itself was killed or told to end: then once more for each time at most;
-3. it has begun once, unless the same: a killed trainer or runner repeats nothing.
+1. the effect exists, and no hook is left to run;
+2. the effect exists once, or at most once more for each time that the command itself was killed or told to end;
+3. the command has begun once, with the same exception: killing a trainer or runner repeats no command.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Job:
         (directory / "cfg.yaml").write_text(json.dumps(config))
 
     def live(self, number: int) -> None:
-        """One start of the job, with kills."""
+        """Run one start of the job, with kills."""
         pause = self.random.choice((0.02, 0.15))
         words = [
             "nemotron_exec",
@@ -151,7 +151,7 @@ class Job:
                     return
 
     def end(self) -> None:
-        """Run what is left."""
+        """Run the open hooks."""
         for _ in range(5):
             words = [sys.executable, "-m", "nemotron_exec.artifact_cli", "flush", "out"]
             done = subprocess.run(
@@ -163,7 +163,7 @@ class Job:
         raise AssertionError(f"{self.directory}: something is left: {done.stderr}")
 
     def check(self, found: collections.Counter[str]) -> None:
-        """The three invariants; what was seen is counted."""
+        """Check the three invariants, and count the observations."""
         recorded = {int(line) for line in (self.directory / "recorded").read_text().split()}
         for hook in HOOKS:
             lines = [line.split() for line in (self.directory / hook).read_text().splitlines()]
@@ -180,7 +180,7 @@ class Job:
                 found["cut"] += bool(cut)
 
     def _told(self, hook: str, step: int) -> int:
-        """How often the runner has told the command to end, by what stands in its output."""
+        """The number of times that the runner told the command to end, according to the command's output."""
         logs = (self.directory / "out/.nemotron-exec/runs").glob(f"hook-{hook}-iter_{step:07d}-*.log")
         return sum(log.read_text().count("== told to end: ") for log in logs)
 
@@ -194,7 +194,7 @@ def _is(child: dict[str, int]) -> bool:
 
 
 def run(kills: int, seed: int = 0, *, tell: bool = False) -> tuple[collections.Counter[str], collections.Counter[str]]:
-    """Jobs until so many kills were made; kills by target, and what was seen."""
+    """Run jobs until so many kills were made; returns the kills by target, and the observations."""
     made: collections.Counter[str] = collections.Counter()
     found: collections.Counter[str] = collections.Counter()
     while sum(made.values()) < kills:
@@ -214,7 +214,7 @@ def run(kills: int, seed: int = 0, *, tell: bool = False) -> tuple[collections.C
 
 
 def main() -> None:
-    """The figures."""
+    """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""The ranks of a job that load a model by transformers, as NeMo-RL and Megatron-Bridge do: N processes of one program.
+"""Runs N ranks of a job that load a model by transformers, as NeMo-RL and Megatron-Bridge do.
 
     python hub_ranks.py cfg.yaml 64
 

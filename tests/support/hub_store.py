@@ -1,4 +1,4 @@
-"""A Hugging Face store of a test, and what a process of its own needs to have one."""
+"""A Hugging Face store for a test, in this process or in another one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ORIGIN = Origin("cfg.yaml", 2)
 
 
 class Store:
-    """A store with what it says and reports."""
+    """A store with its messages and reports."""
 
     def __init__(self, hub, home: Path, *, token=None, stall=30.0, **environ):
         self.home = home
@@ -71,7 +71,7 @@ ANOTHER = (
 
 
 def elsewhere(url, home, timeout="60"):
-    """In a process of its own: get a model, and print what is said."""
+    """Get a model in another process, which prints its messages."""
 
     class Hub:
         @staticmethod

@@ -1,4 +1,4 @@
-"""Scripts in a mount namespace of their own: what they mount nobody else sees, and it is gone with them."""
+"""Runs scripts in a mount namespace of their own: their mounts are invisible outside, and end with them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 
 
 def run_with_mounts(script, cwd, **environ):
-    """Run a shell script that may mount; as another user than root it is root of a user namespace.
+    """Run a shell script that may mount. For a user other than root, the script is root of a user namespace.
 
     Args:
         script: For `sh -c`.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def nemo_rl_environ(directory: Path) -> dict[str, str]:
-    """What the job's environment has beside that of the tests."""
+    """The variables that the job's environment has in addition to those of the tests."""
     return {
         "NEMOTRON_EXEC_STATE_DIR": str(directory / "state"),
         "NEMOTRON_EXEC_STORE": str(directory / "store"),

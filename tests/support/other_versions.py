@@ -1,4 +1,4 @@
-"""Some tests again, in an environment that has another version of one package."""
+"""Repeats some tests in an environment that has another version of one package."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from places import ROOT
 def environment(name: str, *install: str) -> Path:
     """The interpreter of an environment in build/, made once.
 
-    All that it does not have itself, pytest and nemotron-exec included, is that of the environment that runs this.
+    For all other packages, also pytest and nemotron-exec, it uses those of this environment.
 
     Args:
-        name: Of its directory.
-        install: What `pip install` is given.
+        name: Name of its directory.
+        install: Arguments of `pip install`.
     """
     home = ROOT / "build" / name
     python = home / "bin" / "python"
@@ -34,13 +34,13 @@ def environment(name: str, *install: str) -> Path:
 
 
 def fall_back(home: Path) -> None:
-    """Have an environment use the packages of this one behind its own."""
+    """Make an environment use this environment's packages after its own."""
     (here,) = home.glob("lib/python*/site-packages")
     (here / "outer.pth").write_text(f"import site; site.addsitedir({sysconfig.get_paths()['purelib']!r})\n")
 
 
 def version_of(python: Path | str, package: str) -> str:
-    """The version of a package there, where nemotron-exec can be imported, too."""
+    """The version of a package in that environment. Checks that nemotron-exec can be imported there, too."""
     shown = subprocess.run(
         [python, "-W", "ignore", "-c", f"import {package}, nemotron_exec; print({package}.__version__)"],
         capture_output=True,
@@ -52,13 +52,13 @@ def version_of(python: Path | str, package: str) -> str:
 
 
 def passed_again(python: Path | str, mark: str, *words: str, basetemp: Path, timeout: float) -> int:
-    """How many tests passed there; none may fail.
+    """Run tests there; returns the number that passed. None may fail.
 
     Args:
         python: The interpreter.
         mark: `-m` of pytest.
         words: Further words for pytest, paths among them.
-        basetemp: Where its temporary directories go.
+        basetemp: The place for temporary directories.
         timeout: Bound on the whole, seconds.
     """
     done = subprocess.run(

@@ -1,15 +1,15 @@
-"""Records what a process tells the disk, in order, lets one step fail, and rebuilds what a power cut would leave.
+"""Records a process's file operations in order, lets one of them fail, and rebuilds the trees after a power cut.
 
 Kernel and file system promise little: a file's content is on the disk after an fsync of the file, a name after an fsync
-of its directory. All else may be there after a power cut, or not, each name for itself; a file whose content was not
-synced may have its length and hold zeros (delayed allocation of ext4 and XFS).
+of its directory. After a power cut every other name may exist or be missing, independently. A file whose content was
+not synced may have its length and hold zeros (delayed allocation of ext4 and XFS).
 
     with recorder.watch(root) as seen:
         save()
     seen.story              ["make v1/", "sync v1/metadata.json", "rename v1/metadata.json", "sync v1/", ...]
     seen.power_cuts()       every tree that a power cut between and after those steps can leave
 
-A step that fails has done nothing: `recorder.watch(root, fail=3)` raises EIO instead of the fourth step.
+A step that fails has no effect: `recorder.watch(root, fail=3)` raises EIO instead of the fourth step.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _VERBS = {"replace": "rename", "remove": "unlink", "mkdir": "make", "rmdir": "un
 
 @dataclass
 class Step:
-    """One call. `path` is the name that is made, removed or synced, relative to the root; `source` what was renamed."""
+    """One call. `path` is the name that is made, removed or synced, relative to the root; `source` is the old name."""
 
     verb: str
     path: str
@@ -40,7 +40,7 @@ class Step:
 
 @dataclass
 class Seen:
-    """What was seen of one directory."""
+    """The recorded steps in one directory."""
 
     root: Path
     steps: list[Step] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Seen:
 
     @property
     def story(self):
-        """The steps as sentences; what is written under another name first has the name that it gets later."""
+        """The steps as sentences. A file that is first written under another name appears under its final name."""
         later = {step.source: step.path for step in reversed(self.steps) if step.source}
         return [
             f"{step.verb} {later.get(step.path, step.path) if step.verb == 'sync' else step.path}"
@@ -58,18 +58,18 @@ class Seen:
         ]
 
     def assert_order(self, *sentences):
-        """Each of the sentences is a step, and comes after the one before it."""
+        """Check that each sentence is a step, and that the steps come in this order."""
         rest = iter(self.story)
         for sentence in sentences:
             assert any(step == sentence for step in rest), f"no {sentence!r} in its place in\n" + "\n".join(self.story)
 
     def acknowledged(self):
-        """From here on something is promised: `power_cuts` begins here."""
+        """Mark the point from which data must survive: `power_cuts` begins here."""
         self.cuts.clear()
         self.promised = True
 
     def power_cuts(self):
-        """Put every tree in the root's place that a power cut can leave, one after the other."""
+        """Replace the root by each tree that a power cut can leave, one after the other."""
         for number, tree in enumerate(self.cuts):
             shutil.rmtree(self.root)
             self.root.mkdir()
@@ -84,7 +84,7 @@ class Seen:
 
 
 class _Disk:
-    """What of a directory is on the disk, by inode; open descriptors keep the kernel from using a number again."""
+    """The part of a directory that is on the disk, by inode. Open descriptors keep the kernel from reusing numbers."""
 
     def __init__(self, root):
         self.root = os.fspath(root)
@@ -103,7 +103,7 @@ class _Disk:
             os.close(descriptor)
 
     def sync(self, path):
-        """As fsync does."""
+        """Act as an fsync."""
         found = self._know(path)
         if self._dropped.get(found.st_ino) == found.st_mtime_ns:
             return
@@ -115,7 +115,7 @@ class _Disk:
                 self.content[found.st_ino] = file.read()
 
     def fail(self, path):
-        """As a failed fsync does: Linux takes the pages for clean, and only what is written anew goes to the disk."""
+        """Act as a failed fsync: Linux counts the pages as clean, and syncs only data that is written again."""
         found = self._know(path)
         if stat.S_ISREG(found.st_mode):
             self._dropped[found.st_ino] = found.st_mtime_ns
@@ -128,7 +128,7 @@ class _Disk:
         return found
 
     def trees(self):
-        """All names that were not synced are lost; all are there; all but one are there."""
+        """The trees in which all unsynced names are lost, all exist, or all but one exist."""
         everything, loose = self._kernels("", {})
         return [self._lost(os.lstat(self.root).st_ino, "", {}), everything] + [
             {name: content for name, content in everything.items() if not (name + "/").startswith(one + "/")}
@@ -178,14 +178,14 @@ class Recorder:
 
     @contextlib.contextmanager
     def watch(self, root, fail=None, number=errno.EIO, cuts=True, promised=True):
-        """Record what happens below `root`.
+        """Record the operations below `root`.
 
         Args:
-            root: A directory that exists; what is in it counts as on the disk.
-            fail: Number of the step that raises instead of being done, from 0.
-            number: With which errno.
-            cuts: Whether to remember what a power cut leaves.
-            promised: False to remember it only from `acknowledged` on.
+            root: An existing directory; its content counts as being on the disk.
+            fail: Number of the step that raises and is not done, from 0.
+            number: The errno to raise.
+            cuts: Whether to record the trees after a power cut.
+            promised: False to record them only from `acknowledged` on.
         """
         seen = Seen(Path(root), promised=promised)
         self._fail, self._errno = fail, number

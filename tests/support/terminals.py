@@ -1,4 +1,4 @@
-"""What a program has written to a terminal."""
+"""Reads a program's output from a terminal."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 
 
 def read_all(leader: int) -> str:
-    """All of it, whenever the kernel hands it on: until the last who had the other end has closed it."""
+    """Read all output, until every process has closed the other end."""
     shown = b""
-    with contextlib.suppress(OSError):  # EIO: it is closed
+    with contextlib.suppress(OSError):  # EIO: the other end is closed
         while chunk := os.read(leader, 1 << 16):
             shown += chunk
     os.close(leader)

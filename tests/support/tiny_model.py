@@ -53,7 +53,7 @@ REMOTE_CODE = {
 
 
 def safetensors(name: str, *shape: int) -> bytes:
-    """A file of one tensor in which every number is a half (huggingface.co/docs/safetensors, "Format")."""
+    """A file of one tensor whose numbers are all 0.5 (huggingface.co/docs/safetensors, "Format")."""
     numbers = math.prod(shape)
     header = json.dumps({name: {"dtype": "F32", "shape": shape, "data_offsets": [0, 4 * numbers]}}).encode()
     return struct.pack("<Q", len(header)) + header + struct.pack(f"<{numbers}f", *[0.5] * numbers)

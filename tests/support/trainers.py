@@ -1,4 +1,4 @@
-"""For the tests of faults: a training process of its own, with Megatron-Bridge's callback and the real wandb.
+"""A training process for the tests of faults, with Megatron-Bridge's callback and the real wandb.
 
 `Trainer.start()` runs this file as a program. It reads commands from stdin, one a line, and answers each with one line
 on stdout, so that a test can act between two of them:
@@ -68,7 +68,7 @@ class Trainer:
         return self.answer("done")
 
     def answer(self, word, timeout=120):
-        """Wait for an answer that begins with `word`; other lines are wandb's or the framework's."""
+        """Wait for an answer that begins with `word`. wandb and the framework print the other lines."""
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -79,7 +79,7 @@ class Trainer:
                 return line[len(word) :].strip()
 
     def end(self, timeout=120):
-        """Wait until it has ended; its exit code."""
+        """Wait until the trainer has ended; returns its exit code."""
         code = self.process.wait(timeout)
         for reader in self._readers:
             reader.join(10)
@@ -90,7 +90,7 @@ class Trainer:
         return "\n".join(self.stderr)
 
     def ours(self):
-        """Our lines on stderr."""
+        """nemotron-exec's lines on stderr."""
         return [line for line in self.stderr if line.startswith("nemotron-exec:")]
 
     def close(self):
@@ -160,7 +160,7 @@ def main():
             import ctypes
 
             print("done", flush=True)
-            # Releases the GIL and is restarted after a signal, as a collective is.
+            # This call releases the GIL and restarts after a signal, like a collective.
             remaining = time.monotonic() + float(arguments[0])
             while time.monotonic() < remaining:
                 ctypes.CDLL(None).usleep(1000000)
@@ -174,7 +174,7 @@ def main():
 
 
 def _say_when_it_waits_for(address):
-    """Print `done` once the main thread is inside the call: before that, Python's own handlers still run."""
+    """Print `done` once the main thread is inside the call. Before that, Python's own handlers still run."""
     while True:
         with open(f"/proc/self/task/{os.getpid()}/syscall") as file:
             if hex(address) in file.read().split():
