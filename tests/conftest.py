@@ -1,4 +1,4 @@
-"""What every test gets: a home of its own, and on CI no way to skip."""
+"""Gives every test a home of its own, and lets no test skip on CI."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ pytest_plugins = ["hub_backend.plugin", "wandb_backend.plugin"]
 ROOT = Path(__file__).resolve().parent.parent
 
 
-# A shell that runs us in the background has SIGINT ignored, and every child would inherit that.
+# A shell ignores SIGINT for programs in the background, and every child would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# Files whose tests share what takes long to start: one worker runs them all. The mark xdist_group does nothing here:
-# pytest-xdist 3.8 writes it into a field that pytest 9.2 does not read.
+# The tests of each of these files share a slow fixture, so one worker runs them all. The mark xdist_group has no
+# effect: pytest-xdist 3.8 writes it into a field that pytest 9.2 does not read.
 TOGETHER = ("tests/slurm/test_ray.py", "tests/payload/checkpoints/test_exports.py")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """`--dist loadgroup` with those files as the groups."""
+    """`--dist loadgroup`, with each of those files as a group."""
     if config.getvalue("dist") != "loadgroup":
         return None
     from xdist.scheduler import LoadScopeScheduling
@@ -54,7 +54,7 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture(scope="session")
 def _temporary():
-    """A TMPDIR for what the tests start. Its path is short: sockets lie in it."""
+    """A TMPDIR for the tests' processes. Its path is short, because sockets lie in it."""
     directory = tempfile.mkdtemp(prefix="nx-")
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
@@ -62,7 +62,7 @@ def _temporary():
 
 @pytest.fixture(autouse=True)
 def _signals():
-    """No test leaves a signal ignored: what later tests start would inherit that."""
+    """Restore signal handlers: processes of later tests would inherit an ignored signal."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield
     for number, handler in before.items():

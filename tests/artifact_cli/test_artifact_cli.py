@@ -1,4 +1,4 @@
-"""nemotron-artifact as a process: what it prints, what it leaves behind, its exit codes."""
+"""Runs nemotron-artifact as a process, and checks its output, its files and its exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tab in fish, which says what it would offer, and in zsh, which is typed to; bash is in test_artifact_cli.py."""
+"""Completion in fish, which prints its offers, and in zsh, by typed keys. test_artifact_cli.py has bash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""verify.py and garbage.py: what is wrong in a store, what may go, and what never goes."""
+"""verify.py and garbage.py: damage in a store, files that may be removed, and files that never are."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_data_whose_parent_was_removed_on_a_file_system_that_is_here_may_go(stor
     (elsewhere / "m-1").rmdir()
     elsewhere.rmdir()
     subjects, kept = garbage(store)
-    # The record says that the file system is here.
+    # The record of the file system shows that it is mounted here.
     assert (subjects, kept) == (["m:v1"], [])
 
 
@@ -136,7 +136,7 @@ def test_a_number_is_never_given_out_again(store, data):
     found, _ = find_garbage(store, take_inventory(store))
     collect(store, found)
     assert listing.versions(store, "m") == [1]
-    # The empty directory that holds the number is no garbage, as long as it is the highest.
+    # The empty directory reserves its number, and is no garbage as long as that is the highest.
     assert garbage(store, now=time.time() + 2 * OLD)[0] == []
     version = register.register(store, "m", type="model", path=str(data), metadata={})
     assert version.number == 3

@@ -1,4 +1,4 @@
-"""lineage_graph.py and lineage_page.py: what was made from what, in every format, for odd and for large stores."""
+"""lineage_graph.py and lineage_page.py: the lineage in every format, for odd and for large stores."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def pipeline(root):
-    """Raw data to final model, as the recipes go."""
+    """A lineage from raw data to a final model, like that of the recipes."""
     add(root, "blend", type="dataset", inputs=["hf://nvidia/raw"])
     add(root, "pretrain", ["blend:v1"], metadata={"iteration": 500})
     add(root, "sft", ["pretrain:v1", "team/nemotron/sft-data:v3"], metadata={"iteration": 20})
@@ -157,7 +157,7 @@ def test_the_page_names_no_other_host_and_allows_no_other_script(pipeline):
     page = to_html(graph_of(pipeline), "Lineage")
     assert "default-src 'none'" in page
     assert not re.search(r"""(?:src|href)\s*=|@import|url\(|fetch\(|XMLHttpRequest|@(?:HASH|DATA|TITLE)@""", page)
-    # Namespaces are names, not addresses that are loaded; a link to the hub is followed by a person alone.
+    # A browser does not load namespaces, and only a person follows the links to the hub.
     code = page.replace("http://www.w3.org/2000/svg", "").replace('"https:"', "").partition('id="data">')
     assert "http" not in code[0].replace("http-equiv", "")
     assert "http" not in code[2].partition("</script>")[2]
@@ -241,7 +241,7 @@ def browser():
     options = webdriver.ChromeOptions()
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,900"):
         options.add_argument(argument)
-    # Nothing but files: what would go to the network fails.
+    # Only files can be loaded: requests to the network fail.
     options.add_argument("--proxy-server=http://127.0.0.1:1")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     options.binary_location = shutil.which("chromium") or ""
@@ -302,7 +302,7 @@ def test_in_a_browser_a_thousand_versions_can_be_searched_and_clicked(browser, t
     search = browser.find_element("id", "search")
     search.send_keys("pretrain:v432\n")
     assert browser.find_element("css selector", "#details h2").text == "pretrain:v432"
-    # It is shown with its own lineage, large enough to be read.
+    # The page shows it with its own lineage, large enough to read.
     boxes = browser.find_elements("css selector", ".node")
     assert sorted(box.get_attribute("data-id") for box in boxes if box.is_displayed()) == sorted(
         lineage_of(graph_of(thousand), "pretrain:v432").nodes
@@ -324,7 +324,7 @@ def test_in_a_browser_the_end_of_a_chain_that_is_too_long_to_be_seen_whole_is_sh
 
     def seen(name):
         box = browser.find_element("css selector", f'.node[data-id="{name}"]')
-        rect = box.rect  # of a box that is not shown, too
+        rect = box.rect  # also defined for a hidden box
         return box.is_displayed() and 0 <= rect["x"] < 1400 and 0 <= rect["y"] < 900 and rect["height"] > 15
 
     assert seen("m:v200")
@@ -342,7 +342,7 @@ def test_in_a_browser_a_click_on_the_link_of_a_model_goes_to_its_commit_on_the_h
     open_page(browser, tmp_path / "page.html", graph_of(root))
     browser.find_element("css selector", f'.node[data-id="{name}"]').click()
     link = browser.find_element("link text", "on the Hugging Face hub")
-    with contextlib.suppress(Exception):  # the browser of the tests reaches no network
+    with contextlib.suppress(Exception):  # the browser cannot load the page without a network
         link.click()
     assert browser.current_url == f"https://huggingface.co/{repository}/tree/{commit}"
 
@@ -370,13 +370,13 @@ def test_in_a_browser_a_thousand_versions_are_one_box_a_name_at_first_and_filter
     assert "pretrain · 800 versions" in shown()
     assert len(shown()) == 20
     box = browser.find_element("css selector", '.node[data-id="pretrain:v800"]')
-    assert box.rect["height"] > 20  # it can be read
+    assert box.rect["height"] > 20  # large enough to read
     browser.find_element("css selector", "#fold option[value=all]").click()
     assert len(shown()) == 1005
     browser.find_element("id", "latest").click()
     assert len(shown()) == 15
     browser.find_element("id", "latest").click()
-    # The search shows what it finds while one types.
+    # The search shows its results during typing.
     browser.find_element("id", "search").send_keys("pretrain:v43 ")
     assert "pretrain:v430" in shown()
     rect = browser.find_element("css selector", '.node[data-id="pretrain:v430"]').rect

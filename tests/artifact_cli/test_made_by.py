@@ -1,4 +1,4 @@
-"""What made a version: `show X --command` prints what starts the same job again, and it does."""
+"""`show X --command` prints a command that starts the job of a version again, and the command works."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def artifact(environ, tmp_path):
 
 @pytest.fixture
 def trained(environ, tmp_path, artifact):
-    """A checkpoint of a job whose data was `mine:v1`, and `mine:v2` since."""
+    """A checkpoint of a job with the data `mine:v1`; `mine:v2` was added after it."""
     (tmp_path / "train.py").write_text(TRAIN)
     (tmp_path / "cfg.yaml").write_text(CONFIG)
     for name in ("one", "two"):

@@ -26,7 +26,7 @@ keys = OmegaConf.load("cfg.yaml").run
 print(json.dumps({key: {field: value(key, field) for field in sys.argv[2:]} for key in keys}))
 """
 
-#  key: the recorded path, its metadata; the path and the iteration that a job gets
+# key: (recorded path, metadata, path for a job, iteration for a job)
 CASES = {
     "directory_of_an_iteration": ("{here}/save/iter_0000010", {}, "{here}/save", 10),
     "with_a_slash_at_its_end": ("{here}/save/iter_0000010/", {}, "{here}/save", 10),
@@ -48,7 +48,7 @@ def here(tmp_path):
     return tmp_path
 
 
-# W&B's client takes a second of processor time for each reference that the API looks up: CI asks for all.
+# W&B's client takes a second of processor time for each look-up of the API, so only CI looks all up.
 SOME = ("directory_of_an_iteration", "recorded_as_text", "save_directory_alone")
 
 

@@ -1,6 +1,7 @@
 """Hydra programs that name their config in the script: the real launcher, real hydra-core, a real store.
 
-test_hydra.py has what is written for Hydra's directory; this file how the launcher finds it, and what the program sees.
+test_hydra.py tests the files that are written for Hydra. This file tests how the launcher finds the config, and what
+the program gets.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def project(store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def launch(*words: object, env: dict[str, str] | None = None) -> list[dict[str, object]]:
-    """What the program prints, a JSON object for each rank."""
+    """Launch the program; returns the JSON object that each rank prints."""
     import os
 
     done = subprocess.run(
@@ -259,7 +260,7 @@ def test_a_decorator_that_computes_its_directory_needs_the_config_named(project:
 
 
 def test_a_decorator_in_another_module_needs_the_config_named(project: Path, store: Path) -> None:
-    # Nothing of the command says Hydra: `art` is registered in the job.
+    # The command does not show that it is a Hydra program, so `art` is registered in the job.
     package(project)
     (project / "pkg/conf/__init__.py").touch()
     (project / "train.py").write_text("from pkg.program import main\nmain()\n")

@@ -1,4 +1,4 @@
-"""The forms in which a word names a config, and what becomes of the word."""
+"""The forms in which a word names a config, and the word that replaces it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ MENTIONED = {
 @pytest.mark.parametrize(("word", "names"), MENTIONED.items())
 def test_a_script_in_a_word_mentions_files(here, word, names):
     assert mentioned_files(word) == names
-    # The short way to exec leaves the word to who can say that.
+    # The short way to exec must not take this command: only the parser can read the word.
     assert not names or may_need_resolving(["python", "t.py", word], {}, lambda: str(here))
 
 

@@ -1,7 +1,7 @@
-"""What the Nemotron CLI makes of the keys of a profile (docs/nemotron.md), as commands of a shell.
+"""The shell commands that the Nemotron CLI makes out of the keys of a profile (docs/nemotron.md).
 
 The forms are those of nemo_runspec/execution.py at e27b371: startup commands stand in braces before the script's
-command, and `run_command` is a format of script and config, behind which stands what was passed through.
+command, and `run_command` is a format of script and config, followed by the passed-through words.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PASSED_THROUGH = ["train.train_iters=5"]
 
 @pytest.fixture
 def shipped(tmp_path):
-    """What the CLI ships, main.py and config.yaml in one directory; runs a command of it in a login shell."""
+    """Makes main.py and config.yaml in one directory, as the CLI ships them; runs a command there in bash."""
     job = tmp_path / "code"
     (tmp_path / "data").mkdir()
     job.mkdir()

@@ -1,4 +1,4 @@
-"""Commands that end before their program: a launcher's options and nothing else."""
+"""Commands without a program: only a launcher and its options."""
 
 from __future__ import annotations
 

@@ -211,7 +211,7 @@ def test_a_file_that_is_called_run_is_no_override(nemotron_exec, tmp_path, monke
     (tmp_path / "torchrun").write_text("#!/bin/sh\nshift 2\nexec python3 $*\n")
     (tmp_path / "torchrun").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    # A variable of nemotron-exec brings the parser, also where no word does.
+    # With a variable of nemotron-exec the parser runs, also for a command that does not need it.
     for env in ({}, {"NEMOTRON_EXEC_QUIET": "1"}):
         done = nemotron_exec(*command.format(python=sys.executable).split(), env=env)
         assert (done.returncode, done.stderr) == (0, "")

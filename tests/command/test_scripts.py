@@ -1,4 +1,4 @@
-"""The Hydra program of a command, behind whatever starts it."""
+"""Finds the Hydra program of a command behind any starter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nemotron_exec.command.read import read
 
 HYDRA = "import hydra\n@hydra.main(version_base=None, config_path='conf', config_name='config')\ndef main(c): ...\n"
 
-#  command: the word after which --config-path goes; None where no Hydra program is to be seen
+# command: the word after which --config-path goes; None without a visible Hydra program
 COMMANDS = {
     "python app.py": "app.py",
     "python -m pkg.train": "pkg.train",
@@ -55,7 +55,7 @@ COMMANDS = {
     "torchrun --a-flag-of-tomorrow --nnodes 1 app.py": "app.py",
     "uv run app.py": "app.py",
     "numactl -N0 python app.py": "app.py",
-    # A script that is named is the program, and what it is given are its arguments.
+    # The first script is the program, and the words after it are its arguments.
     "python plain.py app.py": None,
     "python plain.py -m pkg.train": None,
     "torchrun plain.py app.py": None,

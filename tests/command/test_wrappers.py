@@ -1,4 +1,4 @@
-"""What stands in front of the program: where, and as whom, the command runs."""
+"""Wrappers in front of the program change its directory or its user."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ DIRECTORIES = {
     """sh -c 'exec "$@"' _ python t.py""": "",
     """bash -c 'pushd sub >/dev/null; exec "$@"' _ python t.py""": "sub",
     """bash -c 'if cd sub; then "$@"; fi' _ python t.py""": "sub",
-    # Not the wrapper's own.
+    # These options belong to the program, not to a wrapper.
     "python t.py -C sub": "",
     "python t.py --directory sub": "",
     "torchrun --nproc-per-node 1 t.py --chdir sub": "",
@@ -126,7 +126,7 @@ CONFIG_PATHS = {
 @pytest.mark.parametrize(("command", "directory"), CONFIG_PATHS.items())
 def test_hydra_looks_for_its_config_where_the_wrapper_starts_it(tmp_path, monkeypatch, command, directory):
     monkeypatch.chdir(tmp_path)
-    for below in ("", "sub/"):  # what has the same name here is another
+    for below in ("", "sub/"):  # the same names exist in both directories
         for name in ("conf", "pkg/inner"):
             (tmp_path / below / name).mkdir(parents=True)
             (tmp_path / below / name / "config.yaml").write_text("run: {data: 'blend:v1'}\npath: ${art:data,path}\n")

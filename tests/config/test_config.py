@@ -58,7 +58,7 @@ HEADER_LINES = ("# Resolved", "# at ", "# run.")
 
 
 def body(rendered: Rendered) -> str:
-    """The named file's text without the header."""
+    """The text of the rendered file without the header."""
     lines = rendered.files[0].text.decode().splitlines(keepends=True)
     return "".join(line for line in lines if not line.startswith(HEADER_LINES))
 
@@ -143,7 +143,7 @@ def test_run_overrides_are_applied_and_taken_out_of_the_command(write):
     assert set(rendered.arguments) == {1, 4}
 
 
-# --- what the overrides of the command leave open
+# --- expressions that the command's overrides may change
 
 
 OVERRIDDEN = """\
@@ -158,7 +158,7 @@ first: ${mul:${lst[0]}, 2}
 const: ${mul:3, 2}
 """
 
-#    words, keys that stay interpolations (parts that are ours are filled in)
+# words, keys that stay interpolations (nemotron-exec's parts in them are filled in)
 OPEN = {
     "nothing": ([], {"other", "out"}),
     "a value": (["base.seq=8"], {"twice", "other", "out"}),
@@ -263,7 +263,7 @@ def test_what_is_not_asked_for_or_has_no_run_section_gets_no_null(write, text):
 
 
 # --- forms of a text
-# ruff: noqa: E501 - a row is a line
+# ruff: noqa: E501 - each row is one line
 
 TEXTS = {
     "byte order mark": ("\ufeffrun: {data: D:v1}\nx: ${art:data,path}\n", "x: /artifacts/data\n"),

@@ -1,4 +1,4 @@
-"""Bad configs: each is one error with file and line; nothing hangs, nothing fills the memory."""
+"""Each bad config gives one error with file and line. No config hangs the launcher or fills the memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configs of the document, as files, through the real launcher: `cat` is the command and prints them."""
+"""Runs the document's configs through the real launcher, with `cat` as the command."""
 
 from __future__ import annotations
 

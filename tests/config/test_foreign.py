@@ -1,4 +1,4 @@
-"""Files that are nobody's config: they never stop a command, and count for nothing."""
+"""Files that are no configs never stop a command, and have no effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hydra programs: real hydra-core composes the same config through us, with the artifacts filled in."""
+"""Hydra programs: under nemotron-exec, real hydra-core composes the same config with the artifacts filled in."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def launch(directory: Path, *words: str) -> dict[str, object]:
-    """What the program prints when it is started with the command that we would start."""
+    """The program's output when it runs with the command that nemotron-exec would start."""
     command = read_command([sys.executable, "program.py", *words], [])
     config = read(command.configs, command.overrides, environ={}, run_wandb=Injected(), resolve="artifacts")
     found = {

@@ -1,6 +1,6 @@
-"""The tests of the config, again under the newest OmegaConf 2.4, a pre-release where there is one.
+"""Runs the tests of the config again under the newest OmegaConf 2.4, also a pre-release.
 
-hydra-core does not admit 2.4 yet (it asks for < 2.4), so the environment that runs this has 2.3.
+hydra-core still requires OmegaConf < 2.4, so this environment has 2.3.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CONFIG_TESTS = (
 @pytest.mark.ci
 @pytest.mark.timeout(1800)
 def test_a_config_means_the_same_under_the_newest_omegaconf(tmp_path: Path) -> None:
-    # OmegaConf alone, or --pre would take the pre-releases of what it needs as well.
+    # Install OmegaConf without requirements: --pre would take their pre-releases, too.
     python = other_versions.environment("omegaconf-2.4", "--pre", "--no-deps", "omegaconf>=2.4.0,<2.5")
     assert other_versions.version_of(python, "omegaconf").startswith("2.4.")
     tests = [f"tests/{name}" for name in CONFIG_TESTS.split()]

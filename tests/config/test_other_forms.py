@@ -1,4 +1,4 @@
-"""Overrides in forms that only the script knows: what may depend on them stays an interpolation."""
+"""Overrides in forms that only the script knows: values that may depend on them stay interpolations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ size: ${mul:${model.seq_length},2}
 
 
 class Kept:
-    """Messages that a test looks at."""
+    """Collects warnings for a test."""
 
     def __init__(self, warnings):
         self.warning = warnings.append
@@ -336,7 +336,7 @@ def test_a_file_that_is_too_large_to_be_written_by_hand_is_not_parsed(tmp_path, 
 
 
 NOT_APPLIED = {"run: {data: 'base:v1'}\n": 1, "run: {more: 'base:v1'}\n": 1, "run: {wandb: {project: x}}\n": 1}
-# The other version of the same artifact: a lock pins what the config calls `latest`.
+# This is another reference to the same artifact: a lock may pin the config's `latest`.
 NOT_APPLIED["run: {data: 'blend:latest'}\n"] = 0
 
 

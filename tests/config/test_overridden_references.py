@@ -1,4 +1,4 @@
-"""References that only the job can decide: the expression stays, and the injector's `art` answers it there."""
+"""References that only the job can resolve: the expression stays, and the injector's `art` resolves it in the job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-# As NeMo-RL's scripts do it, but for the resolvers, which this one does not register.
+# This script acts as NeMo-RL's scripts do, but registers no resolvers.
 SCRIPT = """
 import json, sys
 from omegaconf import OmegaConf
@@ -99,7 +99,8 @@ def test_a_script_may_register_the_same_resolvers_itself(job: Path, guard: str) 
     assert launch(job, "name=model")["twice"] == (18 if guard else 2)
 
 
-# The second is the newest of 2.4; before, and with it the third, it was deprecated, and had no `replace`.
+# The second is 2.4's new method. Before 2.4, a method of that name was deprecated, like the third, and had no
+# `replace`.
 @pytest.mark.parametrize("method", ["register_new_resolver", "register_resolver", "legacy_register_resolver"])
 def test_none_of_omegaconfs_ways_to_register_meets_ours(job: Path, method: str) -> None:
     show = "print(OmegaConf.create({'a': '${mul:1,2}'}).a)\n"

@@ -33,7 +33,7 @@ PARSER = OverridesParser.create()
 
 
 def replace(expression):
-    """What the launcher knows: the fields above; of all other resolvers nothing."""
+    """The launcher's values: it knows the fields above, and no other resolver."""
     if expression.startswith("${art:d,"):
         return Whole(VALUES[expression[len("${art:d,") : -1]])
     return None
@@ -53,7 +53,7 @@ def value_of(override):
 
 
 def jobs(text):
-    """What each job that Hydra starts for `+x=TEXT` finds under x."""
+    """The value of x in each job that Hydra starts for `+x=TEXT`."""
     (override,) = PARSER.parse_overrides([f"+x={text}"])
     if not override.is_sweep_override():
         return [value_of(override)]
@@ -61,7 +61,7 @@ def jobs(text):
 
 
 def dotlist(text):
-    """What OmegaConf finds."""
+    """The value of x that OmegaConf reads."""
     return OmegaConf.to_container(OmegaConf.from_dotlist([f"x={text}"]), resolve=True)["x"]
 
 
@@ -103,13 +103,13 @@ ELEMENT = st.recursive(PRIMITIVE, _containers, max_leaves=4)
 TEXTS = st.one_of(ELEMENT, st.lists(ELEMENT, min_size=2, max_size=3).map(",".join))
 
 
-FEW = settings(QUICK, max_examples=30)  # Hydra's and OmegaConf's ANTLR takes its time; CI tries many
+FEW = settings(QUICK, max_examples=30)  # ANTLR of Hydra and OmegaConf is slow; CI tries more examples
 
 
 def the_same_in_every_job(text):
     try:
         expected = jobs(text)
-    except Exception:  # noqa: BLE001  # no override of Hydra, or none that the job can resolve
+    except Exception:  # noqa: BLE001  # Hydra does not read the override, or the job cannot resolve it
         assume(False)
     assert repr(jobs(fill(text, replace, hydra=True))) == repr(expected)
 
@@ -189,7 +189,7 @@ FILLED = {
     "1${art:d,size}": '"14096"',
     "${art:d,text}": '"4096"',
     "${other:z}/${art:d,path}": "${other:z}//artifacts/m1",
-    # The cast would see another text; the backslash would escape something else.
+    # These stay: a cast would get another text, and the backslash would escape another character.
     "str(${art:d,size})": "str(${art:d,size})",
     "a\\\\${art:d,size}": "a\\\\${art:d,size}",
     "\\${art:d,size}": "\\${art:d,size}",
@@ -208,7 +208,7 @@ def test_every_other_byte_stays(text, filled):
         ("x(a)${art:d,path}", "x(a)/artifacts/m1"),
         ("x(a)/b${art:d,path}", "x(a)/b/artifacts/m1"),
         ("x(\\${art:d,size})${art:d,path}", "x(\\${art:d,size})/artifacts/m1"),
-        # Quotes behind other text are part of the value to YAML.
+        # YAML takes quotes behind other text as part of the value.
         ("x(a)${art:d,odd}", "x(a)${art:d,odd}"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Who wins, in one table: the same that docs/configuration.md prints, row by row."""
+"""The precedence of all sources in one table, the same as in docs/configuration.md, row by row."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ extends = "base"
 nodes = 2
 """
 
-# Sources, the strongest first. Each row: what is set; what wins, for every kind of setting.
+# Sources, the strongest first. Each row has the sources that are set, and the winner for each kind of setting.
 SOURCES = ["command line", "config", "profile", "env.toml", "environment"]
 
 
 def launch(nemotron_exec, tmp_path: Path, sources: list[str]) -> dict[str, str]:
-    """Set the named sources and return what the resolved config and the answer say."""
+    """Set the named sources; returns the values in the resolved config and in the answer."""
     run = {"env": {}}
     if "config" in sources:
         run = {"wandb": {"project": "of-config"}, "env": {"container": "of-config"}}

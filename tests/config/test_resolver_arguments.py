@@ -1,4 +1,4 @@
-"""What a resolver is called with: scalars, lists, mappings, and nothing that it understands."""
+"""The arguments of a resolver: scalars, lists, mappings, and invalid ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEAD = "run: {data: 'd:latest'}\nmapping: {a: 1}\nlist: [1, 2]\nnumber: 1\nsizes
 
 
 def resolved(path, expression):
-    """The value of `x` in what the job gets."""
+    """The value of `x` in the job's config."""
     path.write_text(f"{HEAD}x: {expression}\n")
     config = read(
         [ConfigArgument(1, "", str(path), explicit=True)],

@@ -1,8 +1,8 @@
-"""The property that everything else rests on: the resolved config means what the original means.
+"""Tests the basic property: the resolved config has the same meaning as the original.
 
-For every config and every set of overrides: loading the resolved file and applying the overrides gives what loading the
-original, with our resolvers registered, and applying the overrides gives. Overrides are applied by real hydra-core, as
-NeMo-RL does (nemo_rl/utils/config.py `parse_hydra_overrides`).
+It holds for every config and every set of overrides. Load the resolved file and apply the overrides; load the original
+with nemotron-exec's resolvers registered and apply the overrides: both give the same values. Overrides are applied by
+real hydra-core, as NeMo-RL does (nemo_rl/utils/config.py `parse_hydra_overrides`).
 """
 
 from __future__ import annotations
@@ -83,26 +83,26 @@ _CONTAINER_IN_TEXT = re.compile(r"""[{\[]\\*['"\[{]""")
 
 
 def meaning(node: Any, depth: int = 0) -> Any:
-    """Every value as the script would see it; an error where it would see one."""
+    """Every value as the script would get it; an error where the script would get one."""
     if depth > 6:
         return "…"
     if isinstance(node, DictConfig):
         return {str(key): look(node, key, depth) for key in node}
     if isinstance(node, ListConfig):
         return [look(node, index, depth) for index in range(len(node))]
-    if isinstance(node, dict):  # a resolver's mapping comes as it is
+    if isinstance(node, dict):  # a resolver may return a plain mapping
         return {str(key): meaning(value, depth + 1) for key, value in node.items()}
     if isinstance(node, list):
         return [meaning(value, depth + 1) for value in node]
     text = repr(node)
-    # Inside a text OmegaConf writes a mapping or list as it stands, its interpolations unresolved.
+    # OmegaConf writes a mapping or list inside a text with its interpolations unresolved.
     return "…" if isinstance(node, str) and _CONTAINER_IN_TEXT.search(text) else text
 
 
 def look(container: Any, key: Any, depth: int) -> Any:
     try:
         return meaning(container[key], depth + 1)
-    except Exception as error:  # noqa: BLE001 - whatever a resolver raises
+    except Exception as error:  # noqa: BLE001 - a resolver may raise anything
         return type(error).__name__
 
 
@@ -124,13 +124,13 @@ def means_the_same(case: Case) -> None:
         try:
             original = OmegaConf.load(path)
         except Exception:  # noqa: BLE001
-            return  # OmegaConf refuses the text, with us or without
+            return  # OmegaConf refuses the text also without nemotron-exec
         assert isinstance(original, DictConfig)
         before = copy.deepcopy(original)
         try:
             original = override(original, case.words)
         except Exception:  # noqa: BLE001
-            return  # the script refuses the overrides, with us or without
+            return  # the script refuses the overrides also without nemotron-exec
         expected = meaning(original)
         try:
             config = read(
@@ -142,7 +142,7 @@ def means_the_same(case: Case) -> None:
             )
             rendered = config.render(found, directory=directory + "/resolved", header=Header("now"))
         except LaunchError:
-            # Only what the script could not resolve either is an error.
+            # An error is right only if the script could not resolve the config either.
             assert "Error" in repr(meaning(before)) + repr(expected) or "Unsupported" in repr(expected)
             return
         text = rendered.files[0].text.decode() if rendered.files else case.text
@@ -194,7 +194,7 @@ CONSTANTS = ["1", "2", "true", "null", "x", "y", "data", "1e-3", "1.5", "'12'", 
 
 
 class ConfigWriter(Writer):
-    """Writes a config that holds everything that real ones hold."""
+    """Writes a config with all constructs of real configs."""
 
     anchors = 0
 
@@ -290,7 +290,7 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(writer.config(), writer.words(), weird, writer.one(["artifacts", "all"]))
 
 
-@settings(QUICK, max_examples=50)  # ANTLR, on the original's side, takes its time
+@settings(QUICK, max_examples=50)  # ANTLR is slow on the original's side
 @given(cases())
 @example(Case("run: {data: D:v1}\na: ${art:data,path}\n", ["a=1"]))
 # Found by hypothesis.

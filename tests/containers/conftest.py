@@ -1,7 +1,7 @@
-"""A real engine, real images out of the real Dockerfile, real containers.
+"""Fixtures with a real engine, real images out of the real Dockerfile, and real containers.
 
-`.ci/engines` installs the engine and makes the root file systems that the base images are imported from. Images are
-built once for a whole test session, however many workers it has.
+`.ci/engines` installs the engine and makes the root file systems of the base images. Images are built once for a whole
+test session, however many workers it has.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ARCH = platform.machine()
 
 Done = subprocess.CompletedProcess
 
-# An entrypoint in the manner of NGC's: it says who it is, sets up the environment, and becomes its arguments.
+# An entrypoint like NGC's: it prints a banner, sets up the environment, and executes its arguments.
 NGC_ENTRYPOINT = """#!/bin/bash
 echo "== Framework container ==" >&2
 export SET_BY_ENTRYPOINT=yes
@@ -58,7 +58,7 @@ USER 4711
 CMD ["python3", "-c", "print('from the CMD')"]
 """
 
-# Base images: what they are made from, and with.
+# Base images: (the tar or the image to start from, the recipe).
 BASES = {
     "debian": ("debian.tar", ""),
     "debian-python": ("debian-python.tar", ""),
@@ -72,7 +72,7 @@ BASES = {
 
 @dataclass
 class Engine:
-    """podman and buildah with a storage of this test session's own."""
+    """podman and buildah with a storage for this test session."""
 
     directory: str
     podman: list[str] = field(init=False)
@@ -99,14 +99,14 @@ class Engine:
 
     @staticmethod
     def limits() -> list[str]:
-        """Limits that an engine may set inside another container, where CI itself runs in one."""
+        """Limits that an engine may set inside another container, for CI that itself runs in a container."""
         return ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]
 
     @contextlib.contextmanager
     def started(
         self, image: str, *command: str, options: tuple[str, ...] = (), network: str = "none"
     ) -> Iterator[Container]:
-        """A container in the background, removed at the end."""
+        """Start a container in the background, and remove it at the end."""
         name = "test-" + uuid.uuid4().hex[:12]
         self.call("run", "-d", "--name", name, *self.limits(), "--network", network, *options, image, *command)
         try:
@@ -115,7 +115,7 @@ class Engine:
             self.call("rm", "-f", "-t", "0", name, check=False)
 
     def build(self, name: str, base: str, recipe: str) -> str:
-        """A base image: an imported tar, or an image with a few lines more."""
+        """Make a base image: import a tar, or add a few lines to an image."""
         tag = f"localhost/{name}"
         if base.endswith(".tar"):
             path = os.path.join(CACHE, base)
@@ -146,7 +146,7 @@ class Container:
     name: str
 
     def logs(self) -> str:
-        """What it has written so far, both streams."""
+        """The container's output so far, both streams."""
         done = self.engine.call("logs", self.name)
         return done.stdout + done.stderr
 
@@ -160,11 +160,11 @@ class Container:
         return logs
 
     def wait(self, timeout: float = 120) -> int:
-        """Its exit code."""
+        """Wait for the end; returns the exit code."""
         return int(self.engine.call("wait", self.name, timeout=timeout).stdout.split()[0])
 
     def exec(self, *command: str) -> Done:
-        """A further command inside."""
+        """Run a further command inside."""
         return self.engine.call("exec", self.name, *command, check=False)
 
 
@@ -191,7 +191,7 @@ def session_directory(tmp_path_factory: pytest.TempPathFactory, worker_id: str) 
 
 @pytest.fixture(scope="session")
 def once(session_directory: str) -> Callable[[str, Callable[[], str]], str]:
-    """Does something once for all workers, and remembers its answer."""
+    """Calls a function once for all workers, and shares its answer."""
 
     def call(name: str, action: Callable[[], str]) -> str:
         path = os.path.join(session_directory, name.replace("/", "_") + ".json")
@@ -208,7 +208,7 @@ def once(session_directory: str) -> Callable[[str, Callable[[], str]], str]:
 
 @pytest.fixture(scope="session")
 def engine(session_directory: str) -> Engine:
-    """The engine; its absence is a failure, never a skip."""
+    """The engine. If it is missing, the test fails and is not skipped."""
     for name in ("podman", "buildah", "runc"):
         if not shutil.which(name):
             pytest.fail(f"{name} is not installed: run .ci/engines first")
@@ -237,24 +237,24 @@ class Images:
     once: Callable[[str, Callable[[], str]], str]
 
     def __call__(self, name: str, python_from: str | None = None) -> str:
-        """The base image `name` with nemotron-exec added; `python_from` names the base that lends its Python."""
+        """The base image `name` with nemotron-exec added; `python_from` names the base whose Python is copied."""
         source = self.base(name)
         lender = self.base(python_from) if python_from else source
         return self.once("image-" + name, lambda: self.made(source, source + "-exec", lender))
 
     def again(self, source: str, *, no_cache: bool = False) -> str:
-        """Adds it to `source` a second time, under another tag."""
+        """Adds nemotron-exec to `source` a second time, under another tag."""
         return self.made(source, source + "-again", source, "--no-cache" if no_cache else "")
 
     def attempt(self, source: str, tag: str = "localhost/attempt", lender: str = "", flags: str = "") -> Done:
-        """One `make image`, whatever comes of it."""
+        """Run `make image` once; it may fail."""
         with FileLock(os.path.join(self.engine.directory, "make.lock")):
             return make("image", BASE_IMAGE=source, PYTHON_FROM=lender or source, IMAGE=tag,
                         ENGINE=" ".join(self.engine.buildah),
                         BUILD_FLAGS=f"--isolation chroot --timestamp 0 {flags}")  # fmt: skip
 
     def made(self, source: str, tag: str, lender: str, flags: str = "") -> str:
-        """One `make image` that has to succeed."""
+        """Run `make image` once; it has to succeed."""
         done = self.attempt(source, tag, lender, flags)
         if done.returncode:
             pytest.fail(done.stdout + done.stderr)
@@ -298,5 +298,5 @@ def arch() -> str:
 
 @pytest.fixture(scope="session")
 def cache() -> str:
-    """What `.ci/engines` made."""
+    """The directory of files that `.ci/engines` made."""
     return CACHE

@@ -1,4 +1,4 @@
-"""`make bundle`: a directory that is mounted into containers which nobody rebuilt."""
+"""`make bundle` makes a directory that works when it is mounted into unchanged containers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(600)]
 
-# Before a test has a home of its own.
+# Read here, because a test has a home without pyenv.
 PYENV = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
 
 INJECTED = (
@@ -109,6 +109,6 @@ def test_the_other_architecture_is_assembled_and_its_programs_are_for_it(make_bu
     with open(os.path.join(directory, "bundle.json")) as file:
         made_of = json.load(file)
     assert made_of["arch"] == other
-    assert made_of["programs"] > 20  # bundle.py reads the header of each, and stops at a wrong one
+    assert made_of["programs"] > 20  # bundle.py checks the header of each, and stops at a wrong one
     header = open(os.path.join(directory, "bin", "tini"), "rb").read(20)  # noqa: SIM115
     assert int.from_bytes(header[18:20], "little") == {"aarch64": 183, "x86_64": 62}[other]  # e_machine of elf(5)

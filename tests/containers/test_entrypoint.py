@@ -1,4 +1,4 @@
-"""What people type after `docker run IMAGE`, and what they expect of it."""
+"""Commands that people type after `docker run IMAGE`, with the expected results."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_an_image_made_of_our_image_has_one_entrypoint(engine, image, base, monk
 
 
 def test_the_prefix_works_where_a_cluster_passes_over_the_entrypoint(engine, image):
-    # pyxis does, unless it is asked: srun --container-image=… nemotron-exec python3 …
+    # pyxis ignores it by default: srun --container-image=… nemotron-exec python3 …
     done = engine.run(image("ngc"), "nemotron-exec", "python3", "-c", INJECTED, options=("--entrypoint", "env"))
     assert done.stdout == "True True\n"
     assert "Framework container" not in done.stderr

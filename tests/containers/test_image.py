@@ -1,4 +1,4 @@
-"""What `make image` leaves in an image, and what it leaves alone."""
+"""Checks the files that `make image` adds to an image, and that it changes no others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(600)]
 
-# Before a test has a home of its own.
+# Read here, because a test has a home without pyenv.
 PYENV = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
 LAYERS = "{{json .RootFS.Layers}}"
 
@@ -22,7 +22,7 @@ def test_no_package_of_the_image_is_touched(engine, image, base):
     before = engine.run(base("debian-python"), "python3", "-S", "-c", listing).stdout.splitlines()
     after = engine.run(image("debian-python"), "python3", "-S", "-c", listing, options=("--entrypoint", "env"))
     added = {line.split()[0] for line in set(after.stdout.splitlines()) - set(before)}
-    added -= {"/etc/hostname", "/etc/hosts", "/etc/mtab"}  # the engine's
+    added -= {"/etc/hostname", "/etc/hosts", "/etc/mtab"}  # the engine writes these
     assert len(before) > 1000
     assert added == {"/usr/local/bin/nemotron-exec", "/usr/local/bin/nemotron-artifact"}
 
@@ -96,7 +96,7 @@ def test_an_image_without_python_gets_an_interpreter_with_its_libc(engine, image
     assert all(path.startswith("/opt/nemotron-exec/") for path in libraries), libraries
 
 
-# Every native part that the launcher may load, and where the shared libraries came from.
+# Loads every native module that the launcher may load, and prints the paths of the shared libraries.
 LIBRARIES = """
 import ctypes, ssl, sqlite3, zlib, yaml.cyaml, psutil, pydantic_core, wandb
 print('\\n'.join(sorted({l.split()[-1] for l in open('/proc/self/maps') if '.so' in l})))

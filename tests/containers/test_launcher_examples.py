@@ -1,4 +1,4 @@
-"""Every example under examples/ for a launcher: it is well-formed, and nemotron-exec finds its place from it."""
+"""Every example under examples/ for a launcher is well-formed, and nemotron-exec finds each process's place in it."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ VERSIONS = {
 
 
 def check(value: Any, shape: Any, where: str) -> None:
-    """Fails where `value` has a field that `shape` does not know, or of another type."""
+    """Fail if `value` has a field that `shape` does not know, or that has another type."""
     if shape == POD:
-        # A patch has no image, which the schema of a pod asks for.
+        # A patch has no image, but the schema of a pod requires one.
         template = value if "spec" in value else {"spec": value}
         for container in template["spec"]["containers"]:
             container.setdefault("image", "none")
@@ -115,13 +115,13 @@ def check(value: Any, shape: Any, where: str) -> None:
 
 
 def validate(document: dict[str, Any]) -> None:
-    """Against the schema of Kubernetes itself, unknown fields refused."""
+    """Validate against the schema of Kubernetes; unknown fields are refused."""
     import kubernetes_validate
 
     kubernetes_validate.validate(document, KUBERNETES, strict=True)
 
 
-# Its own parser, in an environment of its own: it brings a hundred packages.
+# SkyPilot's own parser needs an environment of its own, because it has a hundred requirements.
 SKYPILOT = "skypilot==0.14.1"
 
 
@@ -195,7 +195,7 @@ def words_of(container: dict[str, Any]) -> list[str]:
 
 
 def slurm(node: int, nodes: int) -> dict[str, str]:
-    """What srun gives the task of one node."""
+    """The variables that srun sets for the task of one node."""
     return {
         "SLURM_JOB_ID": "4242", "SLURM_JOB_NODELIST": "node[0-3]",
         "SLURM_STEP_ID": "0", "SLURM_PROCID": str(node), "SLURM_NODEID": str(node),
@@ -206,7 +206,7 @@ def slurm(node: int, nodes: int) -> dict[str, str]:
 
 
 def trainer(node: int, nodes: int) -> dict[str, str]:
-    """What Kubeflow Trainer's torch plugin and the Job controller give a pod."""
+    """The variables that Kubeflow Trainer's torch plugin and the Job controller set for a pod."""
     return {
         "PET_NNODES": str(nodes), "PET_NPROC_PER_NODE": "auto", "PET_NODE_RANK": str(node),
         "PET_MASTER_ADDR": "pretrain-node-0-0.pretrain", "PET_MASTER_PORT": "29400", "JOB_COMPLETION_INDEX": str(node),
@@ -214,7 +214,7 @@ def trainer(node: int, nodes: int) -> dict[str, str]:
 
 
 def pytorchjob(node: int, nodes: int) -> dict[str, str]:
-    """What the Training Operator gives a pod: RANK is the pod's number, WORLD_SIZE counts processes."""
+    """The variables of the Training Operator: RANK is the pod's number, WORLD_SIZE counts processes."""
     return {
         "PET_NODE_RANK": str(node), "PET_NNODES": str(nodes), "PET_NPROC_PER_NODE": "8", "RANK": str(node),
         "WORLD_SIZE": str(8 * nodes), "MASTER_ADDR": "pretrain-master-0", "MASTER_PORT": "23456",
@@ -222,12 +222,12 @@ def pytorchjob(node: int, nodes: int) -> dict[str, str]:
 
 
 def indexed(node: int, nodes: int) -> dict[str, str]:
-    """What the Job controller gives a pod."""
+    """The variables that the Job controller sets for a pod."""
     return {"JOB_COMPLETION_INDEX": str(node)}
 
 
 def sky(node: int, nodes: int) -> dict[str, str]:
-    """What SkyPilot gives a node."""
+    """The variables that SkyPilot sets for a node."""
     return {
         "SKYPILOT_NODE_RANK": str(node), "SKYPILOT_NUM_NODES": str(nodes), "SKYPILOT_NUM_GPUS_PER_NODE": "8",
         "SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2", "SKYPILOT_TASK_ID": "sky-managed-1",
@@ -235,10 +235,10 @@ def sky(node: int, nodes: int) -> dict[str, str]:
 
 
 def wrapped(path: str, environ: dict[str, str]) -> list[str]:
-    """The words after nemotron-exec that the script of an example comes to, run by a shell of its own."""
+    """Run the script of an example in a shell; returns the words after nemotron-exec."""
     with open(path) as file:
         text = file.read() if not path.endswith(".yaml") else yaml.safe_load(file)["run"]
-    # Everything outside the script is a stub: what is asked is which words the shell makes of it.
+    # All programs of the script are stubs: the test needs only the words that the shell passes.
     stubs = (
         "mkdir() { :; }; scontrol() { echo node0; }; apptainer() { :; }\n"
         "nemotron-exec() { printf '%s\\0' \"$@\"; }; sbatch() { :; }\n"
@@ -269,7 +269,7 @@ def test_each_node_of_a_script_finds_its_place(name, node):
     environ = environment(node, nodes)
     words = wrapped(os.path.join(EXAMPLES, name), environ)
     while words[0].startswith("--"):
-        words = words[2:]  # options of ours, each with a value
+        words = words[2:]  # skip nemotron-exec's options, each with a value
     command = read(words)
     found = place(environ, command)
     assert command.launcher is not None
@@ -302,7 +302,7 @@ def test_a_ray_driver_is_the_only_launcher_and_has_a_job_id(name):
     if name.endswith(".yaml"):
         (document,) = documents(path)
         words = shlex.split(document["spec"]["entrypoint"])
-        # NeMo-RL hands its own environment to ray.init, with which these would collide.
+        # NeMo-RL passes its own environment to ray.init, and these variables would collide with it.
         assert "runtimeEnvYAML" not in document["spec"]
     else:
         with open(path) as file:
@@ -311,13 +311,13 @@ def test_a_ray_driver_is_the_only_launcher_and_has_a_job_id(name):
     assert words[:2] == ["nemotron-exec", "--job-id"]
     while words[1].startswith("--"):
         words = [words[0], *words[3:]]
-    # ray.sub takes all variables of Slurm away; KubeRay sets none.
+    # ray.sub removes all variables of Slurm, and KubeRay sets none.
     found = place({"RAY_ADDRESS": "10.0.0.1:6379"}, read(words[1:]))
     assert (found.index, found.count) == (0, 1)
 
 
 def test_nemo_run_writes_the_command_that_the_example_promises(tmp_path):
-    # In place of nemo-run, whose Script.to_command gives entrypoint, path and args in this order.
+    # The stub stands in for nemo-run, whose Script.to_command gives entrypoint, path and args in this order.
     path = os.path.join(EXAMPLES, "nemo-run", "submit.py")
     code = (
         "import sys, types\n"

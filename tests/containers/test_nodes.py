@@ -20,7 +20,7 @@ exec {sys.base_prefix}/bin/{PYTHON} -m torch.distributed.run "$@"
 
 @pytest.fixture(scope="module")
 def torch(tmp_path_factory):
-    """Mounts and environment by which a container has this virtual environment's PyTorch, and a torchrun."""
+    """Mounts and variables that give a container this virtual environment's PyTorch, and a torchrun."""
     program = tmp_path_factory.mktemp("torch") / "torchrun"
     program.write_text(TORCHRUN)
     program.chmod(0o755)
@@ -74,7 +74,7 @@ def test_a_checkpoint_under_nemo_run_is_recorded_with_its_host_path_and_opened_e
     assert manifest["metadata"]["absolute_path"] == saved
     assert manifest["metadata"]["iteration"] == 10
 
-    # Another job: other names for the store and for the team's data, and /nemo_run is its own.
+    # The second job sees the store and the team's data under other paths, and has its own /nemo_run.
     second = engine.run(
         tag, "torchrun", "--nproc-per-node", "2", "sft.py", "sft.yaml",
         options=(*options(torch, f"{host}/data:/corpora:ro", f"{host}/store:/registry", f"{host}/jobs:/team/jobs:ro",
@@ -89,7 +89,7 @@ def test_a_checkpoint_under_nemo_run_is_recorded_with_its_host_path_and_opened_e
 
 def test_compose_runs_one_job_on_two_nodes(engine, image, torch, tmp_path):
     tag = image("debian-python")
-    # compose speaks to `podman`, which here has a storage of its own and limits that a nested engine may set.
+    # compose calls `podman`. The wrapper gives it the session's storage and limits that a nested engine may set.
     wrapper = tmp_path / "bin" / "podman"
     wrapper.parent.mkdir()
     words = " ".join(engine.podman[1:])
@@ -122,7 +122,8 @@ def test_compose_runs_one_job_on_two_nodes(engine, image, torch, tmp_path):
 
 
 def test_an_init_container_resolves_and_a_container_without_store_or_network_trains(engine, base, bundle, host):
-    # examples/kubernetes/init-container.yaml: a shared state directory, the same job, the same command.
+    # As in examples/kubernetes/init-container.yaml, both have a shared state directory, the same job and the same
+    # command.
     work = host / "work"
     state = host / "state"
     work.mkdir()

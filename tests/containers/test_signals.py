@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(600)]
 
-# A trainer that saves when it is told to end, and takes a moment over it.
+# A trainer that saves on SIGTERM, which takes a moment.
 TRAINER = """
 import os, signal, sys, time
 def save(number, frame):
@@ -25,7 +25,7 @@ while True:
 
 
 def stop(container, seconds: int = 30) -> tuple[float, int]:
-    """`podman stop`: how long it took, and the exit code of the container."""
+    """Run `podman stop`; returns its time and the container's exit code."""
     begin = time.monotonic()
     container.engine.call("stop", "-t", str(seconds), container.name)
     code = container.engine.call("inspect", "--format", "{{.State.ExitCode}}", container.name).stdout
@@ -42,7 +42,7 @@ def test_stop_lets_the_trainer_save_and_ends_with_its_exit_code(engine, image):
 
 
 def test_stop_reaches_a_trainer_behind_the_images_own_entrypoint_and_a_shell(engine, image):
-    # A shell with a trap waits for its child and hands no signal on: with -g the child gets its own.
+    # A shell with a trap waits for its child and passes no signal on. With tini's -g the child gets the signal, too.
     script = 'trap : TERM; python3 -c "$0"; echo "the shell saw $?"'
     with engine.started(image("ngc"), "bash", "-c", script, TRAINER) as container:
         container.wait_for("training")

@@ -1,4 +1,4 @@
-"""`--doctor` says what would keep a job from working here, and says yes only if it would work."""
+"""`--doctor` reports everything that would keep a job from working here, and says yes only if it would work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nemotron_exec.doctor.report import print_report
 from nemotron_exec.environment import injector_directory
 from nemotron_exec.patches import PATCHES
 
-# Before a test has a home of its own.
+# Read here, because a test has a home without pyenv.
 PYENV = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
 
 
@@ -140,7 +140,7 @@ def test_what_keeps_the_injector_out_of_the_command_is_named(doctor, words, said
 @pytest.mark.parametrize(
     "words",
     [
-        ("python", "train.py", "-I"),  # the script's own
+        ("python", "train.py", "-I"),  # options of the script
         ("python", "-m", "train", "-E"),
         ("python", "-c", "-S"),
         ("python", "-P", "-u", "train.py"),
@@ -229,7 +229,7 @@ def test_several_nodes_without_a_shared_directory_are_a_fault(doctor, tmp_path):
     found, code = doctor("python", "train.py", "cfg.yaml", options=("--timeout", "1"), **srun)
     assert code == 1
     assert faults(found, "state")
-    assert faults(found, "store")  # on a disk that the other node does not see
+    assert faults(found, "store")  # the store is on a disk that the other node does not see
 
 
 def test_several_nodes_without_a_common_identity_are_a_fault(doctor, tmp_path):
@@ -274,7 +274,7 @@ def test_nemo_run_outside_its_container_is_reported(doctor, tmp_path):
 
 
 class _Server(http.server.BaseHTTPRequestHandler):
-    """Knows one key."""
+    """A W&B server that accepts one key."""
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -291,7 +291,7 @@ class _Server(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    """The address of a server on the loopback that says who asks."""
+    """The address of a loopback server that names the user of a key."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Server) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}"
@@ -348,7 +348,7 @@ def test_wandb_without_a_key_where_it_is_asked_for_is_a_fault(doctor):
 
 
 def test_it_says_of_each_patch_what_becomes_of_it_and_names_a_module_that_cannot_be_imported(doctor, tmp_path):
-    # One run: the doctor imports every framework, which takes seconds.
+    # Run the doctor once: it imports every framework, which takes seconds.
     recipes = tmp_path / "site/nemo_automodel/recipes"
     recipes.mkdir(parents=True)
     for package in (recipes.parent, recipes):

@@ -69,7 +69,7 @@ def test_a_wrapper_that_keeps_the_injector_out_is_a_fault(doctor, tmp_path):
     bad = _script(tmp_path, "bad", '#!/bin/sh\nPYTHONPATH=/elsewhere exec "$@"\n')
     tool = tmp_path / "tool"
     tool.mkdir()
-    (tool / "sitecustomize.py").write_text("")  # runs nobody after it
+    (tool / "sitecustomize.py").write_text("")  # it does not run the sitecustomize that it hides
     hides = _script(tmp_path, "hides", f'#!/bin/sh\nPYTHONPATH={tool}:$PYTHONPATH exec "$@"\n')
     assert _about(doctor(good, "python", "-u", "train.py")[0], "python", "fault") == []
     for wrapper in (bad, hides):

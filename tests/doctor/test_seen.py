@@ -12,7 +12,7 @@ from nemotron_exec.doctor import seen
 
 @pytest.fixture
 def node(monkeypatch):
-    """Become a node of that name."""
+    """Make this process a node of that name."""
 
     def become(name: str) -> None:
         monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", name, "", "", "")))

@@ -1,4 +1,4 @@
-"""What is written reads back as the same value under PyYAML and OmegaConf alike, whatever the metadata holds."""
+"""A written value reads back as the same value in PyYAML and in OmegaConf, for any metadata."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nemotron_exec.interpolation.tree import Literal, Primitive, Quoted
 
 
 def escaped(value: Any) -> Any:
-    r"""What a reader without OmegaConf sees: the backslash of `\${` is OmegaConf's."""
+    r"""The value for a reader without OmegaConf, which does not remove the backslash of `\${`."""
     if isinstance(value, str):
         return value if "${" not in value else None
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Edits of a YAML text: what is written is read again before anybody gets it."""
+"""Edits of a YAML text. Every written text is read again before it is returned."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_what_is_no_number_and_what_only_looks_like_it(value, text):
 
 
 def test_a_number_is_no_other_one_because_it_compares_equal(monkeypatch):
-    # 1, 1.0 and true are equal to Python, and three things in a config.
+    # 1, 1.0 and true are equal in Python, but three values in a config.
     document, changes = changed("a: old\n", "a", Whole(1))
     for other in ("1.0", "true"):
         monkeypatch.setattr(module, "_apply", lambda text, pieces, other=other: f"a: {other}\n")

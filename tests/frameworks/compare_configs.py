@@ -2,12 +2,12 @@
 
     python tests/frameworks/compare_configs.py CHECKOUT…
 
-CHECKOUT is a clone of NVIDIA-NeMo/RL, NVIDIA-NeMo/Nemotron or NVIDIA-NeMo/Megatron-Bridge; it is read, never changed.
-Each YAML file of its examples, recipes and conf directories is resolved by us with invented artifacts, and then loaded
-twice: the original with our resolvers registered, and the resolved file. The loader is NeMo-RL's own `load_config` (of
-the first checkout that has it; only that module is imported), else `OmegaConf.load`, and `yaml.safe_load` beside it.
-Files that have nothing of ours are also compared with an artifact reference put into them or into a child of them, so
-that every file really goes through the writer.
+CHECKOUT is a clone of NVIDIA-NeMo/RL, NVIDIA-NeMo/Nemotron or NVIDIA-NeMo/Megatron-Bridge, and is not changed.
+nemotron-exec resolves each YAML file of its examples, recipes and conf directories with invented artifacts. Then the
+original, with nemotron-exec's resolvers registered, and the resolved file are loaded and compared. The loader is
+NeMo-RL's own `load_config` (only that module is imported, from the first checkout that has it), else `OmegaConf.load`.
+`yaml.safe_load` is compared, too. Files without artifacts are also compared with a reference added to them or to a
+child of them, so that every file goes through the writer.
 
 Prints one line a checkout and one for each file that differs; exits with 1 if any does.
 """
@@ -56,10 +56,10 @@ def main(checkouts: list[str]) -> int:
 
 
 def compare_checkout(checkout: Path, nemo_rl: Loader | None) -> Counter[str]:
-    """Counts by outcome."""
+    """Compare all configs of a checkout; returns the counts by outcome."""
 
     def load(path: Path) -> Any:
-        # Hydra's defaults lists name groups, which NeMo-RL's loader would look for as files.
+        # NeMo-RL's loader would take the groups in Hydra's defaults lists for files.
         groups = parents_named(load_document(str(path)), ENVIRONMENT) is None
         return OmegaConf.load(path) if nemo_rl is None or groups else nemo_rl(path)
 
@@ -74,11 +74,11 @@ def compare_checkout(checkout: Path, nemo_rl: Loader | None) -> Counter[str]:
 
 
 def compare_file(path: Path, load: Loader, counts: Counter[str]) -> str:
-    """`equal`, `not loadable` (the original does not load), `differ` or `refused` (an error of ours)."""
+    """`equal`, `not loadable` (the original does not load), `differ` or `refused` (an error of nemotron-exec)."""
     try:
         loaded = load(path)
         plain = yaml.safe_load(path.read_text())
-    except Exception:  # noqa: BLE001 - whatever the loader raises
+    except Exception:  # noqa: BLE001 - the loader may raise anything
         return "not loadable"
     with tempfile.TemporaryDirectory() as directory:
         try:
@@ -105,7 +105,7 @@ def compare_file(path: Path, load: Loader, counts: Counter[str]) -> str:
 
 
 def resolve(path: Path, directory: Path) -> Path:
-    """What the job would be given instead of `path`."""
+    """The file that the job would get in place of `path`."""
     config = read(
         [ConfigArgument(0, "", str(path), explicit=True)],
         [],
@@ -122,7 +122,7 @@ def resolve(path: Path, directory: Path) -> Path:
 
 
 def seed(path: Path, directory: Path) -> Path | None:
-    """The file, or where it inherits a child of it, with an artifact of ours in it."""
+    """A copy of the file, or a child of it if it inherits, with an artifact reference added."""
     text = path.read_text()
     content = yaml.safe_load(text)
     if not isinstance(content, dict) or "run" in content:
@@ -172,7 +172,7 @@ def invented(key: str) -> Artifact:
 
 @contextlib.contextmanager
 def our_resolvers() -> Iterator[None]:
-    """What the originals are resolved with."""
+    """Register the resolvers for the originals."""
     OmegaConf.register_new_resolver("art", lambda name, field="path": invented(name).field(field), replace=True)
     OmegaConf.register_new_resolver("auto_mount", lambda *words: "|".join(map(str, words)), replace=True)
     for name, function in ARITHMETIC.items():
@@ -196,7 +196,7 @@ def nemo_rl_loader(checkout: Path) -> Loader | None:
 
 
 def values(config: Any) -> Any:
-    """Every value, as a script would see it; the kind of error where it would see one."""
+    """Every value as a script would get it; the kind of error where the script would get one."""
     if isinstance(config, (DictConfig, ListConfig)):
         keys = list(config) if isinstance(config, DictConfig) else range(len(config))
         found = []
@@ -210,7 +210,7 @@ def values(config: Any) -> Any:
 
 
 def same_plain(one: Any, other: Any) -> bool:
-    """Equality of what `yaml.safe_load` gives, types and key order included."""
+    """Whether two results of `yaml.safe_load` are equal, also in types and key order."""
     return repr(one) == repr(other)
 
 

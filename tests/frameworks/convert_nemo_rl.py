@@ -1,7 +1,7 @@
-"""NeMo-RL's own conversion of a Hugging Face model into Megatron's format and back, of a checkout, on the CPU.
+"""Runs the conversion of a Hugging Face model into Megatron's format and back, from a checkout of NeMo-RL, on the CPU.
 
-The two functions of nemo_rl/models/megatron/community_import.py run as they are. The packages around them are empty:
-their own `__init__` import Ray and vLLM. No word of nemotron-exec in here.
+The two functions of nemo_rl/models/megatron/community_import.py run unchanged. The packages around them are empty,
+because their `__init__` import Ray and vLLM. This script does not use nemotron-exec.
 
 Usage: convert_nemo_rl.py CHECKOUT CONFIG DIR
 """
@@ -27,7 +27,7 @@ PARALLEL = {
 
 
 def main(checkout, config, directory):
-    """Convert the model of each key in a process of its own: Megatron's groups are made once in each."""
+    """Convert each key's model in a process of its own, because a process can make Megatron's groups only once."""
     import yaml
 
     with open(config) as file:
@@ -37,19 +37,19 @@ def main(checkout, config, directory):
 
 
 def one(checkout, model, directory):
-    import export_tiny_llama  # first: it makes this process one with a GPU, as far as Megatron-Bridge looks
+    import export_tiny_llama  # first: it makes Megatron-Bridge see a GPU
     import torch
 
     for name in ("nemo_rl", "nemo_rl.models", "nemo_rl.models.megatron", "nemo_rl.models.policy"):
         package = types.ModuleType(name)
         package.__path__ = [f"{checkout}/{name.replace('.', '/')}"]
         sys.modules[name] = package
-    sys.modules["nemo_rl.models.policy"].MegatronConfig = dict  # for an annotation
+    sys.modules["nemo_rl.models.policy"].MegatronConfig = dict  # needed for an annotation
     from megatron.bridge import AutoBridge
     from megatron.core import parallel_state
     from nemo_rl.models.megatron.community_import import export_model_from_megatron, import_model_from_hf_name
 
-    # Without Transformer Engine its fused kernels are off.
+    # Turn off the fused kernels of Transformer Engine, which is not installed.
     original = AutoBridge.to_megatron_provider
     AutoBridge.to_megatron_provider = lambda *args, **kwargs: export_tiny_llama.plain(original(*args, **kwargs))
     torch.distributed.init_process_group("gloo", rank=0, world_size=1, store=torch.distributed.HashStore())

@@ -1,8 +1,8 @@
-"""What Megatron-Bridge's `pretrain()` needs of a GPU machine, on a machine without one. Import it before megatron.
+"""Lets Megatron-Bridge's `pretrain()` run on a machine without a GPU. Import it before megatron.
 
-Three things, and nothing of checkpoints or W&B: `torch.cuda` answers as if the CPU were its one device; Transformer
-Engine is absent, but lends base classes to the two modules that subclass it without asking; and the data set helpers,
-which Megatron would compile, are left as they are.
+It changes three things, and no code for checkpoints or W&B. `torch.cuda` answers as if the CPU were its one device.
+Transformer Engine is absent, but two modules that subclass it unconditionally get stand-in base classes. Megatron does
+not compile its data set helpers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 class Stream:
-    """A stream that orders nothing: everything happens at once."""
+    """A stream without effect: all operations run at once."""
 
     cuda_stream = 0
 
@@ -48,7 +48,7 @@ class Event(Stream):
 
 
 class OnTheCpu(TorchFunctionMode):
-    """Whatever is asked to be on a CUDA device is on the CPU."""
+    """Puts tensors for a CUDA device on the CPU."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
@@ -100,7 +100,7 @@ def _answer_for_cuda():
     for name, value in answers.items():
         setattr(torch.cuda, name, value)
     torch.cuda.random.get_rng_state = answers["get_rng_state"]
-    # PyTorch's own optimizers ask the accelerator, whatever it is, about streams.
+    # PyTorch's optimizers ask `torch.accelerator` about streams.
     for name in ("is_available", "device_count", "current_stream", "set_stream", "synchronize", "empty_cache"):
         if hasattr(torch.accelerator, name):
             setattr(torch.accelerator, name, answers[name])
@@ -122,11 +122,11 @@ class _LentAttributes(type):
 
 
 class _Lent(torch.nn.Linear, metaclass=_LentAttributes):
-    """Every class of Transformer Engine."""
+    """Stands in for every class of Transformer Engine."""
 
 
 class _LentTransformerEngine(importlib.abc.MetaPathFinder):
-    """Transformer Engine for those modules alone that use it as a base class without asking whether it is there."""
+    """Provides Transformer Engine only to the modules that subclass it without a check whether it is installed."""
 
     borrowers = ("megatron.bridge.peft.lora", "megatron.bridge.peft.lora_layers")
 
@@ -156,9 +156,9 @@ class _LentTransformerEngine(importlib.abc.MetaPathFinder):
 
 
 def install():
-    """Make this process one with a GPU, as far as Megatron-Bridge looks."""
+    """Make Megatron-Bridge see a GPU in this process."""
     _answer_for_cuda()
     OnTheCpu().__enter__()
     sys.meta_path.insert(0, _LentTransformerEngine())
-    # The resiliency extension of PyPI is older than the one that Megatron-Core 0.19 would use where there is any.
+    # Hide the resiliency extension of PyPI: it is older than the release that Megatron-Core 0.19 would use.
     sys.modules["nvidia_resiliency_ext.checkpointing.async_ckpt.core"] = None

@@ -1,4 +1,4 @@
-"""Classes for Megatron-Bridge's `custom_manager_class`. No word of nemotron-exec in here."""
+"""Classes for Megatron-Bridge's `custom_manager_class`. They do not use nemotron-exec."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from megatron.bridge.training.checkpointing import DefaultCheckpointManager
 
 
 class Alone:
-    """Writes files of its own."""
+    """Writes its own files."""
 
     def __init__(self, checkpoint_config):
         self.directory = checkpoint_config.save

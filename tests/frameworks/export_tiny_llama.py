@@ -1,4 +1,4 @@
-"""What Megatron-Bridge writes past its own save: exports of a tiny Llama on the CPU. No word of nemotron-exec in here.
+"""Exports a tiny Llama with Megatron-Bridge on the CPU. It does not use nemotron-exec.
 
 Usage: export_tiny_llama.py DIR
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import sys
 
-import pretrain_tiny_gpt  # first: it makes this process one with a GPU, as far as Megatron-Bridge looks
+import pretrain_tiny_gpt  # first: it makes Megatron-Bridge see a GPU
 import torch
 
 
 def make(source):
-    """A Llama of a few kilobytes, as Hugging Face has it."""
+    """Write a Llama of a few kilobytes in Hugging Face's format."""
     import tokenizers
     import transformers
 
@@ -35,7 +35,7 @@ def make(source):
 
 
 def provider_of(bridge):
-    """Of the source's model, without Transformer Engine."""
+    """The provider of the source's model, without Transformer Engine."""
     return plain(bridge.to_megatron_provider(load_weights=True))
 
 
@@ -65,7 +65,7 @@ def plain(provider):
 
 
 def train(bridge, directory, **checkpoint):
-    """Two iterations, and one save."""
+    """Train two iterations, with one save."""
     import megatron.bridge.training.initialize as initialize
     from megatron.bridge.training.gpt_step import forward_step
     from megatron.bridge.training.pretrain import pretrain
@@ -110,7 +110,7 @@ def quantised(model, *batch):
 
 
 def export(bridge, hf, source, out):
-    """All that does not need a training."""
+    """Make all exports that need no training."""
     import modelopt.torch.export
     from megatron.core import parallel_state
     from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed

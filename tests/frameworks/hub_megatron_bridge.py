@@ -1,4 +1,4 @@
-"""What Megatron-Bridge's AutoBridge makes of the models that a config names. No word of nemotron-exec in here.
+"""Loads the models that a config names with Megatron-Bridge's AutoBridge. It does not use nemotron-exec.
 
 Usage: hub_megatron_bridge.py CONFIG
 """

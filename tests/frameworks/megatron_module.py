@@ -1,4 +1,4 @@
-"""Megatron-Bridge's own `wandb_utils` module, imported without all that a GPU image brings.
+"""Imports Megatron-Bridge's own `wandb_utils` module without the packages of a GPU image.
 
 `install()`  the installed package (requirements/frameworks.txt): everything is real but `megatron/bridge/__init__.py`,
              which imports far more than this module needs, and is replaced by an empty one. Needs torch, takes seconds.
@@ -26,7 +26,7 @@ def _folder() -> str:
 
 
 def install() -> types.ModuleType:
-    """The module, with everything below it real."""
+    """The module with its real dependencies."""
     if "megatron.bridge" not in sys.modules:
         package = types.ModuleType("megatron.bridge")
         package.__path__ = [_folder()]

@@ -1,14 +1,14 @@
-"""Run a training recipe of NVIDIA's Nemotron, unchanged, on a machine without a GPU: its script is this process's main.
+"""Run an unchanged training recipe of NVIDIA's Nemotron without a GPU, with its script as this process's main.
 
 Usage: nemotron_job.py [--without-kit] [--nemo-rl CHECKOUT | --no-framework] --record FILE SCRIPT [ARGUMENT ...]
        nemotron_job.py --nemo-rl CHECKOUT --record FILE --save DIRECTORY
 
-What the script finds in place of its own: recipe functions that give a tiny GPT, and `pretrain()` and `finetune()` that
-write down what they were given, and go on with a model and a data set of a few bytes. All else is real: the script, the
-kit, Megatron-Bridge, W&B's client, NeMo-RL's CheckpointManager. No word of nemotron-exec in here.
+The script gets other recipe functions, which give a tiny GPT, and another `pretrain()` and `finetune()`, which record
+their arguments and train with a model and a data set of a few bytes. The rest is real: the script, the kit,
+Megatron-Bridge, W&B's client, NeMo-RL's CheckpointManager. This program does not use nemotron-exec.
 
-The second form stands in for a training that a recipe starts by a shell script, and that finds its values in the
-environment. `--without-kit` gives the script a kit whose functions do nothing: as if its calls were deleted.
+The second form stands in for a training that a recipe starts by a shell script and that reads its values from the
+environment. `--without-kit` gives the script a kit whose functions do nothing, as if its calls were deleted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
 
 if __name__ == "__mp_main__":
-    # Megatron-Core's checkpoint writers are spawned, import this file in the place of the script, and want a GPU too.
+    # Megatron-Core spawns its checkpoint writers. They import this file in place of the script, and need a GPU, too.
     sys.path.insert(0, str(Path(__file__).parent))
     import cuda_is_cpu
 
@@ -50,7 +50,7 @@ _KIT = ("nemotron.kit.wandb_kit", "nemo_runspec.config", "nemo_runspec.config.re
 
 
 class _Recorded:
-    """What the script was given, in a file that the comparison reads."""
+    """Records the script's values in a file for the comparison."""
 
     def __init__(self, path):
         self.path, self.values = Path(path), {}
@@ -72,7 +72,7 @@ def _iterations():
 
 
 def _megatron(recorded):
-    """Recipe functions and trainings in place."""
+    """Replace the recipe functions and the trainings."""
     import cuda_is_cpu
 
     cuda_is_cpu.install()
@@ -90,7 +90,7 @@ def _megatron(recorded):
         initialize.compile_helpers = lambda: None
 
     with contextlib.suppress(ImportError):
-        # The recipes are for a branch of Megatron-Bridge whose packed data may be a directory of parquet files.
+        # The recipes need a branch of Megatron-Bridge in which packed data may be a directory of parquet files.
         from megatron.bridge.data.datasets.packed_sequence import PackedSequenceSpecs
 
         PackedSequenceSpecs.__post_init__ = lambda self: None
@@ -144,7 +144,7 @@ def _training(original, recorded):
             wandb_entity=config.logger.wandb_entity,
         )
         tiny = _tiny(_iterations(), config.checkpoint.save)
-        tiny.scheduler.override_opt_param_scheduler = True  # the requeue trains longer
+        tiny.scheduler.override_opt_param_scheduler = True  # the requeued job trains longer
         tiny.checkpoint.load = config.checkpoint.save
         tiny.checkpoint.pretrained_checkpoint = config.checkpoint.pretrained_checkpoint
         for name in ("wandb_project", "wandb_entity"):
@@ -156,7 +156,7 @@ def _training(original, recorded):
 
 
 def _without_kit():
-    """A kit that does nothing, under the names of the real one."""
+    """Install a kit that does nothing, under the names of the real kit."""
     nothing = types.SimpleNamespace(manifest=False, wandb=False, qualified_names=[])
     answers = {"register_resolvers_from_config": [], "setup_artifact_tracking": nothing}
     for name in _KIT:
@@ -167,7 +167,7 @@ def _without_kit():
 
 
 def _nemo_rl(checkout, recorded):
-    """NeMo-RL with its real configuration and checkpoints, and a training that only saves."""
+    """Install NeMo-RL with its real configuration and checkpoints, and a training that only saves."""
     for name in ("nemo_rl", "nemo_rl.utils"):
         package = types.ModuleType(name)
         package.__path__ = [str(checkout / name.replace(".", "/"))]
@@ -231,7 +231,7 @@ def _save(config):
 
 
 def main(arguments):
-    """Put everything in its place, and run the script."""
+    """Make the replacements, and run the script."""
     sys.path.insert(0, str(Path(__file__).parent))
     recorded = _Recorded(arguments.record)
     if arguments.without_kit:

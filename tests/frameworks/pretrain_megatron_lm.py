@@ -1,8 +1,8 @@
 """Megatron-LM's own `pretrain()`, of the megatron-core wheel, with a tiny GPT on the CPU.
 
-No word of nemotron-exec in here.
+It does not use nemotron-exec.
 
-Usage: pretrain_megatron_lm.py [OPTIONS OF MEGATRON-LM], which come after those of a tiny model on a CPU.
+Usage: pretrain_megatron_lm.py [OPTIONS OF MEGATRON-LM]. They follow the options of a tiny model on a CPU.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ def main():
 
 
 def complete_local(arguments, directory):
-    """The call with which save_checkpoint ends for `--non-persistent-ckpt-type local`, whose manager needs a GPU."""
+    """Make the last call of save_checkpoint for `--non-persistent-ckpt-type local`, whose manager needs a GPU."""
     import torch
     from megatron.training import global_vars, wandb_utils
 
-    global_vars._GLOBAL_WANDB_WRITER = None  # its run has ended with pretrain()
+    global_vars._GLOBAL_WANDB_WRITER = None  # the writer's run has ended with pretrain()
     arguments.non_persistent_ckpt_type = "local"
     path = os.path.join(directory, "iter_0000006")
     tracker = os.path.join(directory, "latest_checkpointed_iteration.txt")

@@ -1,11 +1,11 @@
 """Megatron-Bridge's own `pretrain()` and `finetune()` with a tiny GPT on the CPU, unmodified.
 
-No word of nemotron-exec in here.
+It does not use nemotron-exec.
 
 Usage: pretrain_tiny_gpt.py SAVE_DIR [--async] [--wandb] [--iterations N] [--every N] [--keep K]
            [--then-async DIR] [--then-finetune DIR] [--then-keep-one DIR]
 
-`--then-…` trains once more in the same process, which has spent most of its time on imports.
+`--then-…` trains once more in the same process, because the imports take most of the time.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import torch
 
 os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
-# Alone, a process is its own group: any free port serves, where the default one may be in use.
+# A single process is a group of its own. Use any free port: the default port may be in use.
 if "RANK" not in os.environ:
     os.environ.setdefault("MASTER_PORT", "0")
-# Here and not in main(): Megatron-Core's checkpoint writers are spawned, import this file again, and want a GPU too.
+# Here and not in main(): Megatron-Core spawns its checkpoint writers. They import this file, and need a GPU, too.
 cuda_is_cpu.install()
 
 
@@ -37,7 +37,7 @@ def main(arguments):
     if hasattr(initialize, "compile_helpers"):
         initialize.compile_helpers = lambda: None
     if "RANK" in os.environ:
-        # One group for all trainings: a second one would find the first one's addresses in torchrun's store.
+        # Make one group for all trainings: a second group would find the addresses of the first in torchrun's store.
         torch.distributed.init_process_group("gloo")
     pretrain(
         config=configured(arguments, arguments.save_dir, asynchronous=arguments.asynchronous),
@@ -61,7 +61,7 @@ def main(arguments):
 
 
 def start_again():
-    """What Megatron keeps of a run for the rest of the process."""
+    """Drop the state that Megatron keeps in the process after a run."""
     from megatron.core import parallel_state
     from megatron.core.num_microbatches_calculator import destroy_num_microbatches_calculator
     from megatron.core.rerun_state_machine import destroy_rerun_state_machine
@@ -72,7 +72,7 @@ def start_again():
 
 
 def configured(arguments, save_dir, asynchronous=False, pretrained=None):
-    """A whole configuration of Megatron-Bridge."""
+    """A complete configuration of Megatron-Bridge."""
     from megatron.bridge.models.gpt_provider import GPTModelProvider, local_layer_spec
     from megatron.bridge.training.config import (
         CheckpointConfig,
@@ -89,7 +89,7 @@ def configured(arguments, save_dir, asynchronous=False, pretrained=None):
     )
     from megatron.core.distributed import DistributedDataParallelConfig
 
-    # "nvrx", the default since there is a choice, needs a GPU.
+    # The default strategy, "nvrx", needs a GPU.
     chosen = {"async_strategy": "mcore"} if "async_strategy" in inspect.signature(CheckpointConfig).parameters else {}
     sequence = 16
     return ConfigContainer(

@@ -1,8 +1,8 @@
 """A training program on Ray, with a local cluster of its own: `ray_job.py DIRECTORY SCENARIO [config]`.
 
-It does what NeMo-RL does with the environment (nemo_rl/distributed/virtual_cluster.py, worker_groups.py): the
-schedulers' variables go from the driver, all others are handed to the cluster as `runtime_env`, and a worker group puts
-a directory of its own in front of PYTHONPATH. Prints one line of JSON.
+It handles the environment as NeMo-RL does (nemo_rl/distributed/virtual_cluster.py, worker_groups.py). It removes the
+schedulers' variables from the driver and passes all others to the cluster as `runtime_env`, and a worker group prepends
+a directory of its own to PYTHONPATH. It prints one line of JSON.
 
     tells       what a task and an actor see of the job's environment
     saves       actors save: CheckpointManager as on NeMo-RL's main, inside it and by itself Megatron-Bridge
@@ -50,7 +50,7 @@ def main() -> None:
             del os.environ[name]
     import ray
 
-    # Ray keeps sockets there, whose paths have an end at 107 bytes.
+    # Ray makes sockets there, and their paths have at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as scratch:
         start(ray, scratch)
         try:
@@ -71,7 +71,7 @@ def tells(ray, directory):
 def saves(ray, directory):
     del directory
     trainer = ray.remote(num_cpus=0, runtime_env={"env_vars": {"PYTHONPATH": _prepended(DOUBLES)}})(Trainer)
-    # In the resolved config, and in the environment, `/nemo_run` is translated where there is none.
+    # Without `/nemo_run`, paths below it are translated in the resolved config and in the environment.
     controller, policy = trainer.remote(), trainer.remote()
     root = os.environ["RESULTS"]
     for step in (10, 20):
@@ -79,7 +79,7 @@ def saves(ray, directory):
         ray.get(policy.save_part.remote(path))
         ray.get(controller.finalize.remote(path))
     ray.get(policy.save.remote(root + "/pretrain", 30, wandb=False))
-    # Ray ends its workers without asking them; what they were about to do would stay for the next start.
+    # Ray kills its workers, and their open work would stay for the next start. Wait for it.
     assert all(ray.get([controller.settled.remote(), policy.settled.remote()]))
     return ray.get(controller.root.remote())
 
@@ -94,10 +94,10 @@ def dies(ray, directory):
     ray.kill(actors["killed"])
     actors["left"].leave.remote()
     os.kill(pids["terminated"], signal.SIGTERM)
-    del actors["forgotten"]  # no handle: Ray ends it
+    del actors["forgotten"]  # without a handle, Ray ends the actor
     for way in ("killed", "left", "terminated", "forgotten"):
         _until_gone(pids[way])
-    return pids  # "orphaned" is there yet: the end of the cluster is its end
+    return pids  # "orphaned" still runs, and ends with the cluster
 
 
 def seen():

@@ -1,12 +1,11 @@
-"""Run an embedding or reranking recipe of NVIDIA's Nemotron, unchanged, on a machine without a GPU.
+"""Run an unchanged embedding or reranking recipe of NVIDIA's Nemotron on a machine without a GPU.
 
 Usage: retrieval_job.py [--record FILE] SCRIPT [ARGUMENT ...]
        retrieval_job.py --base DIRECTORY --data DIRECTORY
 
-What the script finds in place of its own: an optimizer of PyTorch under the name of FlashOptim's, whose kernels want a
-GPU, and gloo and DDP in place of NCCL and FSDP. The script, NeMo Automodel, its recipe and its checkpoints are real.
-The second form writes a tiny model with a tokenizer, and a training set of eight questions. No word of nemotron-exec in
-here.
+The script gets an optimizer of PyTorch in place of FlashOptim's, whose kernels need a GPU, and gloo and DDP in place of
+NCCL and FSDP. The script, NeMo Automodel, its recipe and its checkpoints are real. The second form writes a tiny model
+with a tokenizer, and a training set of eight questions. This program does not use nemotron-exec.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ WORDS = ["<pad>", "<s>", "</s>", "<unk>", *"abcdefghijklmnopqrstuvwxyz", *"01234
 
 
 class FlashAdamW(torch.optim.AdamW):
-    """AdamW, which leaves out what FlashOptim alone has."""
+    """AdamW, without the parameters that only FlashOptim has."""
 
     def __init__(self, params, lr=1e-3, weight_decay=0.01, betas=(0.9, 0.999), eps=1e-8, **_):
         super().__init__(params, lr=lr, weight_decay=weight_decay, betas=tuple(betas), eps=eps)
 
 
 def make_base(directory):
-    """A Llama of a few weights, for both kinds of encoder."""
+    """Write a Llama with few weights, for both kinds of encoder."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
@@ -57,7 +56,7 @@ def make_base(directory):
 
 
 def make_data(directory):
-    """Eight questions with a right and four wrong passages, as the recipes' data preparation leaves them."""
+    """Write eight questions with a right and four wrong passages, in the form of the recipes' data preparation."""
     from datasets import Dataset
 
     corpus = directory / "corpus"
@@ -80,7 +79,7 @@ def make_data(directory):
 
 
 def main(arguments):
-    """Put everything in its place, and run the script."""
+    """Make the replacements, and run the script."""
     train_automodel.on_the_cpu()
     sys.modules["flashoptim"] = types.ModuleType("flashoptim")
     sys.modules["flashoptim"].FlashAdamW = FlashAdamW

@@ -1,4 +1,4 @@
-"""A recipe of NeMo Automodel with a tiny model and mock data, on the CPU. No word of nemotron-exec in here.
+"""A recipe of NeMo Automodel with a tiny model and mock data, on the CPU. It does not use nemotron-exec.
 
 Usage: train_automodel.py --config FILE [--checkpoint.is_async true …]
 """
@@ -10,7 +10,7 @@ import torch
 
 
 def on_the_cpu():
-    """What the recipe asks of `torch.cuda` although its process group is gloo's."""
+    """Replace the functions of `torch.cuda` that the recipe calls although its process group is gloo's."""
     torch.cuda.reset_peak_memory_stats = lambda *_: None
     torch.cuda.current_device = lambda: 0
     to = torch.nn.Module.to
@@ -21,7 +21,7 @@ def on_the_cpu():
 
 
 def staged_on_the_cpu():
-    """What an asynchronous save asks of an accelerator: its copies are made in a thread, as on a GPU, and in order."""
+    """Let an asynchronous save make its copies in a thread, as on a GPU, and in order."""
     from torch.distributed.checkpoint import staging
 
     options = staging.StagingOptions(
@@ -33,7 +33,7 @@ def staged_on_the_cpu():
 def main():
     on_the_cpu()
     staged_on_the_cpu()
-    # Its classes are named in the config, where they are looked up among what has been imported.
+    # The config names its classes, and the recipe looks them up among the imported modules.
     import nemo_automodel.components.datasets.llm.mock_seq_cls  # noqa: F401
     from nemo_automodel.components.config._arg_parser import parse_args_and_load_config
     from nemo_automodel.recipes.llm.train_seq_cls import TrainFinetuneRecipeForSequenceClassification

@@ -1,8 +1,8 @@
-"""Megatron-Bridge's own `pretrain()` and `finetune()` with a tiny GPT on the CPU, as a config of examples/ says.
+"""Megatron-Bridge's own `pretrain()` and `finetune()` with a tiny GPT on the CPU, by a config of examples/.
 
-No word of nemotron-exec in here.
+It does not use nemotron-exec.
 
-Usage: train_by_config.py CONFIG: fine-tunes where it names a `checkpoint.pretrained_checkpoint`; goes on where it was.
+Usage: train_by_config.py CONFIG. It fine-tunes if the config names a `checkpoint.pretrained_checkpoint`, and resumes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-import pretrain_tiny_gpt  # first: it makes this process one with a GPU, as far as Megatron-Bridge looks
+import pretrain_tiny_gpt  # first: it makes Megatron-Bridge see a GPU
 import yaml
 
 

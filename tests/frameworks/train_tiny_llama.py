@@ -1,4 +1,4 @@
-"""A tiny Llama, trained for two iterations by Megatron-Bridge on the CPU. No word of nemotron-exec in here.
+"""A tiny Llama, trained for two iterations by Megatron-Bridge on the CPU. It does not use nemotron-exec.
 
 Usage: train_tiny_llama.py DIR [CONFIG]
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-import export_tiny_llama  # first: it makes this process one with a GPU, as far as Megatron-Bridge looks
+import export_tiny_llama  # first: it makes Megatron-Bridge see a GPU
 import torch
 
 

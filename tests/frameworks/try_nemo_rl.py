@@ -1,9 +1,9 @@
-"""Put the real CheckpointManager of a NeMo-RL checkout through the events that the patch has to see.
+"""Drive the real CheckpointManager of a NeMo-RL checkout through the events that the patch must see.
 
 Usage: python tests/frameworks/try_nemo_rl.py CHECKOUT
 
-Needs what `nemo_rl/utils/checkpoint.py` imports (torch, numpy, PyYAML, pydantic), and nothing else of NeMo-RL: only
-that file is imported. Prints one line for each promise, and exits with 1 if one is broken.
+It needs the imports of `nemo_rl/utils/checkpoint.py` (torch, numpy, PyYAML, pydantic). Only that file of NeMo-RL is
+imported. Prints one line for each promise, and exits with 1 if one is broken.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def save(manager, step: int, info: dict, wait_fn=None) -> None:
 
 
 def main(checkout: Path) -> int:
-    """All events; the exit code."""
+    """Run all events; returns the exit code."""
     work = Path(tempfile.mkdtemp())
     os.environ["NEMOTRON_EXEC_STORE"] = str(work / "store")
     from nemotron_exec.sitecustomize.payload.checkpoints import commit

@@ -5,12 +5,12 @@ Usage: try_nemotron.py CHECKOUT [--nemo-rl CHECKOUT] [--only PATTERN] [--stores 
 
 Three ways: the kit alone, the kit under nemotron-exec, nemotron-exec alone (the kit's calls do nothing). Two stores:
 W&B (the double of tests/wandb_backend with the real client) and manifests. Each recipe is started, `latest` of its data
-moves, and it is started once more as its requeue. Prints a row a recipe, and exits with 1 where a promise is broken.
+moves, and the recipe is started again as its requeue. Prints a row for each recipe, and exits with 1 if a promise is
+broken.
 
-`--inlined` starts what the Nemotron CLI sends to a cluster: main.py, into which its own packager has written the kit.
+`--inlined` starts main.py, which the Nemotron CLI sends to a cluster and into which its packager has written the kit.
 PYTHON has Megatron-Bridge, and by default is the environment `pretrain` of tests/support/framework_environments.py.
-typer and pydantic-settings, which the kit imports, are installed into the work directory. The checkout's text stays
-where it is.
+typer and pydantic-settings, which the kit imports, are installed into the work directory. The checkout is not changed.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class Recipe(NamedTuple):
     """One stage of a family.
 
     Attributes:
-        name: Its directory below src/nemotron/recipes.
+        name: The recipe's directory below src/nemotron/recipes.
         config: The file in its config/, without the suffix.
-        data: The data artifact that it names, as data preparation has stored it; empty where it names none.
-        save: Its checkpoints' name.
-        inputs: How many artifacts its config names.
-        model: The checkpoint that it starts from, where the recipe before does not make it here.
-        overrides: What the user has to say, as the recipe has a placeholder there.
+        data: The data artifact that the recipe names, as data preparation stores it; empty without one.
+        save: The name of its checkpoints.
+        inputs: The number of artifacts that its config names.
+        model: The checkpoint that it starts from, if no earlier recipe here makes it.
+        overrides: Values for the recipe's placeholders, which the user has to give.
     """
 
     name: str
@@ -140,7 +140,7 @@ class World:
             self.backend.close()
 
     def add_data(self, name):
-        """A version of a data artifact more: `latest` moves."""
+        """Add a version of a data artifact, so that `latest` moves."""
         self.generation += 1
         files = {**_FILES, "generation.txt": b"%d" % self.generation}
         directory = self.work / "data" / f"{name}-{self.generation}"
@@ -159,11 +159,11 @@ class World:
         register.register(str(self.manifests), name, type="dataset", path=str(directory), metadata=metadata)
 
     def add_model(self, name):
-        """A checkpoint of the stage before, where that has not been run here: RL only links to what lies in it."""
+        """Add a checkpoint of the previous stage unless that stage has run here. RL only links to its files."""
         if self.versions(name):
             return
         save = self.work / "out" / name
-        (save / "iter_0000004").mkdir(parents=True, exist_ok=True)  # the kit alone may have saved it, unregistered
+        (save / "iter_0000004").mkdir(parents=True, exist_ok=True)  # the kit may have saved it without registering it
         (save / "iter_0000004" / "weights").write_text("w")
         metadata = {"absolute_path": str(save), "iteration": 4}
         if self.backend is not None:
@@ -176,7 +176,7 @@ class World:
         register.register(str(self.manifests), name, type="model", path=str(save), metadata=metadata)
 
     def run(self, recipe, iterations, restart):
-        """Start the recipe; what it was given, what it printed, and how it ended."""
+        """Start the recipe; returns the finished process and the recipe's values."""
         record = self.work / f"{recipe.save}-{restart}.json"
         words = [self.options.python, str(JOB), "--record", str(record)]
         if self.way == "us":
@@ -227,17 +227,17 @@ class World:
             "job = OmegaConf.merge(job, json.loads(sys.argv[3]))\n"
             "whole = sys.argv[4] == 'whole'\n"
             "train = job if whole else loader.extract_train_config(job)\n"
-            # The loader takes a name with slashes for an image, and leaves it out.
+            # Add names with slashes again: the loader takes them for images and drops them.
             "named = {key: text for key, text in job.run.items() if isinstance(text, str)}\n"
             "OmegaConf.save(OmegaConf.merge(train, {'run': named}), sys.argv[2])\n"
         )
         more = json.dumps({"run": {"wandb": wandb}, "artifacts": artifacts})
-        # omni3's RL scripts read `run.env`, which the CLI's own loader leaves out of what it sends.
+        # omni3's RL scripts read `run.env`, which the CLI's own loader drops, so they get the whole config.
         self._in_checkout(code, original, copy, more, "whole" if recipe.is_shell else "train")
         return copy
 
     def _inlined(self, script, recipe):
-        """What the CLI's packager makes of a script; its config directory lies beside it."""
+        """Inline a script with the CLI's packager. Its config directory lies beside the result."""
         main = self.work / recipe.save / "main.py"
         main.parent.mkdir(exist_ok=True)
         code = (
@@ -271,13 +271,13 @@ class World:
             said.append(f"logger.wandb_enabled={'true' if self.store == 'wandb' else 'false'}")
             if self.store == "wandb" and recipe.family in ("super3", "lightning35"):
                 said.append("logger.wandb.project=nemotron")  # the recipe says grpo-dev
-            # The kit's call has this name; lightning35's script makes none where W&B is not asked for.
+            # The kit's call sets this name. lightning35's script makes no such call without W&B.
             if self.way == "us" or (self.way, self.store, recipe.family) == ("both", "manifest", "lightning35"):
                 said.append(f"+run.publish={recipe.save}")
             return said
         said.append(f"checkpoint.save={self._save(recipe)}")
         if self.way == "us" and recipe.family == "lightning35":
-            said.append("run.env.mounts=[]")  # ${auto_mount:…}, which only the CLI's loader knows
+            said.append("run.env.mounts=[]")  # only the CLI's loader knows ${auto_mount:…}
         if self.store == "manifest" and (self.way == "kit" or recipe.family == "ultra3"):
             said += ["logger.wandb_project=null", "logger.wandb_entity=null"]  # ultra3 has a project of its own
         elif recipe.family == "omni3" and self.store == "wandb":
@@ -285,11 +285,11 @@ class World:
         return said
 
     def _save(self, recipe):
-        """Where it saves: RL scripts say the name themselves, whatever the directory is called."""
+        """The save directory. RL scripts name their checkpoints themselves, for any directory."""
         return self.work / "out" / recipe.save / ("results" if recipe.is_rl else "")
 
     def _write_shell_script(self, recipe, script, record):
-        """What omni3's RL recipes start: a script of a branch of NeMo-RL that is not in the checkout."""
+        """Write the script that omni3's RL recipes start: the checkout lacks it, since it is on a branch of NeMo-RL."""
         config = (script.parent / "config" / f"{recipe.config}.yaml").read_text()
         path = self.work / "nemo-rl-omni" / re.search(r"command: bash (\S+)", config)[1]
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -332,7 +332,7 @@ class World:
         if not isinstance(value, str):
             return value
         for parent in (Path(value), *Path(value).parents) if value.startswith("/") else ():
-            # The kit downloads to one place, the launcher to another: the same file of the same version is meant.
+            # The kit and the launcher download to different places. Compare the file and its version, not the path.
             if (parent / "generation.txt").is_file():
                 version = (parent / "generation.txt").read_text()
                 return f"(version {version} of the data)/{Path(value).relative_to(parent)}"
@@ -363,7 +363,7 @@ class World:
         return {name for name in listing.names(str(self.manifests)) if not name.partition("-data")[1]}
 
     def edges(self, since):
-        """The inputs that runs have recorded since the operation of that index, and how many look-ups there were."""
+        """The inputs that runs have recorded since the operation of that index, and the number of look-ups."""
         if self.backend is None:
             return [], 0
         log = self.backend.log[since:]
@@ -375,7 +375,7 @@ class World:
 
 
 def start_twice(recipe, world):
-    """Start it, move `latest` of its data, start it again: what was seen, and the output of both."""
+    """Start the recipe, move `latest` of its data, start it again; returns the observations and both processes."""
     if recipe.data:
         world.add_data(recipe.data)
     if recipe.model:
@@ -385,7 +385,7 @@ def start_twice(recipe, world):
         since = len(world.backend.log) if world.backend else 0
         process, values = world.run(recipe, iterations, restart)
         edges, look_ups = world.edges(since)
-        # Where it resumes, Megatron-Bridge records the checkpoint that it loads; that edge is its own.
+        # On resuming, Megatron-Bridge itself records the checkpoint that it loads. Do not count that edge.
         edges = sorted(name for name in edges if f"/{recipe.save}:" not in name)
         seen.append({"exit": process.returncode, "values": values, "edges": edges, "look-ups": look_ups})
         done.append(process)
@@ -434,7 +434,7 @@ def _cell(outcome):
 
 
 def _make_base(options):
-    """A checkpoint for recipes that start from a path that the environment says."""
+    """Make a checkpoint for recipes that take its path from the environment."""
     options.base = options.work / "base"
     if options.base.exists():
         return
@@ -444,7 +444,7 @@ def _make_base(options):
 
 
 def main(options):
-    """All recipes; the exit code."""
+    """Run all recipes; returns the exit code."""
     options.extra = options.work / "extra"
     install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", options.python]
     subprocess.run([*install, "--target", str(options.extra), "typer", "pydantic-settings"], check=True)

@@ -2,10 +2,10 @@
 
 Usage: try_retrieval.py CHECKOUT [--only NAME] [--stores wandb,manifest] [--python PYTHON] [--work DIRECTORY]
 
-Their scripts call nothing of the kit that bears on a launch, and their configs name no artifact and take no key that
-they do not know. So the data are named on the command line, by `--artifact` and an override. Each recipe is started,
-`latest` of its data moves, and it is started once more as its requeue, by torchrun, with one worker. The outcome is
-printed and compared as try_nemotron.py does; without nemotron-exec it is given the newest data's path.
+Their scripts call no function of the kit that bears on a launch. Their configs name no artifact and accept no unknown
+key, so the command line names the data, by `--artifact` and an override. Each recipe is started, `latest` of its data
+moves, and the recipe is started again as its requeue, by torchrun, with one worker. The outcome is printed and compared
+as in try_nemotron.py. Without nemotron-exec the recipe gets the path of the newest data.
 
 PYTHON has NeMo Automodel, and by default is the environment `automodel` of tests/support/framework_environments.py.
 """
@@ -29,7 +29,7 @@ from nemotron_exec.sitecustomize.payload.manifest import register
 
 JOB = Path(__file__).resolve().parent / "retrieval_job.py"
 WAYS = ("kit", "us")
-# embed's script starts a run of W&B where the environment asks for one. rerank's does not: a flush sends what it saves.
+# embed's script starts a W&B run if the environment asks for one. rerank's does not, so a flush sends its checkpoints.
 RECIPES = (
     (Recipe("embed/stage2_finetune", "default", "embed-data", "embed-model", 1), ["lr_warmup_steps=1"], [1, 3, 5]),
     (Recipe("rerank/stage2_finetune", "default", "rerank-data", "rerank-model", 1), [], [0, 1, 2, 3, 5]),
@@ -42,7 +42,7 @@ class World(try_nemotron.World):
     more = ()
 
     def add_data(self, name):
-        """A version more."""
+        """Add a version."""
         self.generation += 1
         directory = self.work / "data" / f"{name}-{self.generation}"
         shutil.copytree(self.options.work / "data", directory)
@@ -56,7 +56,7 @@ class World(try_nemotron.World):
         self.backend.seed(f"team/nemotron/{name}", files=files, metadata={})
 
     def run(self, recipe, iterations, restart):
-        """Start it: two epochs, and three as the requeue."""
+        """Start the recipe: two epochs, and three as the requeue."""
         record = self.work / f"{recipe.save}-{restart}.json"
         home = self.options.checkout / "src/nemotron/recipes" / recipe.name
         data = "${art:data,path}"
@@ -101,7 +101,7 @@ class World(try_nemotron.World):
 
 
 def main(options):
-    """Both recipes; the exit code."""
+    """Run both recipes; returns the exit code."""
     options.extra, options.base, options.port, options.inlined = options.work / "extra", options.work / "base", 0, False
     install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", options.python]
     subprocess.run([*install, "--target", str(options.extra), "pydantic-settings", "omegaconf", "wandb"], check=True)

@@ -11,18 +11,18 @@ __all__ = ["Fault", "Faults"]
 
 @dataclass
 class Fault:
-    """One fault. It hits requests whose name matches, `times` of them, after letting `skip` pass.
+    """One fault. It hits `times` requests whose name matches, after `skip` matching requests.
 
     Attributes:
         name: Pattern (fnmatch) of an operation's name: `info org/model@main`, `GET org/model/*`.
-        times: How many requests are hit; None for all.
-        skip: How many matching requests pass first.
+        times: Number of requests to hit; None for all.
+        skip: Number of matching requests that pass first.
         status: HTTP status answered instead of the real answer.
         headers: Headers of that answer, `RateLimit` or `Retry-After` for example.
         message: `X-Error-Message` and body of that answer.
         delay: Seconds before the answer.
         cut: Bytes of the body after which the connection is closed.
-        stall: Bytes of the body after which nothing more comes, until the client leaves or the hub is closed.
+        stall: Bytes of the body after which the hub sends nothing, until the client leaves or the hub closes.
         corrupt: Flip a byte in the middle of the body, length unchanged.
         hang_up: Close the connection without an answer.
         hit: Set when it has hit a request.
@@ -44,7 +44,7 @@ class Fault:
 
 @dataclass
 class Faults:
-    """The faults in force, in the order in which they were ordered; the first that matches a request hits it."""
+    """The active faults, in the order of their creation. The first that matches a request hits it."""
 
     pending: list[Fault] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -58,7 +58,7 @@ class Faults:
             self.pending.clear()
 
     def take(self, name: str) -> Fault | None:
-        """The fault for the request of that name, used up by one."""
+        """The fault for the request of that name. Counts the request."""
         with self._lock:
             for fault in self.pending:
                 if not fnmatch.fnmatchcase(name, fault.name):

@@ -23,7 +23,7 @@ _SHA = re.compile(r"[0-9a-f]{40}\Z")
 
 @dataclass(frozen=True)
 class File:
-    """One file of a commit. The hub keeps it in LFS where its name says so (`.gitattributes` of a new repository)."""
+    """One file of a commit. Its name decides whether it is in LFS (`.gitattributes` of a new repository)."""
 
     path: str
     content: bytes
@@ -38,7 +38,7 @@ class File:
 
     @property
     def oid(self) -> str:
-        """Git's name of the blob: that of the pointer for LFS."""
+        """Git's name of the blob; for LFS, of the pointer."""
         data = self.content
         if self.lfs:
             data = f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256}\nsize {len(data)}\n".encode()
@@ -49,14 +49,14 @@ class File:
         return self.sha256 if self.lfs else self.oid
 
     def entry(self) -> dict[str, Any]:
-        """As the tree listing shows it."""
+        """The file's entry in the tree listing."""
         entry: dict[str, Any] = {"type": "file", "oid": self.oid, "size": len(self.content), "path": self.path}
         if self.lfs:
             entry["lfs"] = {"oid": self.sha256, "size": len(self.content), "pointerSize": 134}
         return entry
 
     def sibling(self, blobs: bool) -> dict[str, Any]:
-        """As the repository's info shows it; with its size under `?blobs=true`."""
+        """The file's entry in the repository's info; with its size under `?blobs=true`."""
         sibling: dict[str, Any] = {"rfilename": self.path}
         if blobs:
             sibling |= {"blobId": self.oid, "size": len(self.content)}
@@ -67,7 +67,7 @@ class File:
 
 @dataclass(frozen=True)
 class Commit:
-    """A state of all files."""
+    """One state of all files."""
 
     sha: str
     files: Mapping[str, File]
@@ -80,14 +80,14 @@ class Repository:
     Attributes:
         kind: "model" or "dataset".
         id: `org/name`.
-        commits: By their full hash.
+        commits: Commits by full hash.
         branches: Commit hash by name.
-        tags: Likewise.
-        card: In the place of the YAML block of README.md.
-        private: Not to be seen without an accepted token.
-        gated: False, "auto" or "manual": the info is public, the files are for the tokens in `admitted`.
+        tags: Commit hash by name.
+        card: The card, in place of the YAML block of README.md.
+        private: Invisible without an accepted token.
+        gated: False, "auto" or "manual": the info is public, the files only for the tokens in `admitted`.
         admitted: Tokens whose owner has accepted the conditions.
-        xet: Its LFS files are in Xet storage as well.
+        xet: Whether its LFS files are also in Xet storage.
     """
 
     kind: str
@@ -182,14 +182,14 @@ class Model:
         tag: str | None = None,
         **settings: Any,
     ) -> str:
-        """Commit `files` (all of the new state) to a branch, which is made where it is missing.
+        """Commit `files`, the whole new state, to a branch. The branch is made if it is missing.
 
         Args:
             name: `org/name`.
             files: Content by path.
             kind: "model" or "dataset".
-            branch: Where the commit goes.
-            tag: Name for it.
+            branch: The branch to commit to.
+            tag: A tag for the commit.
             **settings: `card`, `private`, `gated`, `admitted`, `xet` of the repository.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Fixtures: a hub for one test."""
+"""The fixture of a hub for one test."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TOKEN", "Hub", "Operation", "RateLimit"]
 
-TOKEN = "hf_" + "LoopbackOnly" * 3  # the shape of the hub's tokens, nobody's token
+TOKEN = "hf_" + "LoopbackOnly" * 3  # has the form of a hub token, and is no real one
 _API = re.compile(r"/api/(model|dataset)s/([^/]+/[^/]+)(?:/(revision|refs|tree)(?:/(.+))?)?\Z")
 _FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)\Z")
 _CACHED = re.compile(r"/api/resolve-cache/(model|dataset)s/([^/]+/[^/]+)/([^/]+)/(.+)\Z")
@@ -43,7 +43,7 @@ class Operation:
             (which blocks), `XORB HASH`; a dataset's id begins with `datasets/`.
         status: HTTP status.
         at: Seconds since the hub started.
-        user_agent: Which client it was.
+        user_agent: The client's User-Agent.
         token: Whether the request had a token.
         sent: Bytes of the body that left.
     """
@@ -62,7 +62,7 @@ class RateLimit:
 
     Attributes:
         quota: Requests a window.
-        window: Its length, seconds.
+        window: Length of the window in seconds.
     """
 
     quota: int
@@ -72,7 +72,7 @@ class RateLimit:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, bucket: str) -> tuple[bool, dict[str, str]]:
-        """Whether one more request is allowed, and the headers that say what is left."""
+        """Whether one more request is allowed, and the headers with the remaining quota."""
         with self._lock:
             now = time.monotonic()
             if now - self._began >= self.window:
@@ -92,13 +92,13 @@ class Hub:
     Attributes:
         model: The repositories.
         log: Every request, in the order of its answer.
-        unknown: Paths that it did not know: a test may assert that there are none.
+        unknown: Unknown paths that were requested: a test may assert that there are none.
         limits: Rate limits by bucket; none for no limit.
         tokens: Tokens that are accepted.
         page: Entries on one page of a tree listing.
         bandwidth: Bytes a second on each download; None for no limit.
         latency: Seconds before each answer.
-        xet_url: Where clients find Xet storage.
+        xet_url: The address of Xet storage for clients.
     """
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ class Hub:
         self._changed = threading.Condition()
         self._server = _Server(self)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        # LFS objects come from another host than the API: no client sends its token there.
+        # LFS objects come from another host than the API, to which no client may send its token.
         self.lfs_url = self.url.replace("127.0.0.1", "localhost")
         self.xet_url = f"{self.url}/xet"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -148,7 +148,7 @@ class Hub:
         return fault
 
     def operations(self, pattern: str = ".*") -> int:
-        """How many requests whose name matches the whole of a regular expression have been answered."""
+        """The number of answered requests whose name matches the whole of a regular expression."""
         return len(self.find(pattern))
 
     def find(self, pattern: str = ".*") -> list[Operation]:
@@ -200,7 +200,7 @@ class Hub:
         return time.monotonic() - self._started
 
     def pause(self, seconds: float) -> None:
-        """Wait, but no longer than the hub lives."""
+        """Wait, but end when the hub closes."""
         if seconds > 0:
             self.closed.wait(seconds)
 
@@ -215,7 +215,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that left in the middle is normal here; nothing of it belongs in the output of a test."""
+        """Many tests let a client leave in the middle: keep that out of the test's output."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -279,7 +279,7 @@ class _Handler(BaseHTTPRequestHandler):
             known = self._token() in self.hub.tokens
             self._answer("whoami", 200 if known else 401, {"name": "somebody", "type": "user"} if known else {})
         elif path == "/api/agent-harnesses":
-            # huggingface_hub from 2.0 on asks for it once a day, to name in its User-Agent what started it.
+            # huggingface_hub from 2.0 on requests this once a day, to name its starter in the User-Agent.
             self._answer("harnesses", 200, {"standardEnvVars": [], "harnesses": {}})
         else:
             self.hub.unknown.append(f"{self.command} {path}")
@@ -320,14 +320,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(operation, 200, entries[start:end], headers)
 
     def _repository(self, operation: str, kind: str, name: str) -> Repository | None:
-        """The repository, if this client may know of it; else it has been told that there is none."""
+        """The repository; None if this client may not know of it, after an answer that it does not exist."""
         token = self._token()
         if token is not None and token not in self.hub.tokens:
             self._error(operation, 401, None, "Invalid credentials in Authorization header")
             return None
         repository = self.hub.model.find(kind, name)
         if repository is None or (repository.private and token is None):
-            if token is None:  # as for a private one: nobody learns which there are
+            if token is None:  # the same answer as for a private repository, so that names stay secret
                 self._error(operation, 401, None, "Invalid username or password.")
             else:
                 self._error(operation, 404, "RepoNotFound", "Repository not found")
@@ -411,7 +411,7 @@ class _Handler(BaseHTTPRequestHandler):
         if content is None or "/v2/" in self.path or self.command == "POST":
             self._answer(
                 f"no xet {self.path}", 404, {}
-            )  # the client falls back to version 1, and does without telemetry
+            )  # the client falls back to version 1, and goes on without telemetry
         elif block:
             self._send(f"XORB {name}", xorb(content), {})
         else:
@@ -425,7 +425,7 @@ class _Handler(BaseHTTPRequestHandler):
     # ------------------------------------------------------------------
 
     def _refused(self, operation: str, bucket: str | None) -> bool:
-        """Whether a rate limit or a fault has taken the place of the answer. A fault of the body is kept for it."""
+        """Whether a rate limit or a fault has replaced the answer. A fault of the body is applied later."""
         if bucket in self.hub.limits:
             allowed, self._limit = self.hub.limits[bucket].count(bucket)
             if not allowed:

@@ -1,4 +1,4 @@
-"""What `hf upload` asks for small files: a repository, how each file is sent, and one commit with the contents."""
+"""Answers the requests of `hf upload` for small files: a repository, the way to send each file, and one commit."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _PATH = re.compile(r"/api/(model|dataset)s/([^/]+/[^/]+)/(preupload|commit)/(.+)
 
 
 def answer(model: Model, url: str, path: str, body: bytes) -> tuple[str, dict[str, Any]] | None:
-    """The request's name and what is answered to it; None where it is no upload.
+    """The request's name and answer; None if the request is no upload.
 
     Args:
         model: The repositories.
         url: The hub's address.
-        path: That of the request.
-        body: Its content.
+        path: The request's path.
+        body: The request's body.
     """
     if path == "/api/repos/create":
         asked = json.loads(body)

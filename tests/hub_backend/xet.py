@@ -1,7 +1,7 @@
-"""Xet storage, as far as hf_xet 1.8 downloads from it: one block (xorb) a file, in chunks without compression.
+"""The part of Xet storage that hf_xet 1.8 needs for downloads: one block (xorb) a file, in uncompressed chunks.
 
-The protocol is public (huggingface.co/docs/xet, "Download Protocol" and "Xorb Format"). The client takes the hashes as
-they come, so a file's hash here is its SHA-256.
+The protocol is public (huggingface.co/docs/xet, "Download Protocol" and "Xorb Format"). The client does not check the
+hashes, so a file's hash here is its SHA-256.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def xorb(content: bytes) -> bytes:
 
 
 def reconstruction(content: bytes, url: str) -> dict[str, Any]:
-    """Answer of `/v1/reconstructions/{hash}`: all chunks of the one block, to be had at `url`."""
+    """Answer of `/v1/reconstructions/{hash}`: all chunks of the one block, at `url`."""
     name = xet_hash(content)
     chunks = {"start": 0, "end": -(-len(content) // _CHUNK)}
     return {

@@ -1,4 +1,4 @@
-"""What goes wrong on demand."""
+"""Faults on demand."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ __all__ = ["Fault", "Faults"]
 
 @dataclass
 class Fault:
-    """One fault. It hits requests whose name matches, `times` of them, after letting `skip` pass.
+    """One fault. It hits `times` requests whose name matches, after `skip` matching requests.
 
     Attributes:
         name: Pattern (fnmatch) of an operation: a GraphQL operation name, or `GET data/blend.json`, `PUT …`,
             `file_stream`, or `graphql` for every GraphQL request.
-        times: How many requests are hit; None for all.
-        skip: How many matching requests pass first.
+        times: Number of requests to hit; None for all.
+        skip: Number of matching requests that pass first.
         status: HTTP status answered instead of the real answer.
         message: Body of that answer; as GraphQL `errors` where `status` is 200.
         retry_after: Value of Retry-After: 0 makes wandb's retries immediate.
         delay: Seconds before the answer.
         cut: Bytes of the body after which the connection is closed.
-        stall: Bytes of the body after which nothing more comes, until the client leaves or the backend is closed.
+        stall: Bytes of the body after which the backend sends nothing, until the client leaves or the backend closes.
         corrupt: Flip a byte in the middle of the body, length unchanged.
-        short: Drop the body's last byte, with a length that says so.
+        short: Drop the body's last byte, and send the shorter length.
         hang_up: Close the connection without an answer.
         null: Answer `{"data": {operation's root field: null}}` is `{"data": {}}`: for GraphQL only.
     """
@@ -47,7 +47,7 @@ class Fault:
 
 @dataclass
 class Faults:
-    """The faults in force, in the order in which they were ordered; the first that matches a request hits it."""
+    """The active faults, in the order of their creation. The first that matches a request hits it."""
 
     pending: list[Fault] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -61,7 +61,7 @@ class Faults:
             self.pending.clear()
 
     def take(self, *names: str) -> Fault | None:
-        """The fault for a request known by `names`, used up by one."""
+        """The fault for a request with one of these `names`. Counts the request."""
         with self._lock:
             for fault in self.pending:
                 if not any(fnmatch.fnmatchcase(name, fault.name) for name in names):

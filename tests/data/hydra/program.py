@@ -1,4 +1,4 @@
-"""An ordinary Hydra program, which knows nothing of nemotron-exec: prints the config that it was given, resolved."""
+"""An ordinary Hydra program, which does not use nemotron-exec. It prints its config, resolved."""
 
 import json
 

@@ -49,7 +49,7 @@ class CheckpointManager:
             os.rename(source, target)
 
     def finalize_checkpoint(self, checkpoint_path):
-        """The old way, still there: rename and prune, inline."""
+        """The old way, which still exists: rename and prune, inline."""
         self._rename_checkpoint(checkpoint_path)
         self.remove_old_checkpoints()
 
@@ -64,14 +64,14 @@ class CheckpointManager:
                     wait_fn()
                 self._rename_checkpoint(checkpoint_path)
                 self._delete_executor.submit(self.remove_old_checkpoints)
-            except Exception as error:  # noqa: BLE001  # the real one keeps it for finalize_pending as well
+            except Exception as error:  # noqa: BLE001  # the real class stores it for finalize_pending, too
                 self._finalize_error = error
 
         self._finalize_thread = threading.Thread(target=finalize, daemon=True)
         self._finalize_thread.start()
 
     def finalize_pending(self):
-        """Join the thread, and raise what it met."""
+        """Join the thread, and raise its error."""
         if self._finalize_thread is not None:
             self._finalize_thread.join()
             self._finalize_thread = None
@@ -95,7 +95,7 @@ class CheckpointManager:
         return False
 
     def remove_old_checkpoints(self, exclude_latest=True):
-        """Keep the union of the periodic ones (the best `keep_top_k` of them) and the newest `ft_keep_latest_k`."""
+        """Keep the best `keep_top_k` periodic checkpoints, and the newest `ft_keep_latest_k` checkpoints."""
         history = self._history()
         if not history or (self.keep_top_k is None and self.ft_keep_latest_k is None):
             return

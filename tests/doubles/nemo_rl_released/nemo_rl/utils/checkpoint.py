@@ -26,7 +26,7 @@ class CheckpointManager:
         return Path(os.path.abspath(directory))
 
     def finalize_checkpoint(self, checkpoint_path):
-        """Rename `tmp_step_N` to `step_N`, replacing one that is there, and prune."""
+        """Rename `tmp_step_N` to `step_N`, replacing an existing one, and prune."""
         source = Path(checkpoint_path)
         step = source.name.split("_")[2]
         target = source.parent / f"step_{step}"

@@ -1,4 +1,4 @@
-"""What `nemo_runspec.config.resolvers` of NVIDIA's Nemotron does, in few words: every look-up is a line on stdout."""
+"""A short double of `nemo_runspec.config.resolvers` of NVIDIA's Nemotron: it prints a line for every look-up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `nemotron.kit.wandb_kit` of NVIDIA's Nemotron puts in the frameworks' places, in few words."""
+"""A short double of `nemotron.kit.wandb_kit` of NVIDIA's Nemotron, which replaces functions of the frameworks."""
 
 from __future__ import annotations
 
