@@ -1,4 +1,4 @@
-"""A path of others means what the kernel opens, in a config as in a checkpoint."""
+"""A path of a person or a framework means the file that the kernel opens, in a config and in a checkpoint."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_save_behind_a_link_is_found_again_by_the_next_job(nemotron_exec, tree
         "    saved(path, sys.argv[1], step, None)\n"
     )
     environ = {"NEMO_ARTIFACT_ROOT": str(tree / "store"), "PYTHONPATH": str(tree / "framework")}
-    # An older run lies where the text of the path leads to.
+    # An older run lies at the place that the path has as text.
     (tree / "home/ckpt/iter_0000099").mkdir(parents=True)
     done = nemotron_exec(sys.executable, "train.py", "home/scratch/../ckpt", env=environ)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Bad input: one clear error (wanted, found, what to do), the exit code of the design page, nothing half-written."""
+"""Bad input gives one clear error (wanted, found, what to do), the right exit code, and no half-written file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 CONFIG = "run: {data: 'blend:latest'}\npath: ${art:data,path}\n"
 
-#    name: config text (None: no file), words that the message holds
+# name: config text (None: no file), words in the message
 TABLE = {
     "a missing file of -c": (None, ["cfg.yaml", "No such file"]),
     "YAML that does not parse": ("run:\n  data: [1, 2\npath: x\n", ["cfg.yaml:3"]),
@@ -48,7 +48,7 @@ def store(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     register.register(str(root), "blend", type="dataset", path=str(tmp_path / "data"), metadata={"pack_size": 1})
     monkeypatch.setenv("NEMOTRON_EXEC_STORE", str(root))
-    # Where the launcher writes: it must be as empty after an error as before.
+    # The launcher writes here. After an error the directory must be empty again.
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setenv("TMPDIR", str(scratch))
@@ -83,7 +83,7 @@ def test_a_broken_manifest_is_named(nemotron_exec, tmp_path, store, row):
 def test_a_store_that_cannot_be_read_is_named(tmp_path, store):
     (tmp_path / "cfg.yaml").write_text(CONFIG)
     store.chmod(0)
-    # root may read everything, unless it gives up the two capabilities by which it may.
+    # root may read every file, unless it gives up these two capabilities.
     give_up = "-dac_override,-dac_read_search"
     as_anybody = ["setpriv", f"--bounding-set={give_up}", f"--inh-caps={give_up}"] if os.geteuid() == 0 else []
     try:

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md: its worked examples, made in a copy of the tree as they are written; the hooks for each commit."""
+"""CONTRIBUTING.md: applies its worked examples to a copy of the tree, and runs the hooks for each commit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from places import ROOT
 _BLOCK = re.compile(r'^```(python|diff) title="([^"]+)"\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 _EXAMPLE = re.compile(r"^### ([^\n]+)\n(.*?)(?=^##|\Z)", re.DOTALL | re.MULTILINE)
 _RULE = re.compile(r"^\t\$\(BIN\)/python (docs/tools/(?:reference|catalogue)\.py)$", re.MULTILINE)
-# What a change may leave red beside its own test: the tables that must agree, and the pages that are written from them.
+# Tests that a change may break beside its own test: tables that must agree, and pages that are written from them.
 HELD = (
     "tests/artifacts/test_reference.py",
     "tests/test_docs.py::test_every_message_says_what_was_wanted_what_was_found_and_what_to_do",
@@ -38,7 +38,7 @@ def test_a_worked_example_works(tmp_path, name):
         source = ROOT / part
         copy = shutil.copytree if source.is_dir() else shutil.copy
         tree.mkdir(exist_ok=True)
-        # The link from the package to sitecustomize/ stays one.
+        # Copy the package's link to sitecustomize/ as a link.
         copy(source, tree / part, **({"symlinks": True} if source.is_dir() else {"follow_symlinks": True}))
     tests = []
     for language, file, text in _BLOCK.findall(EXAMPLES[name]):
@@ -59,7 +59,7 @@ def test_a_worked_example_works(tmp_path, name):
     if "`make reference`" in EXAMPLES[name]:
         for page in _RULE.findall((ROOT / "Makefile").read_text(encoding="utf-8")):
             subprocess.run([python, page], cwd=tree, check=True)
-    subprocess.run(["git", "init", "--quiet", tree], check=True)  # the tests of the pages list what is tracked
+    subprocess.run(["git", "init", "--quiet", tree], check=True)  # the tests of the pages list the tracked files
     subprocess.run(["git", "-C", tree, "add", "--all"], check=True)
     done = subprocess.run(
         [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, *HELD],
@@ -74,7 +74,7 @@ def test_a_worked_example_works(tmp_path, name):
 
 
 def _python(environment, package):
-    """An interpreter that has the copy in the place of the project, and otherwise the packages of this one."""
+    """An interpreter with the copy in place of the project, and with this interpreter's other packages."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     (packages,) = environment.glob("lib/*/site-packages")
     ours = [path for path in sys.path if path.endswith("-packages")]
@@ -87,7 +87,7 @@ def test_the_hooks_pass_in_a_clean_clone_and_need_no_network(tmp_path):
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
     (clone / ".venv").symlink_to(sys.prefix)
-    # Whoever fetched something would have to go through this.
+    # A hook that fetched something would have to use this dead proxy.
     nowhere = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:1")
     done = subprocess.run(
         [sys.executable, "-m", "pre_commit", "run", "--all-files", "--show-diff-on-failure"],

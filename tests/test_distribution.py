@@ -1,4 +1,4 @@
-"""What `make dist` builds: it holds what belongs there, and works in an empty environment of each Python."""
+"""The sdist and the wheel of `make dist` have the right files, and work in an empty environment of each Python."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.ci, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="session")
 def dist(tmp_path_factory):
-    """The sdist, and the wheel that was built out of it, of a copy of this tree."""
+    """The sdist of a copy of this tree, and the wheel that was built out of it."""
     tree = tmp_path_factory.mktemp("tree") / "nemotron-exec"
     left_out = shutil.ignore_patterns(".git", ".venv*", "build", "dist", "site", "__pycache__", ".*_cache", ".demo")
     shutil.copytree(ROOT, tree, symlinks=True, ignore=left_out)
@@ -38,7 +38,7 @@ def dist(tmp_path_factory):
 
 
 def _interpreter(minor):
-    """A Python of this version that is at hand, under pyenv or on PATH."""
+    """A Python of this version on this machine, under pyenv or on PATH."""
     pyenv = os.environ.get("PYENV_ROOT") or os.path.join(os.path.expanduser("~"), ".pyenv")
     for python in [*glob.glob(f"{pyenv}/versions/{minor}.*/bin/python3"), shutil.which(f"python{minor}")]:
         if python and subprocess.run([python, "-c", ""], check=False, capture_output=True).returncode == 0:
@@ -46,7 +46,7 @@ def _interpreter(minor):
     return None
 
 
-# Found before a test has a home of its own, in which there is no pyenv.
+# Looked up here, because a test has a home without pyenv.
 PYTHONS = {minor: _interpreter(minor) for minor in MINORS}
 
 
@@ -72,7 +72,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(dist):
     }
     package = {name for name in names if name.startswith("nemotron_exec/")}
     assert {name for name in package if not name.endswith(".pyc")} == expected
-    # Bytecode of modules that are in it (hatch_build.py), and of nothing else.
+    # Only bytecode of the wheel's own modules is there (hatch_build.py).
     for name in package - expected:
         directory, _, cached = name.partition("__pycache__/")
         assert f"{directory}{cached.split('.')[0]}.py" in expected, name
@@ -150,7 +150,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_its_programs_find_their_interpreter_however_it_was_installed(dist, way, tmp_path):
-    """And never the job's PYTHONPATH and PYTHONHOME, though no virtual environment names their interpreter."""
+    """They never use the job's PYTHONPATH and PYTHONHOME, though no virtual environment names their interpreter."""
     options, programs = WAYS[way]
     python = PYTHONS["3.12"]
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "a home")}
@@ -178,7 +178,7 @@ def test_its_programs_find_their_interpreter_however_it_was_installed(dist, way,
 
 @pytest.mark.ci
 def test_getting_started_works_in_a_fresh_environment_with_another_python_for_the_job(dist, tmp_path):
-    """The page's commands, its installation included; the launcher's own Python stays off the job's PATH."""
+    """Runs the page's commands, also its installation. The launcher's own Python is not on the job's PATH."""
     page = (ROOT / "docs/getting-started.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```sh([^\n]*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     install = next(text for info, text in blocks if "venv" in text)

@@ -1,7 +1,7 @@
-"""What the documents say is so: commands run, README's excerpt is real output, the site builds, messages are whole.
+"""Checks the documents: commands run, README's excerpt is real output, the site builds, all messages are listed.
 
-A block of `sh`, `bash` or `console` is run, all blocks of a page one after the other in one shell. One whose fence
-says `title="needs …"` (a GPU, a cluster, an engine) is only read by bash. `make TARGET` is asked for what it would do:
+Blocks of `sh`, `bash` or `console` are run, all blocks of a page one after the other in one shell. Blocks with
+`title="needs …"` (a GPU, a cluster, an engine) are only parsed by bash. `make TARGET` is only asked for its commands:
 CI runs the targets themselves.
 """
 
@@ -26,7 +26,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d")
 
 
 def _blocks(page, *, needy):
-    """The shell blocks of a page, as scripts; transcripts, which show output too, are not among them."""
+    """The shell blocks of a page, as scripts; without transcripts, which also show output."""
     for language, info, text in _BLOCK.findall((ROOT / page).read_text(encoding="utf-8")):
         if language == "console":
             lines = text.splitlines()
@@ -87,7 +87,7 @@ def test_the_excerpt_of_readme_is_what_the_demo_prints(tmp_path):
         if line == "…":
             left_out = True
             continue
-        # `…` in a line stands for a part that was left out.
+        # `…` in a line stands for an omitted part.
         pattern = re.compile(".*".join(map(re.escape, line.split("…"))))
         found = next((number for number in range(at, len(printed)) if pattern.fullmatch(printed[number])), None)
         assert found is not None, f"{line!r} is not printed: {done.stdout}"
@@ -102,7 +102,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr
     landing = (tmp_path / "site/index.html").read_text(encoding="utf-8")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme.splitlines()[2].split(" with ")[0] in landing  # README is the landing page
+    assert readme.splitlines()[2].split(" with ")[0] in landing  # the landing page is README
     from nemotron_exec import __version__
 
     assert f"Changes ({__version__})" in landing
@@ -110,7 +110,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
 
 
 def test_links_between_the_documents_lead_somewhere():
-    # What benchmarks/README.md names, `make bench` writes.
+    # `make bench` writes the files that benchmarks/README.md names.
     for page in [page for page in PAGES if not page.startswith("benchmarks")]:
         for target in re.findall(r"\]\(([^)#\s]+)", (ROOT / page).read_text(encoding="utf-8")):
             if "://" not in target:
@@ -163,7 +163,7 @@ _SAYS = re.compile(
 
 
 def test_no_message_is_missing_from_the_list():
-    """By another way than the list's own: what looks like a message in the text of a source is one of the list."""
+    """Search the source text for calls that look like messages, independently of the list: each must be listed."""
     listed = set(_catalogue("--sites").stdout.split())
     missing = []
     for source in ("entrypoint/nemotron_exec", "sitecustomize"):
@@ -185,7 +185,7 @@ PROSE = [page for page in PAGES if page not in ("docs/errors.md", "docs/referenc
 
 
 def _said(pattern):
-    """(page, match) for all that the pages say in this form."""
+    """(page, match) for all matches of a pattern in the pages."""
     return [(page, found) for page in PROSE for found in re.findall(pattern, (ROOT / page).read_text(encoding="utf-8"))]
 
 
@@ -210,7 +210,7 @@ def test_what_the_pages_name_exists():
 def test_every_command_of_a_page_stands_in_a_block_that_is_run_or_read():
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
-        # Within a fence a command that goes on over lines is indented, too.
+        # Leave fences out: a command over several lines is indented there, too.
         outside = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
         indented = re.findall(
             r"^(?: {4}|\t)(?:\$ |python3? |make |pip |nemotron-|torchrun |srun |docker ).*", outside, re.M

@@ -1,8 +1,8 @@
-"""What is acknowledged survives a power cut, and an I/O error in any step loses nothing that was acknowledged.
+"""Acknowledged data survive a power cut, and an I/O error in any step.
 
 Each protocol is run under a recorder of its fsyncs, links, renames and unlinks (support/recorder.py). The tests state
-the order of the steps, read every tree that a power cut can leave with the product's own readers, and let each step
-fail in turn.
+the order of the steps. They read every tree that a power cut can leave with nemotron-exec's own readers, and let each
+step fail in turn.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from support.recorder import recorder  # noqa: F401
 def each_failing_step(recorder, tmp_path, prepare, act, *, number=errno.EIO, cuts=False):
     """Run `act` in a fresh directory, once for each of its steps, with that step failing.
 
-    Yields (directory, what `act` returned or raised, what was seen).
+    Yields (directory, result or error of `act`, recorded steps).
     """
     count, fail = 1, 0
     while fail < count:
@@ -82,7 +82,7 @@ def register(root, step=10, **more):
 
 
 def steps_in(root):
-    """The step of each version, read as a job reads it; each must be whole."""
+    """The step of each version, read as by a job. Each version must be whole."""
     store = str(root / "new" / "store")
     found = {}
     for number in listing.versions(store, "team/sft"):
@@ -220,7 +220,7 @@ def events_in(directory):
 
 
 def test_an_outbox_entry_is_whole_or_not_there_and_stays_once_it_is_written(recorder, tmp_path):
-    save_dir = tmp_path / "new" / "out"  # as of a store that nobody has written to yet
+    save_dir = tmp_path / "new" / "out"  # a directory without any earlier file
     with recorder.watch(tmp_path) as seen:
         entry_of(save_dir)
     name = "new/out/.nemotron-exec/outbox/"
@@ -269,7 +269,7 @@ def completed(job, number):
 
 
 def flushed(job, *names):
-    """The numbers that the next start of the job finds: it flushes, then looks up."""
+    """The iterations that the next start of the job finds after a flush and a look-up."""
     flush.flush(flush.pending([str(job.save_dir), str(job.store)]), even_alive=True)
     store = str(job.store)
     name = names[0] if names else "pretrain"
@@ -278,7 +278,7 @@ def flushed(job, *names):
         try:
             record = manifest_read.read_version(store, name, number)
         except manifest_names.StoreError:
-            continue  # half-written; the entry was there, and has become another version
+            continue  # half-written: the flush has made another version out of the entry
         if record.metadata:
             found.append(record.metadata["iteration"])
     if found:
@@ -338,7 +338,7 @@ def test_an_error_in_any_step_of_recording_and_delivering_loses_no_checkpoint(jo
 
 @pytest.fixture(params=["released", "main"])
 def nemo_rl_finalizes(request, monkeypatch, job):
-    """Has NeMo-RL's own code write step 10 below a directory; what it calls then to complete the checkpoint."""
+    """Let NeMo-RL's own code write step 10 below a directory; returns the function that completes the checkpoint."""
     from checkpoint_job import TESTS
 
     def prepare(root):
@@ -408,7 +408,7 @@ def test_an_error_in_any_step_around_the_rename_of_a_framework_loses_no_checkpoi
 
     for directory, came, seen in each_failing_step(recorder, tmp_path, prepare, act):
         if seen.failed.verb == "rename" and seen.failed.path == "grpo/step_10":
-            # NeMo-RL's own step: its error is the job's, and there is no checkpoint to tell of.
+            # This is NeMo-RL's own step. Its error goes to the job, and there is no checkpoint to record.
             renames += 1
             assert isinstance(came, Exception)
             assert not (directory / "grpo" / "step_10").exists()
@@ -467,7 +467,7 @@ def test_a_file_system_that_cannot_sync_directories_is_written_to_all_the_same(r
 
 
 def agreed(root, value):
-    """What a launcher of a job that others can see agrees on, in this process."""
+    """The answer of a launcher in this process, for a job with a shared directory."""
     environ = {"NEMOTRON_EXEC_NODE_RANK": "0", "NEMOTRON_EXEC_NNODES": "1"}
     command = read(["python", "train.py"], (), environ)
     here = place(environ, command)
@@ -516,7 +516,7 @@ def test_an_error_in_any_step_of_answering_leaves_one_answer(recorder, tmp_path)
         assert agreed(directory, "third") == later
 
 
-# The hand-off, and what later jobs are pinned to --------------------------------------------------------------------
+# The hand-off, and the pins of later jobs ---------------------------------------------------------------------------
 
 
 TWO_NODES = {"NEMOTRON_EXEC_NODE_RANK": "0", "NEMOTRON_EXEC_NNODES": "2"}
@@ -524,13 +524,13 @@ TWO_NODES = {"NEMOTRON_EXEC_NODE_RANK": "0", "NEMOTRON_EXEC_NNODES": "2"}
 
 @pytest.fixture
 def start(recorder, tmp_path, monkeypatch):
-    """Runs the launcher below a directory, in this process; its exit status, the command's words and its hand-off."""
+    """Run the launcher below a directory, in this process; returns exit status, command and hand-off."""
     from nemotron_exec import cli
 
     (tmp_path / "data").mkdir()
     store = tmp_path / "store"
     manifest_register.register(str(store), "blend", type="dataset", path=str(tmp_path / "data"), metadata={})
-    monkeypatch.setattr(state_directory, "LOCAL_KINDS", frozenset())  # other machines see it
+    monkeypatch.setattr(state_directory, "LOCAL_KINDS", frozenset())  # treat the directory as shared
     variables = {**os.environ, "NEMOTRON_EXEC_STORE": str(store), **TWO_NODES}
 
     def prepare(root):
@@ -563,7 +563,7 @@ def start(recorder, tmp_path, monkeypatch):
 
 
 def assert_whole(started, tmp_path):
-    """The command's config and hand-off say what they should."""
+    """Check that the command's config and hand-off are complete."""
     words, handoff = started
     with open(words[-1]) as file:
         assert f"path: {tmp_path}/data" in file.read()
@@ -588,7 +588,7 @@ FILES = {"a": b"first" * 1000, "below/b": b"second" * 1000}
 
 
 def download(backend, root):
-    """What the launcher does with an artifact that it lacks; the directory of the finished download."""
+    """Download an artifact as the launcher does; returns the directory of the finished download."""
     if "data" not in backend.__dict__:
         backend.data = backend.seed("team/p/data", files=FILES)
     version = backend.data
@@ -652,7 +652,7 @@ def test_an_error_in_any_step_of_a_download_leaves_none_that_is_taken_for_whole(
 
 
 class Reference:
-    """An entry of W&B's manifest whose data is elsewhere, as far as it is looked at."""
+    """The used part of an entry of W&B's manifest whose data is elsewhere."""
 
     ref, size = "s3://bucket/a", 5
 

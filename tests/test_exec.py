@@ -1,4 +1,4 @@
-"""Step 5: the command becomes this process."""
+"""Step 5: the launcher's process becomes the command."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_command_dies_by_its_own_signal(nemotron_exec):
 
 
 def test_sigpipe_ends_a_pipeline_as_without_us():
-    # Python ignores SIGPIPE, and exec would hand that on.
+    # Python ignores SIGPIPE, and exec would pass that on.
     done = subprocess.run(
         ["bash", "-c", '"$@" | head -n 1; echo "${PIPESTATUS[0]}"', "bash", *LAUNCHER, "yes"],
         capture_output=True,
@@ -178,7 +178,7 @@ def test_nothing_is_imported_on_the_way_to_a_command_with_nothing_to_resolve(tmp
 
 
 def test_ctrl_c_while_resolving_ends_the_launcher_by_that_signal(tmp_path):
-    # A FIFO as config: reading it blocks until somebody writes, so the launcher is surely still resolving.
+    # Reading a FIFO blocks until a process writes to it. So with a FIFO as config the launcher is still resolving.
     fifo = tmp_path / "cfg.yaml"
     os.mkfifo(fifo)
     process = subprocess.Popen([*LAUNCHER, "-c", fifo, "true", fifo], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
@@ -195,7 +195,7 @@ def _waiting_for(pid):
         with open(f"/proc/{pid}/wchan") as file:
             wait = file.read()
         with open(f"/proc/{pid}/syscall") as file:
-            # Some kernels hide wchan; an openat that does not return is a FIFO without a writer here.
+            # Some kernels hide wchan. An openat that does not return must be the FIFO's.
             return wait + (" fifo" if file.read().split()[0] == "257" else "")
     except OSError:
         return ""
@@ -218,5 +218,5 @@ def test_a_signal_that_python_drops_still_keeps_the_command_from_starting(tmp_pa
         "launch.main(['sh', '-c', 'echo started', 'cfg.yaml'], environ)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert "Exception ignored" in done.stderr  # Python did drop it
+    assert "Exception ignored" in done.stderr  # Python did drop the exception
     assert (done.returncode, done.stdout) == (-signal.SIGTERM, "")

@@ -1,4 +1,4 @@
-"""Our frozen dataclasses behave as those of the standard library, on which everybody knows what to expect."""
+"""nemotron-exec's frozen dataclasses behave as those of the standard library."""
 
 from __future__ import annotations
 

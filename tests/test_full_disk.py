@@ -1,4 +1,4 @@
-"""A disk without room, at every moment of the launcher: exit 75, one line, needed and available."""
+"""A disk without room at any moment gives exit code 75 and one line with the needed and the available room."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the programs write for scripts is what docs/schemas/ says, and every such document has a schema."""
+"""The programs' output for scripts fits docs/schemas/, and every such document has a schema."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCHEMAS = ROOT / "docs/schemas"
 
 
 def strict(schema):
-    """The schema with no further fields admitted: a field that is not documented is a fault here."""
+    """The schema without further fields, so that an undocumented field fails the test."""
     if isinstance(schema, dict):
         if "properties" in schema:
             schema["additionalProperties"] = False
@@ -40,7 +40,7 @@ def check(document, name):
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
-    """A store with an input, a model made from it, one whose data is gone, and a job that ran."""
+    """A store with an input, a model made from it, a version without its data, and a finished job."""
     place = tmp_path_factory.mktemp("job")
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("NEMOTRON", "NEMO_"))},

@@ -1,4 +1,4 @@
-"""The main job, whole: an artifact in the embedded store, the real torchrun, two stages, no line changed."""
+"""The whole main job: an artifact in the manifest store, the real torchrun, two stages, unchanged scripts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 LAUNCHER = [sys.executable, "-m", "nemotron_exec"]
 
-# A worker that prints what it was given: its rank, the path of its config and what that says.
+# A worker that prints its rank, and the path and the content of its config.
 WORKER = """
 import json, os, sys, yaml
 with open(sys.argv[1]) as file:
@@ -69,7 +69,7 @@ def test_the_demo_runs_two_stages_and_prints_their_lineage(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     demo = (tmp_path / "demo").resolve()
-    # The second stage read what the first has saved, under the path that its artifact gives.
+    # The second stage has read the first stage's model, by the path of its artifact.
     assert "/pretrained/model/pretrain/iter_0000020/model.pt" in done.stdout
     for name in ("demo-blend", "pretrain", "sft"):
         assert re.search(rf"\b{name}\b", done.stdout)
@@ -113,8 +113,8 @@ def test_as_the_command_of_every_worker_one_resolves_for_all(job, store):
 
 
 def test_of_two_nodes_with_a_shared_directory_one_resolves(job, store, tmp_path):
-    # Two launchers as on two nodes: the node rank from torchrun's own arguments. The command stands in for torchrun,
-    # which would wait for the other node's agent.
+    # Two launchers act as two nodes, by the node rank in torchrun's arguments. A script stands in for torchrun, which
+    # would wait for the other node's agent.
     fake = tmp_path / "bin" / "torchrun"
     fake.parent.mkdir()
     fake.write_text(f'#!/bin/sh\nwhile [ "$1" != worker.py ]; do shift; done\nexec {sys.executable} "$@"\n')
@@ -230,7 +230,7 @@ def _free_port():
 
 
 def test_a_launcher_inside_a_launcher_keeps_what_the_first_has_pinned(job, store):
-    # An ENTRYPOINT and a prefix in the job script: between the two, `latest` moves on.
+    # This is like an ENTRYPOINT and a prefix in the job script. Between the two, `latest` moves on.
     script = (
         f"{sys.executable} -m nemotron_exec.artifact_cli add blend /moved >/dev/null 2>&1; "
         f'exec {sys.executable} -m nemotron_exec {sys.executable} show.py "$1"'

@@ -1,4 +1,4 @@
-"""The profile of docs/nemotron.md, in the commands that the Nemotron CLI makes of it."""
+"""The profile of docs/nemotron.md, in the commands that the Nemotron CLI makes out of it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def profile(tmp_path):
 
 @pytest.fixture
 def shell(tmp_path):
-    """Runs a command as torchrun does, where `main.py` and `config.yaml` lie; its output and its process id."""
+    """Runs a command beside `main.py` and `config.yaml`, as torchrun does; returns its output."""
     from nemotron_exec.sitecustomize.payload.manifest import register
 
     (tmp_path / "config.yaml").write_text(CONFIG)
@@ -56,7 +56,7 @@ def shell(tmp_path):
 
 def test_the_startup_command_starts_the_clis_own_command_with_its_overrides(profile, shell, tmp_path):
     (startup,) = profile("my-cluster")["startup_commands"]
-    # prepend_startup_to_cmd of nemo_runspec/execution.py
+    # as by prepend_startup_to_cmd of nemo_runspec/execution.py
     said = shell(f"{{ {startup}; }} && python main.py --config config.yaml train.train_iters=5 'x=a b'")
     assert said.startswith("['train.train_iters=5', 'x=a b']")
     assert f"path: {tmp_path}\n" in said
@@ -69,7 +69,7 @@ def test_the_startup_command_leaves_data_preparation_alone(profile, shell):
 
 def test_the_run_command_of_rl_is_filled_in_by_the_cli(profile, shell, tmp_path):
     env = profile("my-cluster-rl")
-    (startup,) = env["startup_commands"]  # inherited
+    (startup,) = env["startup_commands"]  # the profile inherits them
     command = env["run_command"].format(script="main.py", config="config.yaml") + " grpo.seed=1"
     said = shell(f"{{ {startup}; }} && {command}")
     assert said.startswith("['grpo.seed=1']")

@@ -1,6 +1,6 @@
-"""Bad input of every part, through the real programs: one message of docs/errors.md, and a traceback under -v only.
+"""Bad input to every part gives one message of docs/errors.md, and a traceback only under -v, in the real programs.
 
-What each message says, the tests of its part check; here are all of them as a person meets them.
+The tests of each part check the texts. These tests run all cases as a person meets them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ catalogue = _load(ROOT / "docs/tools/catalogue.py")
 test_config_bad_input = _load(ROOT / "tests/config/test_config_bad_input.py")
 PATTERNS = catalogue.patterns()
 
-# Root may read and write everything, unless it gives up the capabilities by which it may.
+# root may read and write every file, unless it gives up these capabilities.
 GIVE_UP = "-dac_override,-dac_read_search"
 AS_ANYBODY = ["setpriv", f"--bounding-set={GIVE_UP}", f"--inh-caps={GIVE_UP}"] if os.geteuid() == 0 else []
 EXEC = [*AS_ANYBODY, sys.executable, "-m", "nemotron_exec"]
@@ -46,7 +46,7 @@ ARTIFACT = [*AS_ANYBODY, sys.executable, "-c", "from nemotron_exec.artifact_cli.
 
 
 def is_one_known_message(command: list[str], verbose: list[str], code: int, **where: object) -> None:
-    """`command` fails with one line that the catalogue has; `verbose` says the same, and where it comes from."""
+    """Check that `command` fails with one line of the catalogue, and that `verbose` adds only a traceback."""
     for words in filter(None, (command, verbose)):
         done = subprocess.run(words, capture_output=True, text=True, timeout=200, check=False, **where)
         assert done.returncode == code, done.stderr
@@ -72,7 +72,7 @@ CONFIGS: dict[str, str | Callable[[], str] | None] = {
     "defaults of an unset variable": "defaults: '${oc.env:NOWHERE}.yaml'\n" + BLEND,
     "defaults in a circle": "defaults: cfg.yaml\n" + BLEND,
 }  # fmt: skip
-# Their metadata comes from an artifact of their own.
+# The metadata of these configs would need artifacts of their own.
 del CONFIGS["a value that means missing"], CONFIGS["half a surrogate pair"], CONFIGS["a resolver that raises"]
 CONFIGS["a resolver that raises"] = BLEND + "b: ${div:${art:data,pack_size},0}\n"
 
@@ -91,7 +91,7 @@ def test_a_bad_config_is_one_message(tmp_path, store, name):
     text = CONFIGS[name]
     if text is not None:
         (tmp_path / "cfg.yaml").write_text(text() if callable(text) else text)
-    # What COMMAND names and is not there is the command's own to refuse; what -c names is not.
+    # The command itself refuses a missing file in its words, but the launcher refuses a missing file of -c.
     command = ["true", "--config", "cfg.yaml"] if text is not None else ["-c", "cfg.yaml", "true"]
     is_one_known_message([*EXEC, *command], [*EXEC, "-v", *command], 125, cwd=tmp_path)
 
@@ -140,7 +140,7 @@ def test_a_wrong_command_line_is_one_message(tmp_path, words):
 
 
 class Fault(NamedTuple):
-    """How W&B fails: what is done to the server, the settings of the launcher, and what comes of it."""
+    """A failure of W&B: the change of the server, the launcher's settings, and the exit code."""
 
     code: int
     environ: Mapping[str, str] = MappingProxyType({})
@@ -210,4 +210,4 @@ def test_a_reader_that_goes_away_is_no_failure_to_speak_of(tmp_path, store, word
     finally:
         os.close(writer)
     assert done.stderr == ""
-    assert done.returncode in (-signal.SIGPIPE, 1)  # rich ends its own way
+    assert done.returncode in (-signal.SIGPIPE, 1)  # rich handles SIGPIPE itself

@@ -1,4 +1,4 @@
-"""No message shows a password, a key or a signature, whoever says it."""
+"""No message of any part shows a password, a key or a signature."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounds on what a reader has to hold in the head: lines of a module, lines of a class."""
+"""Bounds on the size of modules and classes, in lines, for the reader's sake."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ ROOT = Path(__file__).resolve().parent.parent
 LAUNCHER = ROOT / "entrypoint" / "nemotron_exec"
 PAYLOAD = ROOT / "sitecustomize" / "payload"
 
-# The evaluator of expressions is one recursive function in many cases, which a cut would only hide.
+# The evaluator of expressions is one recursive function with many cases. Two files would only hide that.
 EXEMPT = LAUNCHER / "config" / "evaluate.py"
 
-# The payload stands a second time in the launcher, as a link.
+# The launcher's package has a link to the payload, so skip that path.
 MODULES = [path for path in sorted(LAUNCHER.rglob("*.py")) if "sitecustomize" not in path.parts] + [
     *sorted(PAYLOAD.rglob("*.py"))
 ]

@@ -1,6 +1,6 @@
-"""Bounds on what a start may load, open and execute: counts, which no busy machine changes, and no slow import passes.
+"""Bounds on the modules, files and instructions of a start: counts, which do not depend on the machine's load.
 
-`make bench` measures times; the figures here are what was counted when they were good, and a little room.
+`make bench` measures times. The bounds here are counts from a good release, with a little room.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nemotron_exec.environment import injector_directory
 ROOT = Path(__file__).resolve().parent.parent
 ENTRYPOINT = ROOT / "entrypoint"
 
-# Prints what has been imported by the time that the command is started, and does not start it.
+# Prints the modules that are imported before the command starts, and does not start it.
 AT_EXEC = """
 import sys
 before = set(sys.modules)
@@ -35,7 +35,7 @@ from nemotron_exec.cli import main
 main()
 """
 
-# Each costs a start between 1 and 340 ms, and none is needed before exec.
+# Each of these takes 1 to 340 ms of a start, and none is needed before exec.
 SLOW = {
     "argparse", "asyncio", "click", "concurrent.futures", "dataclasses", "difflib", "filelock", "fsspec", "hydra",
     "hashlib", "importlib.metadata", "inspect", "logging", "multiprocessing", "omegaconf", "pathlib", "psutil",
@@ -70,7 +70,7 @@ def _modules_at_exec(environ, *words):
 
 
 def _at_exec(program, environ, *words):
-    # -I -S: neither the environment of the tests nor its .pth files.
+    # The flags -I -S keep out the tests' environment and its .pth files.
     site_packages = [entry for entry in sys.path if entry.endswith("site-packages")]
     program = program.format(entrypoint=str(ENTRYPOINT))
     program = program.replace("sys.path.insert", f"sys.path += {site_packages!r}\nsys.path.insert")
@@ -92,7 +92,7 @@ def test_a_command_with_nothing_to_resolve_loads_six_small_modules(environ, tmp_
     ours = {"cli", "command_scan", "environment", "errors", "message", "process"}
     assert {name for name in loaded if name.startswith("nemotron_exec.")} == {f"nemotron_exec.{name}" for name in ours}
     others = {name for name in loaded if not name.startswith("nemotron_exec")}
-    # What `site` loads in any case, and -S leaves to us.
+    # `site` loads these modules in every start; under -S the launcher loads them.
     assert others <= {"__future__", "os", "os.path", "posixpath", "stat", "genericpath", "_stat", "_collections_abc"}
 
 
@@ -100,12 +100,13 @@ def test_the_launcher_that_resolves_loads_nothing_slow(environ):
     loaded = _modules_at_exec(environ, "true", str(ROOT / "benchmarks" / "pretrain.yaml"))
     assert "nemotron_exec.document.splice" in loaded
     assert loaded & SLOW == set()
-    # Fifteen of them are packages with a docstring alone. Each module costs about 0.3 ms; the bar is `make bench`'s.
+    # Fifteen of them are packages with only a docstring. Each module takes about 0.3 ms. `make bench` has the bar on
+    # time.
     assert len(loaded) <= 182
 
 
 def test_the_launcher_that_resolves_compiles_the_expressions_that_it_asks(environ):
-    # Each takes 0.05 to 6 ms. Its modules and PyYAML's have 100.
+    # Each expression takes 0.05 to 6 ms, and the modules, with PyYAML's, have 100 of them.
     compiled = 'os.write(1, " ".join(map(repr, sys.modules["re"]._cache)).encode())'
     program = AT_EXEC.replace('os.write(1, " ".join(sorted(set(sys.modules) - before)).encode())', compiled)
     said = _at_exec(program, environ, "true", str(ROOT / "benchmarks" / "pretrain.yaml"))
@@ -113,7 +114,7 @@ def test_the_launcher_that_resolves_compiles_the_expressions_that_it_asks(enviro
 
 
 def test_the_finder_holds_on_to_no_large_module():
-    # What a finder reaches lives until the interpreter ends, which then takes it apart: 0.1 ms for os.
+    # A module that a finder refers to lives until the interpreter ends and clears it, which takes 0.1 ms for os.
     code = (
         "import sys, types; finder = sys.meta_path[0]; assert finder.nemotron_exec; "
         "reached = [*vars(finder).values(), *finder.__globals__.values()]; "
@@ -138,7 +139,7 @@ def bare(tmp_path):
 
 def _system_calls(python, environ, tmp_path):
     log = tmp_path / "strace"
-    for _ in range(2):  # the first writes the .pyc files
+    for _ in range(2):  # the first run writes the .pyc files
         subprocess.run(["strace", "-f", "-o", log, python, "-c", "pass"], env=environ, check=True)
     lines = log.read_text().splitlines()
     return len(lines), sum("openat(" in line for line in lines)
@@ -149,7 +150,7 @@ def test_a_start_with_the_injector_makes_few_system_calls_more(bare, environ, tm
     calls, opened = _system_calls(bare, environ, tmp_path)
     calls_with_ours, opened_with_ours = _system_calls(bare, _job(environ), tmp_path)
     assert calls_with_ours - calls <= 35
-    assert opened_with_ours - opened <= 2  # our directory and two .pyc, for the two directories that no import lists
+    assert opened_with_ours - opened <= 2  # its directory and two .pyc, for the two directories that no import lists
 
 
 def _instructions(argv, environ, cwd):
@@ -175,14 +176,14 @@ def test_a_start_with_the_injector_executes_few_instructions_more(bare, environ,
     added = _instructions([bare, "-c", "pass"], with_ours, tmp_path) - _instructions(
         [bare, "-c", "pass"], environ, tmp_path
     )
-    # Of 36 million. An empty directory on PYTHONPATH is 0.2 million.
+    # A bare start executes 36 million. An empty directory on PYTHONPATH adds 0.2 million.
     assert added <= (600_000 if active else 250_000)
 
 
 @pytest.mark.ci
 def test_a_command_with_nothing_to_resolve_executes_few_instructions_before_exec(bare, environ, tmp_path):
     environ["PYTHONPATH"] = str(ENTRYPOINT)
-    # The process has to end for valgrind to say what it counted.
+    # End the process in place of exec, because valgrind reports its count at the end.
     end = "import os, sys; os.execvpe = lambda *_: os._exit(0); "
     launcher = [bare, "-c", end + "from nemotron_exec.cli import main; main()", "/bin/true"]
     least = [bare, "-c", end + "os.execvpe()", "/bin/true"]

@@ -1,4 +1,4 @@
-"""Closed streams, full disks, a home or a working directory that is not there, and names that are no UTF-8."""
+"""Closed streams, full disks, a missing home or working directory, and names that are no UTF-8."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_command_finds_closed_streams_closed(sh):
     (sh.directory / "job.sh").write_text("for n in 0 1 2; do [ -e /proc/$$/fd/$n ] || touch closed-$n; done\n")
     for config in ("", "cfg.yaml"):
         assert sh(f"exec $N sh job.sh {config} <&- >&- 2>&-").returncode == 0
-        # The shell has its script open as 0 or higher; it opens nothing else.
+        # The shell opens only its script, and that may get descriptor 0.
         closed = {path.name for path in sh.directory.glob("closed-*")}
         assert {"closed-1", "closed-2"} <= closed
         for name in closed:
@@ -109,7 +109,7 @@ def test_a_working_directory_that_is_gone(sh):
 
 
 def test_without_home_and_passwd_entry_no_directory_is_called_tilde(sh):
-    # Another number for the same user, so that what it may read and write stays.
+    # Map the same user to another number, so that its permissions stay.
     start = "unshare --user --map-user=54321 --map-group=54321 $N"
     base = {"HOME": None, "NEMO_ARTIFACT_ROOT": None}
     done = sh(f"exec {start} sh -c 'echo started; env'", **base)

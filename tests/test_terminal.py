@@ -1,4 +1,4 @@
-"""What a terminal gets: colour on error and warning, lines that wrap under their beginning; a file gets neither."""
+"""A terminal gets colour on error and warning, and lines that wrap under their beginning. A file gets neither."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from terminals import read_all
 
 
 def on_terminal(columns, *words, **environ):
-    """What the launcher writes to stderr where that is a terminal of so many columns."""
+    """The launcher's output on stderr, which is a terminal of so many columns."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environ = {**os.environ, "NO_COLOR": "", "TERM": "xterm-256color", **environ}

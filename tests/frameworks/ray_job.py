@@ -24,7 +24,7 @@ DOUBLES = os.path.join(os.path.dirname(HERE), "doubles", "nemo_rl_main")
 
 
 def start(ray: Any, scratch: str) -> None:
-    """A cluster of one node. Ray gives its raylet 30 s and has no setting for that: a busy machine takes longer."""
+    """Start a cluster of one node. Ray's raylet has a fixed bound of 30 s, so try again on a busy machine."""
     for left in reversed(range(4)):
         try:
             ray.init(

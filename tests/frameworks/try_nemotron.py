@@ -212,7 +212,7 @@ class World:
         return done, self._relative(values)
 
     def _config(self, recipe, script):
-        """The recipe's own file; where the kit is called, as the CLI writes it for a job (nemo_runspec's loader)."""
+        """The recipe's config; with the kit, as the CLI writes it for a job (nemo_runspec's loader)."""
         original = script.parent / "config" / f"{recipe.config}.yaml"
         if self.way == "us":
             return original

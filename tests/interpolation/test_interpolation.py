@@ -1,4 +1,4 @@
-"""The grammar: our own reader of the common forms gives OmegaConf's tree, or leaves the text to OmegaConf."""
+"""The grammar: nemotron-exec's reader of common forms gives OmegaConf's tree, or leaves the text to OmegaConf."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def both_readers_agree(text: str) -> None:
     simple = parse_simple(text)
     if simple is None or "${" not in text:
         return
-    assert repr(simple) == repr(parse_with_omegaconf(text))  # repr: nan is no equal of itself
+    assert repr(simple) == repr(parse_with_omegaconf(text))  # compare by repr, because nan is not equal to itself
 
 
 @QUICK

@@ -1,10 +1,11 @@
-"""Makes mutants of the code and says which of them no test notices: `make mutants`.
+"""Makes mutants of the code and reports those that no test notices: `make mutants`.
 
-Two kinds. `steps.toml` lists steps that only matter when something fails halfway, each with the tests that must fail
-without it. Of the pure packages, cosmic-ray makes a random sample; those that change nothing are in `equivalent.toml`.
+There are two kinds. `steps.toml` lists steps that only matter when something fails halfway, each with the tests that
+must fail without it. For the pure packages, cosmic-ray makes a random sample. Mutants without an effect are in
+`equivalent.toml`.
 
-Nothing here touches the tree: each worker has a copy below build/mutants, with an environment that takes the launcher
-from there and everything else from this one.
+The tree is not changed. Each worker has a copy below build/mutants, with an environment that takes the launcher from
+there and all other packages from this one.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Tree:
         self.python = str(self.path / ".venv" / "bin" / "python")
         (site,) = (self.path / ".venv" / "lib").glob("python3*/site-packages")
         (site / "mutants.pth").write_text(f"{self.path / 'entrypoint'}\n{sysconfig.get_path('purelib')}\n")
-        # Bytecode is written here, once, and only read later: a mutant's would outlive it.
+        # Only this run writes bytecode, because bytecode of a mutant would outlive it.
         self.command("-m", "pytest", "--collect-only", "-q", "-n0", "-m", "not ci", "tests", bytecode=True)
 
     def code(self) -> dict[Path, str]:
@@ -75,7 +76,7 @@ class Tree:
         )
 
     def command(self, *words: str, bytecode: bool = False) -> int:
-        """The exit status of a run of this tree's Python; 124 for one without an end."""
+        """The exit status of a run of this tree's Python; 124 if it does not end."""
         environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "" if bytecode else "1"}
         process = subprocess.Popen(
             [self.python, *words],
@@ -111,7 +112,7 @@ def read_steps() -> list[dict]:
 
 
 def place_of(text: str, code: dict[Path, str]) -> Path:
-    """The one file that has the text, once."""
+    """The file that has the text, once. No other file may have it."""
     found = [path for path, content in code.items() for _ in range(content.count(text))]
     if len(found) != 1:
         raise SystemExit(f"steps.toml is out of date: the text is in {[str(path) for path in found]}\n{text}")
@@ -136,7 +137,7 @@ def node_of(name: str, functions: dict[str, list[str]]) -> str:
 
 
 def without(row: dict) -> str:
-    """The text without the step: what the row says instead, or `pass` with its indentation."""
+    """The replacement of the step: the row's `instead`, or `pass` with the same indentation."""
     if "instead" in row:
         return row["instead"]
     indent = row["text"][: len(row["text"]) - len(row["text"].lstrip())]
@@ -144,7 +145,7 @@ def without(row: dict) -> str:
 
 
 def try_step(tree: Tree, row: dict) -> str:
-    """What became of one row."""
+    """Try one row; returns "killed", or the test that did not fail."""
     path = place_of(row["text"], tree.code())
     functions = test_functions(tree.path)
     nodes = [node_of(name, functions) for name in row["killed_by"]]
@@ -158,7 +159,7 @@ def try_step(tree: Tree, row: dict) -> str:
 
 @contextlib.contextmanager
 def instead_of(path: Path, content: str):
-    """Another content for a file, for a while."""
+    """A context in which a file has another content."""
     whole, times = path.read_bytes(), path.stat()
     ast.parse(content)
     path.write_text(content)
@@ -173,7 +174,7 @@ def instead_of(path: Path, content: str):
 
 
 class Mutation:
-    """One change of one module of a pure package, as cosmic-ray makes it: the `occurrence`-th place of an operator."""
+    """One change of one module of a pure package, by cosmic-ray, at the `occurrence`-th place of an operator."""
 
     def __init__(self, package: str, path: Path, tree: Tree, line: int, operator: str, occurrence: int) -> None:
         from cosmic_ray.mutating import mutate_code
@@ -222,7 +223,7 @@ def sample(tree: Tree, seed: int, size: int) -> list[Mutation]:
 
 
 def is_python(code: str | None) -> bool:
-    """Whether there is a mutant, and it is a program at all."""
+    """Whether there is a mutant, and it is valid Python."""
     try:
         return code is not None and bool(ast.parse(code))
     except SyntaxError:
@@ -230,7 +231,7 @@ def is_python(code: str | None) -> bool:
 
 
 def silent_ranges(path: Path) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Where a change has no effect at run time: annotations, which nothing evaluates, and imports for them."""
+    """Ranges in which a change has no effect at run time: annotations, and imports for them."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         parts = [getattr(node, "annotation", None), getattr(node, "returns", None)]
@@ -241,15 +242,15 @@ def silent_ranges(path: Path) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 
 
 def read_equivalent() -> dict[tuple[str, ...], str]:
-    """Changes that change nothing that anybody could see, with why."""
+    """Changes without a visible effect, with the reason."""
     with open(HERE / "equivalent.toml", "rb") as file:
         return {tuple(row["lines"]): row["why"] for row in tomllib.load(file).get("mutant", [])}
 
 
 def rounds_of_tests(tree: Path, package: str, module: str) -> list[list[str]]:
-    """What runs for a mutant until something is red: the module's own test files, those of its package, all others.
+    """The rounds of tests for a mutant, until one fails: the module's own test files, those of its package, all others.
 
-    A module's own files have its name in theirs, or import it.
+    A module's own test files have its name in their names, or import it.
     """
     name = Path(module).stem
     imports = re.compile(rf"nemotron_exec\.{package}(\.{name}\b| import .*\b{name}\b)")
@@ -261,7 +262,7 @@ def rounds_of_tests(tree: Path, package: str, module: str) -> list[list[str]]:
 
 
 def try_mutation(tree: Tree, mutation: Mutation) -> str:
-    """What became of one mutation."""
+    """Try one mutation; returns "killed", "survived" or "equivalent"."""
     if tuple(mutation.lines) in read_equivalent():
         return "equivalent"
     with instead_of(tree.path / mutation.module, mutation.code):
@@ -273,7 +274,7 @@ def try_mutation(tree: Tree, mutation: Mutation) -> str:
 
 
 def spread(trees: list[Tree], work: list, what, deadline: float):
-    """Try each piece of work in some tree; yields (piece, what became of it) until the time is over."""
+    """Try each piece of work in a free tree; yields (piece, result) until the time is over."""
     free: queue.SimpleQueue = queue.SimpleQueue()
     for tree in trees:
         free.put(tree)
@@ -292,7 +293,7 @@ def spread(trees: list[Tree], work: list, what, deadline: float):
 
 
 def main() -> int:
-    """Run what is asked for; 1 where the score is below the bar or a step survives."""
+    """Run the selected parts; returns 1 if the score is below the bar or a step survives."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--size", type=int, default=100, help="of the sample")

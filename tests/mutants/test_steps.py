@@ -1,4 +1,4 @@
-"""The list of safety steps is of this code: `make mutants` takes each of them out (steps.toml)."""
+"""The list of safety steps fits the code: `make mutants` removes each of them (steps.toml)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_every_listed_equivalent_says_why():
 def test_the_tests_of_a_module_run_before_those_of_its_package_and_all_others():
     own, package, rest = run.rounds_of_tests(ROOT, "place", "entrypoint/nemotron_exec/place/rank.py")
     assert own[0] == "tests/place/test_rank.py"
-    assert "tests/place/test_job.py" in own  # it imports the module
+    assert "tests/place/test_job.py" in own  # this test file imports the module
     assert package == ["tests/place"]
     assert rest == ["tests/config", "tests/document", "tests/interpolation", "tests/command"]
     for name in run.PURE:

@@ -1,4 +1,4 @@
-"""What a flush makes of entries that several processes have left."""
+"""Flushes entries of several dead processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nemotron_exec.sitecustomize.payload.manifest import listing, read
 
 @pytest.fixture
 def left(tmp_path):
-    """`left(step, minute)`: an entry that a NeMo-RL process left right before it died."""
+    """`left(step, minute)`: write an entry of a NeMo-RL process that died right after it."""
 
     def write(step, minute):
         checkpoint = tmp_path / "out" / f"step_{step}"

@@ -1,4 +1,4 @@
-"""A job whose W&B does not answer: it ends within a bound, or trains on offline and is sent later, once."""
+"""If W&B does not answer, a job ends within a bound, or trains on offline and its run is sent later, once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OUTAGES = {
     "hangs": {"delay": 600},
     "answers 503": {"status": 503},
 }
-# Each takes the bound and a start of wandb: one way of each outcome in `make test`, all in CI.
+# Each way takes the bound and a start of wandb. So `make test` runs one way for each outcome, and CI all.
 WAYS = [pytest.param(how, id=name, marks=() if name == "hangs up" else pytest.mark.ci) for name, how in OUTAGES.items()]
 TRAIN = """
 import wandb
@@ -97,7 +97,7 @@ def flush(tmp_path, wandb_environ):
 
 
 def break_(backend, how, environ):
-    """Have W&B fail in one way, for good."""
+    """Make W&B fail in one way, permanently."""
     if how is None:
         environ["WANDB_BASE_URL"] = "http://127.0.0.1:9"
     else:
@@ -115,7 +115,7 @@ def test_without_an_answer_the_run_is_offline_and_training_goes_on(job, wandb_ba
     assert wandb_backend.model.runs == {}
 
 
-@pytest.mark.ci  # older clients, whose own wait has no bound, go on waiting at the end of the process
+@pytest.mark.ci  # older clients have no bound of their own, and go on waiting at the end of the process
 def test_behind_a_proxy_that_only_the_clients_settings_name_the_bound_holds_too(job, wandb_backend):
     environ = {"WANDB_HTTP_PROXY": wandb_backend.url, "WANDB_BASE_URL": "http://wandb.example"}
     wandb_backend.fail("*", times=None, delay=600)
@@ -151,7 +151,7 @@ def test_where_it_is_required_one_line_says_so_within_the_bound(job, wandb_backe
     assert done.returncode == 1
     assert "CommError: W&B at" in done.stderr
     assert done.stderr.count("and this job requires it. With `run.wandb.required: false`") == 1
-    assert time.monotonic() - began < 60  # the client's own 90 s, or none
+    assert time.monotonic() - began < 60  # the client's own bound is 90 s, or none
 
 
 @pytest.mark.ci
@@ -182,12 +182,12 @@ def test_while_wandb_does_not_answer_the_run_stays_with_the_reason(job, flush, w
     assert len(os.listdir(tmp_path / "store/.nemotron-exec/outbox")) == 1
 
 
-@pytest.mark.ci  # it waits for W&B to say that the run goes on
+@pytest.mark.ci  # slow: it waits until W&B reports that the run goes on
 def test_a_sync_that_says_it_is_done_and_is_not_leaves_the_run_in_the_outbox(job, flush, wandb_backend):
     wandb_backend.fail("*", times=None, status=503)
     job(TRAIN)
     wandb_backend.faults.clear()
-    wandb_backend.fail("file_stream", times=None, status=400)  # the client gives up, and marks the run as synced
+    wandb_backend.fail("file_stream", times=None, status=400)  # the client gives up, but marks the run as synced
     (kept,) = flush()["kept"]
     assert "did not take" in kept["reason"]
     wandb_backend.faults.clear()
@@ -236,7 +236,7 @@ def test_the_next_start_sends_what_an_earlier_life_of_the_job_left(
 
 
 def entry(path, **changes):
-    """An entry of a run, as a job on another node has written it."""
+    """An entry of a run, as written by a job on another node."""
     body = {"schema": 1, "event": "e", "run": "r", "job": "j1", "process": {"host": "elsewhere", "pid": 1, "start": 1}}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**body, "created_at": "2026", "ended": False, **changes}))

@@ -1,4 +1,4 @@
-"""The descriptions of the documents between the halves have the keys that their writers write."""
+"""The types of the documents between launcher and injector have the keys that the writers write."""
 
 from typing import get_type_hints
 

@@ -1,4 +1,4 @@
-"""The launcher and its W&B child run without what the job's Python is given; the job gets it unchanged."""
+"""The launcher and its W&B child ignore the settings of the job's Python. The job gets them unchanged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from nemotron_exec.environment import injector_directory
 
 PROGRAM = Path(sys.executable).parent / "nemotron-exec"
-# What is imported from PYTHONPATH is written down, with the command line of the process that imports it.
+# Each import from PYTHONPATH is logged, with the command line of the importing process.
 WITNESS = """
 import os, sys
 with open({log!r}, "a") as log:
@@ -24,7 +24,7 @@ with open({log!r}, "a") as log:
 
 @pytest.fixture
 def foreign(tmp_path):
-    """A directory for PYTHONPATH, as of another Python: what the launcher imports cannot be imported there."""
+    """A directory for PYTHONPATH, as for another Python: it breaks all imports of the launcher."""
     directory = tmp_path / "foreign"
     directory.mkdir()
     log = tmp_path / "log"
@@ -70,7 +70,7 @@ def test_nothing_of_pythonpath_is_imported_by_the_launcher_and_the_job_gets_it(t
     path, text = json.loads(done.stdout)
     assert path == os.pathsep.join([injector_directory(), str(foreign)])
     assert f"path: {tmp_path}/data" in text
-    # The process of the job alone, and with -m the one that starts over.
+    # Only the job's process may import from it, and with -m the first process, which then starts again.
     launcher = [line for line in _imported(tmp_path) if job not in line and "-m" not in how]
     assert launcher == []
 

@@ -1,4 +1,4 @@
-"""What a process of the job keeps: once, and anew in a child that it forks."""
+"""State of a process: one instance of each part, and a new one in a forked child."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import threading
 
 from nemotron_exec.sitecustomize.payload import job
 
-# The main thread forks while other threads hold the locks of what this process knows of checkpoints.
+# The main thread forks while other threads hold the locks of this process's parts.
 FORK = """
 import os
 from nemotron_exec.sitecustomize.payload import job

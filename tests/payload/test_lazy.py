@@ -1,4 +1,4 @@
-"""What is put off until it is used: regular expressions, and OpenSSL."""
+"""Regular expressions and OpenSSL are loaded only when they are used."""
 
 import copy
 import hashlib

@@ -46,7 +46,7 @@ def job(tmp_path, wandb_backend, wandb_environ):
                 "PYTHONPATH": injector_directory(),
                 "NEMOTRON_EXEC_ACTIVE": __version__,
                 "NEMOTRON_EXEC_HANDOFF": str(handoff),
-                # A machine that is busy with other tests is no slow server.
+                # Use a long bound: a machine that is busy with other tests must not count as a slow server.
                 "NEMOTRON_EXEC_LINEAGE_TIMEOUT": "60",
                 **environ,
             },
@@ -213,8 +213,8 @@ def test_only_the_first_init_continues_the_run(job, wandb_backend):
 def test_a_run_that_was_deleted_is_a_warning_and_a_new_run(job, wandb_backend):
     _resume(job)
     wandb_backend.model.delete_run("team", "nemotron", "chain-1")
-    # The client asks again until it gives up, by itself after 90 s; the new run must start within it, too. At its end a
-    # process waits for a client up to 0.27 to give the deleted run up, which takes minutes.
+    # The client retries until it gives up, after 90 s by default, and the new run must start within the bound, too.
+    # With clients up to 0.27, a process waits minutes at its end until the client gives the deleted run up.
     code = "import os, wandb; print(wandb.init().id, flush=True); os._exit(0)"
     done = job(code, WANDB_INIT_TIMEOUT="15")
     assert "nemotron-exec: warning: W&B " in done.stderr

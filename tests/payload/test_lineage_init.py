@@ -1,4 +1,4 @@
-"""What `wandb.init` is called with in a job that continues its run, and what becomes of its errors."""
+"""The arguments of `wandb.init` in a job that continues its run, and the handling of its errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nemotron_exec.sitecustomize.payload.patches import lineage
 
 
 class Run:
-    """A run of W&B, as far as the patch looks at it."""
+    """The part of a W&B run that the patch uses."""
 
     def __init__(self, disabled=False):
         self.id, self.entity, self.project, self.disabled, self.offline = "r1", "team", "p", disabled, False
@@ -25,7 +25,7 @@ class Run:
 
 
 class Client(types.ModuleType):
-    """The module of `wandb.init`: remembers its calls, fails as it is told."""
+    """The module of `wandb.init`. It records its calls, and fails on demand."""
 
     def __init__(self):
         super().__init__("wandb.sdk.wandb_init")
@@ -42,7 +42,7 @@ class Client(types.ModuleType):
 
 @pytest.fixture
 def told(tmp_path, monkeypatch):
-    """What the hand-off says."""
+    """The hand-off."""
     told = {"wandb": {"resume": {"id": "chain-1"}}, "artifacts": []}
     monkeypatch.setattr(handoff, "read", lambda *_: told)
     monkeypatch.setenv("NEMOTRON_EXEC_HANDOFF", str(tmp_path / "handoff.json"))

@@ -1,4 +1,4 @@
-"""Scripts that call NVIDIA's kit: installed beside them, or written into `main.py` as the Nemotron CLI ships it."""
+"""Scripts that call NVIDIA's kit, which is installed or inlined into `main.py` as the Nemotron CLI ships it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONFIG = "run: {data: 'blend:latest', model: 'super3/rl/data:latest'}\npath: ${a
 
 @pytest.fixture(params=["installed", "written into main.py"])
 def script(request, tmp_path, wandb_environ):
-    """Runs `body` as the script of a job; the kit's functions are there by name."""
+    """Runs `body` as the script of a job, with the kit's functions defined."""
     (tmp_path / "cfg.yaml").write_text(CONFIG)
     artifacts = [
         _artifact("data", "blend:latest", "blend", "v1", path="/pinned"),
@@ -306,7 +306,7 @@ def test_an_artifact_that_a_script_logs_for_a_checkpoint_is_the_checkpoints_name
     assert list(models) == ["chosen-by-the-script"]
     (metadata,) = models["chosen-by-the-script"]
     assert metadata["iteration"] == 4
-    assert metadata["absolute_path"].endswith("/out/pretrain")  # what the next job needs was added to it
+    assert metadata["absolute_path"].endswith("/out/pretrain")  # the patch has added the fields for the next job
     assert listing.names(script.store) == ["chosen-by-the-script"]
     assert listing.versions(script.store, "chosen-by-the-script") == [1]
 

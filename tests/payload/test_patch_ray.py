@@ -1,4 +1,4 @@
-"""What the patch of Ray does to a runtime_env, with Ray's own functions; tests/slurm has the cluster."""
+"""The patch's change of a runtime_env, with Ray's own functions. tests/slurm tests a cluster."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ print(json.dumps(changed))
 
 @pytest.fixture(params=["current", "old"])
 def changed(request, nemotron_exec, tmp_path):
-    """What becomes of a job's runtime_env in a driver under the launcher."""
+    """The changed runtime_env of a job, in a driver under the launcher."""
     code = CURRENT if request.param == "current" else OLD
 
     def changed(runtime_env, *, skip=False, **environ):
@@ -56,7 +56,7 @@ def changed(request, nemotron_exec, tmp_path):
 
 def test_the_workers_of_a_running_cluster_get_the_injector_and_its_variables(changed, tmp_path):
     variables = changed(None)["env_vars"]
-    # Ray puts the node's own value in the place of the second part.
+    # Ray replaces the second part by the node's own value.
     assert variables["PYTHONPATH"] == f"{INJECTOR}:${{PYTHONPATH}}"
     assert variables["NEMOTRON_EXEC_ACTIVE"]
     assert variables["NEMOTRON_EXEC_STORE"] == str(tmp_path / "store")

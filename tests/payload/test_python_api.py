@@ -1,4 +1,4 @@
-"""The API by hand, in the names of the document: with the launcher, without it, and where NVIDIA's kit is installed."""
+"""Calls of the Python API by the document's names: with the launcher, without it, and with NVIDIA's kit installed."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_what_the_store_lacks_and_nothing_uses_is_no_artifact(python, tmp_path, 
     assert (f"run.image: {text} is taken for no artifact" in done.stderr) == (
         text in ("ubuntu:latest", "redis:7", "blend:9")
     )
-    # Used, it has to be one.
+    # A value that an expression uses must be an artifact.
     (tmp_path / "cfg.yaml").write_text(CONFIG.replace("run: {", f"run: {{image: '{text}', ") + "i: ${art:image,path}\n")
     assert python(RESOLVE.format(more=""), check=False).returncode != 0
 

@@ -1,4 +1,4 @@
-"""wandb 0.23 draws client ids of artifacts from the global `random`: two ranks with one seed must not draw one id."""
+"""wandb 0.23 takes client ids of artifacts from the global `random`. Two ranks with one seed must get two ids."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ run.finish()
 
 @pytest.fixture(scope="module", params=["0.23.1"])
 def client(request, tmp_path_factory):
-    """A wandb of that version, in front of the one that is installed: the directory, and the version."""
+    """A wandb of that version, to use in place of the installed one: the directory, and the version."""
     directory = tmp_path_factory.mktemp("client")
     words = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable]
     subprocess.run([*words, "--target", str(directory), f"wandb=={request.param}"], check=True)
@@ -51,11 +51,11 @@ def test_two_ranks_with_one_seed_draw_different_ids_and_their_own_numbers_stay(c
     one, other = draw(client, wandb_environ, **job), draw(client, wandb_environ, **job)
     assert one[0] != other[0]
     assert one[1] != other[1]
-    # The job's own random numbers are those that its seed gives.
+    # The job's own random numbers still follow from its seed.
     assert one[2] == other[2]
 
 
 def test_without_nemotron_exec_this_client_does_draw_one_id(client, wandb_environ):
-    # If this ever fails, the other test shows nothing any more.
+    # If this fails, the other test no longer proves anything.
     one, other = draw(client, wandb_environ), draw(client, wandb_environ)
     assert one[:2] == other[:2]

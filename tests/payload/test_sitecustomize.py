@@ -24,7 +24,7 @@ MINORS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 
 
 def _interpreters():
-    """Every Python from 3.8 to 3.13 that is at hand, by version; at least the one that runs the tests."""
+    """Every Python from 3.8 to 3.13 on this machine, by version; at least the one that runs the tests."""
     found = {}
     roots = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
     for python in [
@@ -51,7 +51,7 @@ def python(request):
 
 @pytest.fixture
 def run(tmp_path):
-    """Run code in a Python of a job, beside a framework that has the module which we patch."""
+    """Run code in a Python of a job, with a framework that has a patched module."""
     package = tmp_path / "framework" / "megatron" / "bridge" / "training" / "utils"
     package.mkdir(parents=True)
     for directory in (package, *package.parents[:3]):
@@ -204,7 +204,7 @@ def test_options_that_switch_it_off_do_no_harm(run, options):
     assert run("print('runs')", options=options).stdout == "runs\n"
 
 
-# -- the sitecustomize that ours hides -------------------------------------------------------------------------------
+# -- the sitecustomize that the injector hides -----------------------------------------------------------------------
 
 
 FORMS = ("module", "package", "bytecode")
@@ -310,9 +310,9 @@ def test_two_installs_have_one_finder_and_run_the_hidden_one_once(run):
     assert run(IS_PATCHED, path=[copy, hidden]).stdout == "patched\n"
 
 
-# -- another tool's sitecustomize that runs ours -----------------------------------------------------------------------
+# -- another tool's sitecustomize that runs the injector -------------------------------------------------------------
 
-# Each knows `path`, the file that it has found, and `text`, what the file holds.
+# Each way gets `path`, the file that it has found, and `text`, the file's content.
 WAYS = {
     "exec in a new namespace": """
         exec(compile(text, path, "exec"), {"__name__": "sitecustomize", "__file__": path})
@@ -403,7 +403,7 @@ def test_pdm_runs_it_for_its_packages(run, python):
 
 def test_a_tool_that_runs_it_at_the_second_place_runs_once(run, python):
     tool = _tool(run.directory / "tool", WAYS["exec in a new namespace"])
-    # The injector runs first, then the tool behind it, which finds nothing but the injector.
+    # The injector runs first, then the tool behind it, which finds only the injector.
     done = run(RUN_BY_A_TOOL, python=python, path=[tool])
     assert done.stdout == "patched\n1 1\n"
 
@@ -579,7 +579,7 @@ def test_patches_can_be_switched_off_by_name(run):
     assert run(code, NEMOTRON_EXEC_DISABLED_PATCHES="lineage").stdout == "True\n"
 
 
-# -- /nemo_run where it is not ----------------------------------------------------------------------------------------
+# -- paths below a missing /nemo_run ---------------------------------------------------------------------------------
 
 
 def test_nemo_run_is_translated_where_it_does_not_exist(run, python):

@@ -1,4 +1,4 @@
-"""Job identity: the same on all nodes and after a restart of the job, another one for another job."""
+"""The job's identity is the same on all nodes and after a restart, and differs between jobs."""
 
 from __future__ import annotations
 
@@ -112,14 +112,15 @@ def test_launchers_side_by_side_are_one_job_and_the_next_under_the_same_shell_is
 
     assert first.id == second.id
     assert not first.lasting
-    assert of({"TORCHELASTIC_RUN_ID": "none", "RANK": "0", "WORLD_SIZE": "2"}).lasting  # an agent restarts its workers
+    # Torchrun's agent restarts its workers.
+    assert of({"TORCHELASTIC_RUN_ID": "none", "RANK": "0", "WORLD_SIZE": "2"}).lasting
 
 
 def test_a_launcher_alone_is_its_own_job():
     later = ProcessIdentity("boot-1", 100, 9000, 99, 4000)
 
     assert of().id != of(process=later).id
-    assert not of().lasting  # nothing starts the same process again
+    assert not of().lasting  # no launcher restarts this process
     assert of().id != of(process=ProcessIdentity("boot-2", 100, 5000, 99, 4000)).id
 
 

@@ -1,4 +1,4 @@
-"""Place: one row for every launcher, as its documentation or source says that the environment looks before torchrun."""
+"""The place of a process: one row for every launcher, with the environment of its documentation or source."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SRUN = {  # srun -N4 --ntasks-per-node=1
     "SLURM_STEP_NUM_TASKS": "4",
     "SLURM_TASKS_PER_NODE": "1(x4)",
 }
-SBATCH = {  # the batch script itself, on the first of four nodes
+SBATCH = {  # the batch script, on the first of four nodes
     "SLURM_JOB_ID": "4242",
     "SLURM_PROCID": "0",
     "SLURM_NODEID": "0",
@@ -57,7 +57,7 @@ TRAINJOB = {
     "PET_MASTER_PORT": "29400",
     "JOB_COMPLETION_INDEX": "1",
 }
-PYTORCHJOB = {  # RANK is the pod, WORLD_SIZE pods x processes
+PYTORCHJOB = {  # RANK is the number of the pod, WORLD_SIZE is pods x processes
     "PET_NODE_RANK": "1",
     "PET_NNODES": "2",
     "PET_NPROC_PER_NODE": "8",
@@ -82,7 +82,7 @@ OMPI = {
     "OMPI_COMM_WORLD_NODE_RANK": "1",
     "PMIX_RANK": "5",
 }
-# What mpirun's daemon was started with by srun; and what a batch script has.
+# The variables that srun sets for mpirun's daemon, with those of a batch script.
 DAEMON = {
     "SLURM_JOB_ID": "4242",
     "SLURM_STEP_ID": "0",
@@ -392,7 +392,7 @@ def test_contradictions_name_both_sources_and_who_decides():
 
 
 def test_a_pod_that_is_not_the_first_of_a_torchrun_without_nodes_is_named():
-    # Each such torchrun starts a training of its own.
+    # Each such torchrun would start a training of its own.
     for variable in ("RANK", "GROUP_RANK"):
         (said,) = at({variable: "1", "MASTER_ADDR": "m"}, TRAIN).contradictions
         assert f"{variable} says node 1" in said

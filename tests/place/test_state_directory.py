@@ -1,4 +1,4 @@
-"""The state directory: seen by all nodes, private, and not to be taken over by whoever came first."""
+"""The state directory is seen by all nodes and private, and another user cannot take it over by creating it first."""
 
 from __future__ import annotations
 

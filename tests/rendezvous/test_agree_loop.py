@@ -1,4 +1,4 @@
-"""The loop of a waiting launcher by a clock that the test moves: when it tries to lead, and when not."""
+"""The loop of a waiting launcher, with a clock that the test moves: the times at which it tries to lead."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMING = Timing()
 
 
 class Clock:
-    """Time passes only while somebody sleeps."""
+    """A clock that moves only in `sleep`."""
 
     def __init__(self):
         self.now = 1000.0
@@ -33,7 +33,7 @@ class Clock:
 
 
 class Lease:
-    """A lease that is free or not, and remembers when it was asked for."""
+    """A lease that is free or not. It records the times of the requests."""
 
     def __init__(self, clock, free):
         self.clock, self.free, self.asked = clock, free, []

@@ -24,7 +24,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def nodes(launchers, tmp_path):
-    """Start launcher `index` of `count` on a node that has nothing in common with the others but the network."""
+    """Start launcher `index` of `count` on a node that shares only the network with the others."""
     port = str(free_port())
 
     def start(index: int, count: int, environ=None, **spec):
@@ -95,13 +95,13 @@ def test_a_dead_node_0_is_noticed_at_once(nodes, launchers, when, tmp_path):
     if when == "afterwards":
         other = nodes(1, 2, **hour)
         launchers.leader()
-        # The first sign of node 0 is told in seconds, not in the half minute of the lines after it.
+        # The first sign of node 0 is reported within seconds. Later lines come every half minute.
         began = time.monotonic()
         next(line for line in other.stderr if "busy with data" in line)
         assert time.monotonic() - began < 25
     else:
         launchers.leader()
-        # It sees that something listens at node 0; its own Python never comes to import PyTorch.
+        # This node sees a listener at node 0, but its own Python never gets to import PyTorch.
         slow = tmp_path / "slow" / "python"
         slow.parent.mkdir()
         slow.write_text("#!/bin/sh\nexec cat\n")
@@ -113,7 +113,7 @@ def test_a_dead_node_0_is_noticed_at_once(nodes, launchers, when, tmp_path):
     died = time.monotonic()
     result = launchers.result(other)
 
-    # A second or two; what would notice it without the end of the connection waits for a minute.
+    # It takes a second or two. Without the closed connection, node 1 would notice it after a minute.
     assert time.monotonic() - died < 25
     assert result["code"] == 75
     assert "127.0.0.1" in result["error"]

@@ -1,4 +1,4 @@
-"""Agreement under kills, stops and failures at random points, and the protocol as a model.
+"""Agreement under kills, stops and failures at random points, and a model of the protocol.
 
 `make chaos` runs thousands of seeds of the same (tests/support/chaos.py).
 """
@@ -34,8 +34,8 @@ def test_survivors_agree_whatever_happens_to_the_others(seeds):
 class Protocol(RuleBasedStateMachine):
     """The protocol of docs/coordination.md, step by step, in any order and without any clock.
 
-    Time is left out on purpose: a lease may be taken from anybody at any moment, as if its holder had been silent. What
-    the invariants say then holds however wrong the clocks are and however long a process is stopped.
+    Time is left out on purpose: any launcher may take the lease at any moment, as if the holder had been silent. So the
+    invariants hold for any clocks, and for a process that is stopped for any time.
     """
 
     launchers = Bundle("launchers")
@@ -58,7 +58,7 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(launcher=consumes(launchers), target=leaders)
     def take_the_lease(self, launcher):
-        # Free, expired, or its holder is dead: all look the same to whoever takes it.
+        # The lease is free or expired, or its holder is dead. The launcher that takes it cannot tell.
         if self.answer is not None:
             self.adopted[launcher] = self.answer
             return multiple()
@@ -72,7 +72,7 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(leader=consumes(results))
     def publish_an_answer(self, leader):
-        # link(2): the first wins, holder of the lease or not.
+        # link(2) lets the first leader win, whether it holds the lease or not.
         if self.answer is None:
             self.answer = ("answer", leader)
             self.published += 1
@@ -85,7 +85,7 @@ class Protocol(RuleBasedStateMachine):
     def publish_an_error(self, leader):
         self.files.discard(leader)
         if self.answer is None and self.lease != leader:
-            # Overtaken: its error is not the job's. It waits again.
+            # Another launcher has overtaken this leader. So its error is not the job's, and it waits again.
             return leader
         if self.answer is None:
             self.answer = ("error", leader)
@@ -101,7 +101,7 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(dead=st.one_of(consumes(launchers), consumes(leaders), consumes(results)))
     def kill(self, dead):
-        """Its lease, if it holds it, stays: to others it is silent."""
+        """A dead launcher keeps its lease. To the others it is only silent."""
 
     @invariant()
     def all_have_the_same_answer(self):

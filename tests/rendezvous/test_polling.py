@@ -1,4 +1,4 @@
-"""How often launchers ask the shared directory: young waits end soon, and many nodes spare its server."""
+"""The polling of the shared directory: short waits end soon, and many nodes poll less often, to spare the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a leader wrote stays where the answer names it, whatever the leader remembers."""
+"""Files that a published answer names stay, even if the leader does not know that it has published."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def lead(meeting):
 
 
 def test_files_of_an_answer_that_was_just_published_are_not_discarded(meeting, lead):
-    # A signal that arrives between the link and the note that there is one ends in discard().
+    # A signal between the link and the leader's note of it leads to discard().
     assert publishing.publish(meeting, publishing.answer_of(meeting, {}, lead=lead), durable=False)
     publishing.discard(meeting, lead)
 

@@ -1,4 +1,4 @@
-"""One launcher resolves, all others get its answer: real processes on one directory."""
+"""One launcher resolves, and all others get its answer: real processes on one directory."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ def test_workers_of_one_node_hand_the_answer_on_among_themselves(launchers, tmp_
     results = [launchers.result(process) for process in processes]
 
     assert launchers.resolvers == [agreed(results)["made_by"]]
-    # On arrival, and when the head start of launcher 0 is over; else only the copy on their node is looked at.
+    # They look on arrival, and when the head start of launcher 0 is over. Otherwise they look only at their node's
+    # copy.
     assert all(sibling["looks"] <= 3 for sibling in results[5:])
 
 
@@ -157,7 +158,7 @@ def test_a_waiter_that_is_terminated_ends_with_the_jobs_error_if_there_is_one(la
     waiter.send_signal(signal.SIGSTOP)
     (launchers.directory / "over").touch()
     assert launchers.result(leader)["code"] == 75
-    # As `srun --kill-on-bad-exit` does as soon as the first has ended.
+    # `srun --kill-on-bad-exit` does this as soon as the first launcher has ended.
     waiter.terminate()
     waiter.send_signal(signal.SIGCONT)
 
@@ -177,7 +178,7 @@ def test_a_waiter_that_is_terminated_before_there_is_an_answer_ends_by_the_signa
 
 
 def test_a_leader_that_has_published_its_error_ignores_termination(launchers):
-    # Its 4,095 waiters look seldom: it stays until each has looked.
+    # Its 4,095 waiters look seldom. The leader stays until each of them has looked.
     leader = launchers.start(0, 4096, slurm(0, 4096), fail=75)
     eventually(lambda: list(launchers.state.glob("nemotron-exec-*/jobs/*/*.k/answer.1.json")))
     eventually(lambda: _ignores(leader.pid, signal.SIGTERM))
@@ -211,7 +212,7 @@ def test_a_leader_without_progress_is_everybodys_error(launchers):
 
 
 def test_a_leader_that_makes_progress_for_ever_ends_with_the_timeout(launchers):
-    # The one that waits would wait for ever: what ends it is the leader's error, not its own.
+    # The waiter's own bound is an hour, so the leader's error ends it.
     leader = launchers.start(0, 2, work=3600.0, steps=36000, timeout=2.0)
     waiter = launchers.start(1, 2, timeout=3600.0)
     results = [launchers.result(leader), launchers.result(waiter)]
@@ -290,7 +291,7 @@ def test_a_view_of_the_directory_that_is_three_seconds_old_only_delays(launchers
 
 
 def test_a_view_that_is_only_renewed_by_a_change_of_ones_own_shows_the_answer(launchers):
-    # The leader dies with its lease in hand, which is good for ten minutes: nothing but a look at the answer helps.
+    # The leader dies while its lease is valid for ten minutes, so the waiter must find the answer itself.
     long = {"lease": 600.0, "heartbeat": 1.0, "unshared": 60.0}
     leader = launchers.start(0, 2, until=str(launchers.directory / "over"), host="host0", dies="published", timing=long)
     assert launchers.leader() is leader
@@ -308,7 +309,7 @@ def test_a_link_that_was_made_and_answered_with_exists_has_published(launchers):
     assert sorted(result["led"] for result in results) == [False, True]
 
 
-# -- restarts and other lives -----------------------------------------------------------------------------------------
+# -- restarts and other attempts --------------------------------------------------------------------------------------
 
 
 def test_a_requeued_job_keeps_its_answer(launchers):
@@ -457,7 +458,7 @@ def test_a_launcher_that_is_alone_in_its_program_sees_that_the_directory_is_shar
 
 
 def test_one_launcher_that_starts_again_with_its_config_changed_makes_no_mistake(launchers):
-    # As an index of a Kubernetes job. Whether its neighbour on the other machine has ended, it cannot see.
+    # Like one index of a Kubernetes job, it cannot see whether its neighbour on the other machine has ended.
     first = [launchers.start(index, 2, host=f"host{index}", key="one", program="train") for index in range(2)]
     assert [launchers.result(process)["code"] for process in first] == [0, 0]
     again = launchers.result(launchers.start(1, 2, host="host1", key="two", program="train"))
@@ -490,7 +491,7 @@ def test_launchers_of_one_step_that_ask_different_questions_all_stop_and_say_in_
 
 def test_a_launcher_that_is_started_again_with_another_config_does_not_stop_the_job(launchers):
     first = agreed(launchers.run(2, host="host0"))
-    # Its node was replaced; the others run on with what they asked.
+    # The launcher's node was replaced, and the other launchers' commands still run with the old answer.
     again = launchers.result(launchers.start(1, 2, host="host1", key="changed", value="v2"))
 
     assert first["value"] == "v1"
@@ -499,7 +500,7 @@ def test_a_launcher_that_is_started_again_with_another_config_does_not_stop_the_
 
 def test_a_job_that_ended_a_moment_ago_with_another_config_stops_nobody(launchers):
     assert launchers.result(launchers.start(0, 1, slurm(0, 1), key="before"))["code"] == 0
-    # Launcher 1 comes first, and finds the entry of a launcher 0 that asked something else.
+    # Launcher 1 comes first, and finds the entry of a launcher 0 with another question.
     late = launchers.start(1, 2, timing={"head_start": 0.0, "unshared": 60.0})
 
     assert launchers.result(late)["code"] == 0
@@ -570,7 +571,7 @@ def private_directories(*paths: Path) -> None:
 
 @pytest.fixture
 def meeting(launchers):
-    # What the launchers would make themselves, so that something can lie there before they come.
+    # Make the directories that the launchers would make, so that a test can put a file there first.
     with contextlib.suppress(KeyError):
         agreed(launchers.run(1, key="other"))
     [job] = launchers.state.glob("nemotron-exec-*/jobs/*")
@@ -698,7 +699,7 @@ def test_nothing_that_we_write_can_be_read_by_others(launchers):
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077 or path.name == "cfg.yaml", path
 
 
-# -- what is long over ------------------------------------------------------------------------------------------------
+# -- state of old jobs ------------------------------------------------------------------------------------------------
 
 
 def plant_old_job(launchers) -> Path:

@@ -1,4 +1,4 @@
-"""The protocol's decisions as tables: what a launcher sees, and what it does. Nothing here starts or waits."""
+"""The protocol's decisions as tables: a launcher's view, and its action. No test here starts a process or waits."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_which_round_a_launcher_belongs_to(published, attempt, expected):
 
 
 def test_a_damaged_answer_begins_the_next_round():
-    # Round 1 cannot be read: who looks there is told of round 2.
+    # Round 1 cannot be read, and a look at it leads to round 2.
     number, found = rounds.choose_round(
         lambda number: (2, answer(2)) if number < 3 else (number, None), lambda _: True, 0
     )

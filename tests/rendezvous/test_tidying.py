@@ -1,4 +1,4 @@
-"""Who tidies up, who keeps silent, and what an NFS client is made to forget."""
+"""Which launcher removes old state, whose error is no answer, and how an NFS client's cache is renewed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def state(tmp_path):
 
 @pytest.fixture
 def old_job(tmp_path):
-    """What a job left that ended long ago."""
+    """The directory of a job that ended long ago."""
     process = subprocess.Popen(["true"])
     process.wait()
 
@@ -97,7 +97,7 @@ def fails(_lead):
 
 
 def test_the_error_of_a_leader_whose_lease_another_has_is_nobodys_answer(state):
-    # It is found out at the first report, or when the work has failed.
+    # The leader notices it at its first report, or when its work has failed.
     meeting, leading = failing_leader(state, held=False)
     assert leading.run(fails) is None
     assert meeting.look() is None
@@ -122,7 +122,7 @@ def test_the_error_of_a_leader_that_holds_its_lease_is_the_answer(state):
 
 
 def test_a_look_changes_the_directory_and_leaves_nothing(state):
-    # An NFS client that has cached that a file is missing asks again once the directory has changed.
+    # An NFS client caches that a file is missing, and asks the server again once the directory has changed.
     meeting, _ = failing_leader(state, held=True)
     there = sorted(os.listdir(meeting.path))
     os.utime(meeting.path, (1.0, 1.0))

@@ -1,4 +1,4 @@
-"""The one constant of the protocol that a cluster may change."""
+"""The only constant of the protocol that a cluster can change."""
 
 from __future__ import annotations
 

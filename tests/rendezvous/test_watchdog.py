@@ -1,4 +1,4 @@
-"""A leader that hangs is ended: by a signal where one reaches it, else with its process."""
+"""A hanging leader is ended by a signal if one reaches it, else by ending its process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_stall_of_zero_is_no_bound():
     assert verdict("launcher 0", "data", since_progress=1e9, spent=0.0, stall=0.0, budget=100.0) is None
 
 
-# A process whose main thread no signal reaches, as in a system call on a dead file server: SIGALRM stays pending.
+# SIGALRM stays pending in this process's main thread, as in a system call on a dead file server.
 DEAF = """
 import signal, sys
 from nemotron_exec.errors import LaunchError
@@ -58,7 +58,7 @@ def test_a_leader_that_no_signal_reaches_ends_with_the_errors_code(code):
     assert done.stderr.startswith("nemotron-exec: error: progress from launcher 0 within 0.2 s (--stall)")
 
 
-# What the job is started with afterwards: one thread, and the disposition of SIGALRM as it was.
+# Afterwards the job must start with one thread, and with the old disposition of SIGALRM.
 THROUGH = """
 import os, signal, sys, time
 from nemotron_exec.message import Messages

@@ -1,4 +1,4 @@
-"""What bears on the answer, and what of a command may differ from node to node: real launchers, one a node."""
+"""Parts of a command that change the answer, and parts that may differ between nodes: real launchers, one a node."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_what_bears_on_the_answer_makes_another_question(asked, tmp_path, comman
 
 
 def test_the_value_of_a_key_that_an_expression_reads_is_the_nodes_own(asked):
-    # The expression stays one in the resolved file, and each node's command gives the value.
+    # The resolved file keeps the expression, and each node's command gives the value.
     one, two = (asked(f"python train.py cfg.yaml data.name={name}") for name in "ab")
 
     assert one.key == two.key

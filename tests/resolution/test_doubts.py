@@ -1,4 +1,4 @@
-"""What most likely does not do what was meant starts with one warning, which says how to write it."""
+"""A command that probably does something else than intended starts with one warning, with the right spelling."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def here(tmp_path, monkeypatch):
 
 
 def said(command, explicit=(), **environ):
-    """What the command is warned about: by its words, and by the files that its configs are read from."""
+    """The warnings about a command: about its words, and about the files of its configs."""
     found = without_silent(read(shlex.split(command), explicit, environ))
     warnings = Warnings()
     with contextlib.suppress(LaunchError):
@@ -53,14 +53,14 @@ def said(command, explicit=(), **environ):
 
 
 class Warnings:
-    """Messages that keep the warnings."""
+    """Collects the warnings."""
 
     def __init__(self):
         self.said = []
         self.warning = self.said.append
 
     def debug(self, text):
-        """Nothing."""
+        """Ignore debug messages."""
 
 
 WARNED = {
@@ -94,7 +94,7 @@ WARNED = {
     "gosu nosuchuser python t.py cfg.yaml": "gosu changes the user to nosuchuser",
     "python t.py cfg.yaml 'x={art:data,path}'": "write ${art:data,path}",
     "python t.py cfg.yaml 'x=$art:data'": "write ${art:data,path}",
-    # No config that says anything to nemotron-exec: the short way to exec must not swallow these.
+    # The config has nothing for nemotron-exec, but the short way to exec must not suppress these warnings.
     "python t.py plain.yaml --dry-run": "nemotron-exec --dry-run",
     "torchrun --nproc-per-node 1 t.py --config=plain.yaml --doctor": "nemotron-exec --doctor",
     "python t.py --resolve-only plain.yaml": "nemotron-exec --resolve-only",
@@ -186,7 +186,7 @@ def test_what_nearly_is_an_artifact_is_warned_about_with_the_right_spelling(here
     assert f"near.yaml:2 is no artifact: write {right}" in warning
 
 
-# In a file without a `run` section these may be a template's, and mean something else.
+# In a file without a `run` section these may belong to a template language.
 ELSEWHERE = {"${art data}", "${{ art.data.path }}"}
 
 
@@ -328,7 +328,7 @@ def test_strict_makes_what_a_parent_or_a_group_nearly_says_an_error(program, nem
 
 @pytest.fixture
 def recipe(here):
-    """A training script as NVIDIA's recipes have them: without --config it reads config/default.yaml beside it."""
+    """A training script like those of NVIDIA's recipes: without --config it reads config/default.yaml beside it."""
     config = here / "recipe" / "config"
     config.mkdir(parents=True)
     script = 'from pathlib import Path\nDEFAULT = Path(__file__).parent / "config" / "default.yaml"\n'
@@ -359,7 +359,7 @@ def test_a_script_that_falls_back_to_a_config_with_artifacts_is_warned_about(rec
     assert "nemotron-exec -c" in warning
     assert may_need_resolving(
         shlex.split(command), {}, lambda: str(recipe)
-    )  # the short way to exec does not swallow it
+    )  # the short way to exec does not suppress it
 
 
 def test_what_says_which_config_a_script_reads_keeps_it_from_falling_back(recipe):

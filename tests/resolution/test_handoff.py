@@ -1,4 +1,4 @@
-"""The injector believes a hand-off only if it is this job's, whole, and of a schema that it knows."""
+"""The injector trusts a hand-off only if it belongs to this job, is complete, and has a known schema."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ print(json.dumps({"handoff": handoff.read(), "record": run_record.collect(settin
 
 @pytest.fixture
 def elsewhere(nemotron_exec, tmp_path):
-    """What a process of the job finds that does not see the launcher's files."""
+    """The hand-off in a process of the job that does not see the launcher's files."""
     store, data = str(tmp_path / "store"), str(tmp_path / "data")
     os.mkdir(data)
 

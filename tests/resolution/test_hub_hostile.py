@@ -1,4 +1,4 @@
-"""What a repository, its card, a cache or an address says is data: no file elsewhere, no expression."""
+"""Text of a repository, a card, a cache or an address is data: it names no file elsewhere, and is no expression."""
 
 from __future__ import annotations
 

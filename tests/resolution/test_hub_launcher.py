@@ -1,4 +1,4 @@
-"""Hugging Face references in a config: what the job gets, pinned, on every node, and without the network."""
+"""Hugging Face references in a config: the job gets pinned commits, on every node, and without the network."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def variables(done):
 
 
 def revision_of(text):
-    """A commit that reads as a number stands in quotes."""
+    """The revision as YAML reads it: a commit that looks like a number is in quotes."""
     return yaml.safe_load(next(line for line in text.splitlines() if line.strip().startswith("revision:")))["revision"]
 
 
@@ -142,7 +142,7 @@ def test_the_pin_of_a_branch_with_patterns_keeps_the_commit_and_the_choice_of_fi
     assert revision_of(launch(text, "--job-id", "1").stdout) == first
     moved = hub.seed("org/model", {**FILES, "more.json": b"{}"}, branch="feature/x")
     asked = hub.operations()
-    for job in ("1", "2"):  # its restart, and the next job of the chain
+    for job in ("1", "2"):  # the job's restart, and the next job of the chain
         assert revision_of(launch(text, "--job-id", job).stdout) == first
     assert hub.operations() == asked
     shutil.rmtree(tmp_path / "hf")
@@ -262,7 +262,7 @@ def test_nodes_without_a_shared_cache_each_fetch_the_same_commit(hub, nemotron_e
     found = {}
 
     def node(rank):
-        # Each node has its own disk under the same path: here a directory of its own, bound over by a mount namespace.
+        # Each node has its own disk under the same path: a directory that is bind-mounted in a mount namespace.
         (tmp_path / f"disk{rank}").mkdir()
         launcher = f"{sys.executable} -m nemotron_exec --job-id j"
         script = f"mount --bind disk{rank} hf && exec {launcher} sh -c 'ls hf/hub/*/snapshots/* && cat $0' cfg.yaml"

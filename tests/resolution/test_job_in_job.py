@@ -1,4 +1,4 @@
-"""A launcher inside a job: what the outer one has set for its job is not what the user says about the inner one."""
+"""A launcher inside a job must not take the outer launcher's variables for the user's."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_what_a_launcher_has_set_is_known_at_any_depth():
     assert (two["NEMOTRON_EXEC_STORE"], two["NEMOTRON_EXEC_BACKEND"]) == ("/two", "manifest")
     left = without_given(two)
     assert not [name for name in left if name in ("NEMOTRON_EXEC_STORE", "NEMOTRON_EXEC_BACKEND", "WANDB_PROJECT")]
-    # Inside a job without a config of its own both remember.
+    # An inner job without a config keeps the record of the outer launcher's variables.
     inside = job_environment(one, store=None)
     assert without_given({**inside, "NEMOTRON_EXEC_STORE": "/other"})["NEMOTRON_EXEC_STORE"] == "/other"
     assert "NEMOTRON_EXEC_STORE" not in without_given(inside)

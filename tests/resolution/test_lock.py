@@ -1,4 +1,4 @@
-"""`--lock FILE` writes what was resolved; `--locked FILE` starts with exactly that, or says what differs."""
+"""`--lock FILE` writes the resolved versions; `--locked FILE` starts with exactly those, or reports the differences."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def launch(nemotron_exec, environ, tmp_path):
 
 @pytest.fixture
 def locked(add, launch, tmp_path):
-    """A lock of `mine:v1`, and `mine:v2` since."""
+    """A lock of `mine:v1`; `mine:v2` was added after it."""
     add("mine", "one")
     assert launch("--lock", "l.yaml").returncode == 0
     add("mine", "two")

@@ -18,7 +18,7 @@ def launch(nemotron_exec, tmp_path, environ, text, *options):
 
 
 def content_of(done, name):
-    """A file of the directory that the job was given."""
+    """The content of a file in the job's directory."""
     path = yaml.safe_load(done.stdout)["path"]
     with open(f"{path}/{name}", "rb") as file:
         return file.read()

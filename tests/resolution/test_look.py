@@ -1,4 +1,4 @@
-"""A look before exec: inputs that a node does not see, a save directory without room, checkpoints of another run."""
+"""Checks before exec: inputs that a node does not see, a save directory without room, checkpoints of another run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def artifact(path, version="v1", key="data"):
 
 @pytest.fixture
 def save(tmp_path):
-    """A save directory with one registered Megatron checkpoint, and the note that the commit thread leaves."""
+    """A save directory with one registered Megatron checkpoint, and the commit thread's note."""
     directory = tmp_path / "save"
     checkpoint = directory / "iter_0000020"
     checkpoint.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""`--artifact KEY=REF` and `--artifacts FILE`: artifacts for scripts whose YAML must not have a `run` section."""
+"""`--artifact KEY=REF` and `--artifacts FILE` name artifacts for scripts whose YAML must not have a `run` section."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def launch(nemotron_exec, tmp_path):
 
 
 def body(done):
-    """What `cat cfg.yaml` printed, without the header."""
+    """The output of `cat cfg.yaml` without the header."""
     return "".join(line + "\n" for line in done.stdout.splitlines() if not line.startswith("#"))
 
 

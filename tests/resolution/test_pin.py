@@ -1,4 +1,4 @@
-"""Pins: what resumes in a directory keeps the versions with which it was begun."""
+"""Pins: a job that resumes in a directory keeps the versions of the first job there."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def pins(tmp_path, said):
 
 LATEST = [reference("blend:latest")]
 DEAD = 2**22 + 1
-"""No process: larger than the largest number that the kernel gives."""
+"""The PID of no process: it is above the kernel's largest PID."""
 
 
 @pytest.mark.parametrize("framework", ["megatron", "nemo-rl"])
@@ -150,7 +150,7 @@ def test_data_that_is_gone_is_asked_for_in_its_pinned_version(pins, tmp_path):
 
 
 def answer(tmp_path, entries, *, job="slurm-1.0", meeting="0.-.k", number=1, created=1.0, pid=1, **more):
-    """An answer that a launcher has published, as a later start finds it."""
+    """Write an answer of an earlier launcher, for a later start to find."""
     identity = JobIdentity(job, "SLURM_JOB_ID", True, step="0")
     directory = tmp_path / "state" / "jobs" / identity.directory / meeting
     (directory / "nodes").mkdir(parents=True, exist_ok=True)
@@ -265,7 +265,7 @@ def test_where_nothing_else_is_left_the_run_record_of_the_last_checkpoint_counts
 
 @pytest.mark.parametrize(("there", "believed"), [("v9", True), ("v8", False), (None, True)])
 def test_a_pin_whose_version_the_store_lacks_is_not_believed(pins, tmp_path, there, believed):
-    # Where the store itself is not here now, the pin is all that there is.
+    # If the store is not mounted here now, only the pin is left, and is trusted.
     if there:
         (tmp_path / "store/blend" / there).mkdir(parents=True)
         (tmp_path / "store/blend" / there / "manifest.json").write_text("{}")
@@ -340,7 +340,7 @@ def test_holds_checkpoint(tmp_path):
 
 @pytest.mark.parametrize("option", [["--save", "out"], ["--save=out"]])
 def test_a_chain_of_megatron_lm_jobs_keeps_its_versions(nemotron_exec, tmp_path, option):
-    """Its save directory is an option of the command, and no key of a config."""
+    """Megatron-LM's save directory is an option of the command, and no key of a config."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data.yaml").write_text("run: {data: 'blend:latest'}\nversion: ${art:data,version}\n")
     words = ["cat", "data.yaml"]

@@ -1,4 +1,4 @@
-"""`${art:model,pretrained_path}`, and the line where the save directory would load another iteration."""
+"""`${art:model,pretrained_path}`, and the warning if the save directory would load another iteration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a quota leaves in the save directory: the kernel's answer, and Lustre's, as a look before exec."""
+"""The room that a quota leaves in the save directory, by the kernel's answer and by Lustre's, checked before exec."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ USER = f"user {os.geteuid()}"
 
 
 class Kernel:
-    """quotactl_fd(2): the kernels of test machines have no quota format. Layout and numbers: sys/quota.h."""
+    """Stands in for quotactl_fd(2), because test machines have no quotas. Layout and numbers are from sys/quota.h."""
 
     def __init__(self, known):
         self.known = known
@@ -35,7 +35,7 @@ class Kernel:
 
 @pytest.fixture
 def kernel(monkeypatch):
-    """Lets the kernel say (hard, soft, used bytes, hard, soft, used inodes) of a kind of quota."""
+    """Lets the kernel return (hard, soft, used bytes, hard, soft, used inodes) for a kind of quota."""
 
     def says(known, options="rw,usrquota"):
         mount = Mount(1, 0, "8:1", "/", "/", "ext4", "/dev/sda1", options)

@@ -19,7 +19,7 @@ def test_what_is_published_first_stays(tmp_path):
 
 
 def test_a_link_whose_reply_was_lost_is_a_publication(tmp_path, monkeypatch):
-    # The NFS client asks again, and the server says that the name is there already.
+    # The NFS client repeats the request, and the server answers that the name exists.
     link = os.link
 
     def twice(source, target, **more):

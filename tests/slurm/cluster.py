@@ -1,14 +1,15 @@
-"""A real Slurm on this one machine: a login node, and virtual nodes that each have what a real one has for itself.
+"""A real Slurm on one machine: a login node, and virtual nodes that are separate like real nodes.
 
     login (slurmctld, munged, and the tests' sbatch and srun)  10.213.0.254
        |  bridge
     node1 10.213.0.1, node2 10.213.0.2, ...                    (slurmd and its steps)
 
 A node is one process tree in namespaces of its own, so it has its own host name, address, PIDs, /tmp, /var/tmp and
-/dev/shm (node.sh). The login node has a network of its own as well: several clusters do not see each other, and nothing
-of the machine's network is touched.
+/dev/shm (node.sh). The login node has a network of its own, too. So clusters do not see each other, and the machine's
+network is not changed.
 
-Needs root and the Debian packages of `.ci/engines`. All of it ends with the process that started it, however that ends.
+Needs root and the Debian packages of `.ci/engines`. The cluster ends with the process that started it, however that
+process ends.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 SUBNET = "10.213.0"
-# What takes minutes on a real cluster takes seconds here. No cgroups, no accounting database.
+# The times are seconds in place of a real cluster's minutes. There are no cgroups and no accounting database.
 CONFIGURATION = """\
 ClusterName=virtual
 SlurmctldHost=login({subnet}.254)
@@ -76,22 +77,22 @@ class Cluster:
     """A running cluster.
 
     Args:
-        directory: Where it keeps configuration, state and logs. All nodes see it.
-        shared: Further directories that all nodes see. What is not below /tmp, /var/tmp or /dev/shm they see anyway.
-        nodes: How many nodes there are besides the login node.
+        directory: The directory for configuration, state and logs. All nodes see it.
+        shared: Further directories that all nodes see. Paths outside /tmp, /var/tmp and /dev/shm are always seen.
+        nodes: Number of nodes besides the login node.
     """
 
     def __init__(self, directory: Path, *, shared: tuple[Path, ...] = (), nodes: int = 4) -> None:
         self.directory = directory
         self.names = [f"node{number}" for number in range(1, nodes + 1)]
-        # A directory before what lies in it.
+        # Sorted, so that a directory comes before directories inside it.
         self._shared = sorted({str(path.resolve()) for path in (directory, ROOT, Path(sys.prefix), *shared)})
         self._daemons: dict[str, subprocess.Popen] = {}
 
     # -- starting and ending ----------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start it; returns when all nodes take jobs."""
+        """Start the cluster; returns when all nodes take jobs."""
         for name in ("log", "state", "munge", "gpu", "nodes"):
             (self.directory / name).mkdir(parents=True)
         self._write_configuration()
@@ -101,7 +102,7 @@ class Cluster:
         self.until(self._all_idle, 60, "all nodes are idle")
 
     def stop(self) -> None:
-        """End all that `start` has started."""
+        """End all processes of `start`."""
         for daemon in reversed(self._daemons.values()):
             daemon.kill()
             daemon.wait()
@@ -114,12 +115,12 @@ class Cluster:
         )
         values = {"subnet": SUBNET, "directory": self.directory, "nodes": nodes}
         (self.directory / "slurm.conf").write_text(CONFIGURATION.format(**values))
-        # In name only: any file will do as a device where no cgroup guards it.
+        # The GPUs exist only by name: without cgroups any file can be the device.
         for number in range(8):
             (self.directory / "gpu" / str(number)).touch()
         gpus = "".join(f"Name=gpu File={self.directory}/gpu/{number}\n" for number in range(8))
         (self.directory / "gres.conf").write_text(gpus)
-        # slurmd loads a plugin for cgroups even so. The one for version 2 needs systemd.
+        # slurmd still loads a plugin for cgroups. The plugin for version 2 needs systemd.
         (self.directory / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n")
         (self.directory / "plugstack.conf").touch()
         known = [line for line in Path("/etc/hosts").read_text().splitlines() if not re.search(r"\bnode\d+\b", line)]
@@ -168,7 +169,7 @@ class Cluster:
         log = (self.directory / "log" / f"{name}.out").open("ab")
         with log:
             self._daemons[name] = subprocess.Popen(
-                # The kernel ends it when this process ends, even by SIGKILL.
+                # The kernel kills the daemon when this process ends, even by SIGKILL.
                 ["setpriv", "--pdeathsig", "KILL", *words],
                 env=self.environ(),
                 stdin=subprocess.DEVNULL,
@@ -211,11 +212,11 @@ class Cluster:
         return done
 
     def on(self, name: str, *words: str, **options) -> subprocess.CompletedProcess[str]:
-        """Run a command on a node, past Slurm."""
+        """Run a command on a node without Slurm."""
         return self.run(*self.words_on(name), *words, **options)
 
     def words_on(self, name: str) -> list[str]:
-        """What stands in front of a command that is to run on a node, past Slurm."""
+        """The words before a command to run on a node without Slurm."""
         outer = self._daemons[name].pid
         inner = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()[0]
         return ["nsenter", "--all", f"--target={inner}", "--"]
@@ -245,8 +246,8 @@ class Cluster:
         """Wait until `holds()` is true, and return what it returned.
 
         Raises:
-            AssertionError: It is not after so many seconds; with what `output()` returns then, and with the last lines
-                of the daemons' logs.
+            AssertionError: It is not true after so many seconds. The text has the result of `output()`, and the last
+                lines of the daemons' logs.
         """
         end = time.monotonic() + seconds
         while not (found := holds()):
@@ -268,7 +269,7 @@ class Job:
         self.cluster, self.number = cluster, number
 
     def show(self) -> dict[str, str]:
-        """What `scontrol show job` says."""
+        """The fields of `scontrol show job`."""
         done = self.cluster.run("scontrol", "--oneliner", "show", "job", self.number)
         return dict(word.split("=", 1) for word in done.stdout.splitlines()[0].split() if "=" in word)
 
@@ -290,7 +291,7 @@ class Job:
         return shown["JobState"], shown["ExitCode"]
 
     def output(self) -> str:
-        """What its batch script, and its steps, have printed."""
+        """The output of the job's batch script and its steps."""
         with contextlib.suppress(OSError):
             return Path(self.show()["StdOut"]).read_text(errors="replace")
         return ""
@@ -300,7 +301,7 @@ class Job:
         self.cluster.run("scancel", f"--signal={name}", *options, self.number)
 
     def requeue(self) -> None:
-        """`scontrol requeue`, at once instead of after the minutes that Slurm lets a requeued job wait."""
+        """`scontrol requeue`, without the minutes for which Slurm holds a requeued job."""
         self.cluster.run("scontrol", "requeue", self.number)
 
     def cancel(self) -> None:

@@ -1,4 +1,4 @@
-"""A Slurm of four virtual nodes for every process that runs tests, and for each test a job directory that all see."""
+"""Fixtures: a Slurm of four virtual nodes for each test process, and a shared job directory for each test."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Submit:
         self.jobs: list[Job] = []
 
     def __call__(self, body: str, *options, env=None) -> Job:
-        """A script of this text."""
+        """Submit a script with this text."""
         return self.file(self._work.script(body), *options, env=env)
 
     def file(self, script: str | Path, *options, env=None, words=()) -> Job:
-        """That script, such as one of examples/, with `words` as its arguments."""
+        """Submit a script, such as one of examples/, with `words` as its arguments."""
         environ = {**self._work.environ, **(env or {})}
         self.jobs.append(self._cluster.submit(*options, script, *words, env=environ, cwd=self._work.path))
         return self.jobs[-1]
@@ -49,7 +49,7 @@ class Submit:
 
 @pytest.fixture
 def submit(slurm, work):
-    """`submit(script text, sbatch options) -> Job`. What still runs at the end of the test is cancelled."""
+    """`submit(script text, sbatch options) -> Job`. Jobs that still run at the end of the test are cancelled."""
     submit = Submit(slurm, work)
     yield submit
     for job in submit.jobs:

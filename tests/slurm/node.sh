@@ -1,9 +1,9 @@
 #!/bin/bash
 # PID 1 of a virtual node: node.sh NAME ADDRESS DIRECTORY [SHARED...]
 #
-# Started in namespaces of its own (network, host name, mounts, PIDs, IPC). /tmp, /var/tmp and /dev/shm become the node's
-# own. Every SHARED directory that lies below one of them stays the machine's, as does the rest of the file system: that
-# is what a parallel file system is to a real cluster.
+# It runs in namespaces of its own (network, host name, mounts, PIDs, IPC). /tmp, /var/tmp and /dev/shm become the
+# node's own. SHARED directories below them stay the machine's, like the rest of the file system, and act as a real
+# cluster's parallel file system.
 set -euo pipefail
 name=$1 address=$2 directory=$3 own=$3/nodes/$1
 shift 3
@@ -14,7 +14,7 @@ hostname "$name"
 mkdir -p "$own"/{tmp,vartmp,spool}
 chmod 1777 "$own"/{tmp,vartmp}
 
-# A descriptor holds a shared directory while its parent is covered.
+# An open descriptor keeps a shared directory reachable while a mount covers its parent.
 shared=() held=()
 for path; do
   case $path in
@@ -35,7 +35,7 @@ for at in "${!shared[@]}"; do
 done
 mount --bind "$directory/hosts" /etc/hosts
 
-# The fixture moves the other end of the link here.
+# Wait until the fixture has moved the network link here.
 until ip link show dev eth0 >/dev/null 2>&1; do sleep 0.02; done
 ip link set lo up
 ip address add "$address/24" dev eth0
@@ -43,7 +43,7 @@ ip link set eth0 up
 
 cd /
 trap 'exit 0' TERM
-# slurmd 22.05 may crash where two steps start at once: it comes back, as a service would. bash reaps the node's orphans.
+# slurmd 22.05 may crash when two steps start at once, so restart it, as a service would. bash reaps the node's orphans.
 while :; do
   slurmd -D </dev/null &
   wait $! || sleep 0.2

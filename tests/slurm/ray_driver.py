@@ -1,6 +1,6 @@
-"""A driver on a Ray cluster that runs already: `ray_driver.py SCENARIO [config]`. It knows nothing of us.
+"""A driver on a running Ray cluster: `ray_driver.py SCENARIO [config]`. It does not use nemotron-exec.
 
-A scenario is one JSON object. Prints one line of JSON: what an actor on each node of the cluster has seen.
+A scenario is one JSON object. Prints one line of JSON with the observations of an actor on each node of the cluster.
 
     init        arguments of ray.init
     job_config  runtime_env of a JobConfig that ray.init is given
@@ -19,7 +19,7 @@ import time
 
 
 class Seeing:
-    """What a worker sees of the job."""
+    """Reports the parts of the job that a worker sees."""
 
     def see(self):
         import socket
@@ -42,7 +42,7 @@ class Seeing:
         return seen
 
     def save(self, directory, number):
-        """Complete a checkpoint, as Megatron-Bridge does; wait until it is where it belongs."""
+        """Complete a checkpoint, as Megatron-Bridge does, and wait until it is delivered."""
         sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "frameworks"))
         import megatron_module
         from _nemotron_exec.checkpoints import commit
@@ -56,7 +56,7 @@ class Seeing:
 
 
 def see_another(actor, pid):
-    """What the actor's next process sees: `ray.kill` does not wait for the end of the one that is there."""
+    """The observations of the actor's next process. `ray.kill` does not wait for the end of the old process."""
     import ray
 
     while (seen := ray.get(actor.see.remote()))["pid"] == pid:
@@ -78,7 +78,7 @@ def main(scenario, *_config):
 
         init_ray()
     elif "init_ray" in asked:
-        # nemo_rl/distributed/virtual_cluster.py: all of the driver's environment but the schedulers' variables.
+        # As in nemo_rl/distributed/virtual_cluster.py, pass the driver's environment without the schedulers' variables.
         for name in list(os.environ):
             if name.startswith(("PMIX_", "PMI_", "MPI_", "OMPI_", "SLURM_")):
                 del os.environ[name]

@@ -1,16 +1,16 @@
 #!/bin/bash
 # ray_node.sh DIRECTORY: one node of a Ray cluster, as NeMo-RL's ray.sub starts it by srun. The first task is the head.
 set -eu
-# No Python that nobody asked for: a raylet starts one for each CPU when the first driver comes. Bounds as on a machine
-# that is busy with other tests.
+# Start no workers ahead: a raylet would start one for each CPU with the first driver. The bounds are for a machine that
+# is busy with other tests.
 export RAY_prestart_worker_first_driver=0 RAY_enable_worker_prestart=0
 export RAY_raylet_start_wait_time_s=300 RAY_gcs_server_port_wait_time_s=300 RAY_worker_register_timeout_seconds=300
 export RAY_health_check_failure_threshold=100
 common=(--disable-usage-stats --num-cpus 2 --object-store-memory 80000000 --runtime-env-agent-port 52003
   --resources "{\"$(hostname)\": 8}" --node-ip-address "$(hostname -i)")
 
-# A raylet gives its agents 15 s to leave their ports in its session directory, however busy the machine is. Here they
-# are before it asks: -1 for the agents that a Ray without its dashboard has not.
+# A raylet waits 15 s for its agents' port files in its session directory, also on a busy machine. So write them before:
+# -1 for the agents that a Ray without a dashboard does not have.
 leave_ports() {
   local raylet session node
   until raylet=$(pgrep --full --list-full '/raylet/raylet .*--node_id='); do sleep 0.2; done
@@ -20,7 +20,8 @@ leave_ports() {
   printf 52003 >"$session/runtime_env_agent_port_$node"
 }
 
-# `ray start` gives its raylet 30 s (ray 2.60, no setting), and then ends with what it has started left behind.
+# `ray start` waits 30 s for its raylet (ray 2.60 has no setting), and then ends and leaves its processes behind. Try
+# again.
 start() {
   for _ in 1 2 3; do
     leave_ports &

@@ -9,9 +9,9 @@ from work import answers, versions
 
 pytestmark = pytest.mark.ci
 
-# torchrun's own bounds, shortened: it waits for further nodes once there are enough, and a node that has left counts
-# until its keep-alive is over. Its agents share a store, and tell only those of the first round where that is:
-# an agent that joins later gives up after 60 s (PyTorch 2.13), with and without the launcher.
+# torchrun's bounds are shortened: it waits for further nodes when there are enough, and counts a lost node until its
+# keep-alive is over. Its agents share a store, and announce it only in the first round. So an agent that joins later
+# would give up after 60 s (PyTorch 2.13), with and without the launcher.
 JOB = """
 head=$(scontrol show hostnames $SLURM_JOB_NODELIST | head -n 1)
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 TRAIN="$TRAIN hold={path}/go fail={path}/failed"
@@ -43,7 +43,7 @@ def test_a_node_of_elastic_torchrun_joins_late_and_another_leaves(slurm, submit,
     slurm.on(host, "kill", pid)
     slurm.until(lambda: slurm.on(host, "kill", "-0", pid, check=False).returncode, 60, "its agent has left")
     before = set(work.out.iterdir())
-    # Those that stay notice at the next collective operation, which fails.
+    # The remaining workers notice the loss at the next collective operation, which fails.
     (work.path / "go").touch()
     assert job.end(seconds=120) == ("COMPLETED", "0:0"), job.output()[-3000:]
     again = [json.loads(path.read_text()) for path in set(work.out.iterdir()) - before]

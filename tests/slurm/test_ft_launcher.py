@@ -1,4 +1,4 @@
-"""ft_launcher, which gives out the ranks itself and restarts workers inside the job."""
+"""ft_launcher, which assigns the ranks itself and restarts workers inside the job."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from work import answers, versions
 pytestmark = pytest.mark.ci
 
 NVRX = "nvidia-resiliency-ext==0.7.0"
-# What its launcher imports of the packages that it requires; the rest is for its services.
+# The requirements that the launcher itself imports. The others are for its services.
 NEEDED = ("defusedxml==0.7.1", "grpcio==1.85.3", "nvidia-ml-py==13.615.71", "setproctitle==1.3.8")
 
 
@@ -23,8 +23,8 @@ NEEDED = ("defusedxml==0.7.1", "grpcio==1.85.3", "nvidia-ml-py==13.615.71", "set
 def nvrx():
     """A directory with the package and its ft_launcher, made once.
 
-    The wheel is tagged for one Python and a newer libc, because of a module that counts GPU kernels. The launcher
-    itself is Python.
+    The wheel's tags name one Python and a newer libc, because of a module that counts GPU kernels. The launcher itself
+    is pure Python.
     """
     home = ROOT / "build" / NVRX.replace("==", "-")
     home.parent.mkdir(exist_ok=True)
@@ -39,7 +39,7 @@ def nvrx():
 
 
 def test_the_example_restarts_workers_inside_the_job_with_the_same_versions(slurm, submit, work, nvrx):
-    """On four nodes, without its two spares, and with one worker on each."""
+    """The example runs on four nodes, without its two spares, and with one worker on each."""
     shutil.copy(HERE / "train.py", work.path)
     (work.path / "ft.yaml").write_text("fault_tolerance: {log_level: INFO}\n")
     environ = {

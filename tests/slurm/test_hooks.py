@@ -29,7 +29,7 @@ def test_each_checkpoint_is_evaluated_in_a_job_of_its_own_that_stands_in_the_lin
     )
     (work.path / "save.py").write_text(TRAIN)
     command = re.search(r"command: (sbatch [^,]*eval\.sbatch)", page)[1]
-    # The configuration of the cluster is in no place where a real one's would be.
+    # The hook's command gets the cluster's configuration by a variable: it is not in the usual place.
     hook = {"command": command, "name": "evaluate", "when": "periodic"}
     work.config.write_text(json.dumps({"run": {"on_checkpoint": hook}}))
     job = submit(f"srun nemotron-exec $PYTHON save.py {work.config}\n", "--nodes=2", "--ntasks-per-node=1")

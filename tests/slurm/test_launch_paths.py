@@ -1,4 +1,4 @@
-"""How a job script of Slurm starts a training job: all its processes get one answer."""
+"""Ways in which a job script of Slurm starts a training job. All its processes get one answer."""
 
 from __future__ import annotations
 
@@ -92,12 +92,12 @@ def test_a_directory_that_each_node_has_for_itself_stops_the_job(slurm, submit, 
         *("--nodes=2", "--ntasks-per-node=1"),
         env={"NEMOTRON_EXEC_STATE_DIR": "/tmp/state"},
     )
-    # The exit code is 75, which RequeueExit of the cluster takes for "try again".
+    # The exit code is 75, and the cluster's RequeueExit requeues such a job.
     slurm.until(lambda: job.show()["Restarts"] == "1", 60, "the job is requeued")
     said = job.output()
     job.cancel()
     assert "is not shared" in said
-    # Node 0 cannot know that the others are elsewhere, and has led.
+    # Node 0 cannot see that the others use another directory, so it has resolved.
     assert {one["rank"] for one in work.seen()} <= {0}
 
 

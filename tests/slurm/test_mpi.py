@@ -1,4 +1,4 @@
-"""mpirun in a batch script: its daemons are steps of Slurm, its ranks are not."""
+"""mpirun in a batch script: its daemons are steps of Slurm, but its ranks are not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from work import answers, versions
 
 pytestmark = pytest.mark.ci
 
-# Debian has several: each under its own name.
+# Debian has several MPIs, each under its own name.
 LAUNCHERS = {
     "Open MPI": "mpirun.openmpi --allow-run-as-root --map-by ppr:2:node",
     "MPICH": "mpiexec.mpich -ppn 2",

@@ -1,4 +1,4 @@
-"""What the launchers of one job ask: the same by another step or another word, or really something else."""
+"""Questions of the launchers of one job: the same question in another step or in other words, or a different one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from work import answers, versions
 pytestmark = pytest.mark.ci
 
 NODES = ("--nodes=2", "--ntasks-per-node=1")
-# Far longer than any of these may take: who waits for others that never come is found out by the test's own bound.
+# The time-out is far longer than any of these tests: a launcher that waits in vain fails by the test's own bound.
 LAUNCH = "nemotron-exec --timeout 500"
 
 
 @pytest.fixture
 def server(work):
-    """The words of another program with a config of its own, as a trainer has a generation server beside it."""
+    """The words of a second program with its own config, such as a generation server beside a trainer."""
     shutil.copy(HERE / "train.py", work.path / "serve.py")
     shutil.copy(work.config, work.path / "serve.yaml")
     return f"{work.path}/serve.py {work.path}/serve.yaml"

@@ -1,7 +1,7 @@
-"""A Ray cluster of three nodes that runs already, and jobs on it under the launcher.
+"""Jobs under the launcher on a running Ray cluster of three nodes.
 
-The nodes are virtual ones of Slurm, each with a /tmp of its own: what the launcher writes to TMPDIR of the head, no
-other node sees.
+The nodes are virtual nodes of Slurm, each with a /tmp of its own. So no other node sees the launcher's files in TMPDIR
+of the head.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from cluster import HERE, ROOT
 from nemotron_exec.environment import injector_directory
 from nemotron_exec.sitecustomize.payload.manifest import read
 
-# conftest.py keeps all of them on one worker of pytest-xdist.
+# conftest.py runs all these tests on one worker of pytest-xdist.
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(600)]
 
-# The cluster's own switches: no token in the home directory, no report to anybody.
+# Switches of the cluster: no token in the home directory, and no usage reports.
 RAY = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 AUTO = {"init": {"address": "auto"}}
 
 
 @pytest.fixture(scope="module")
 def cluster(slurm, tmp_path_factory):
-    """Ray on three nodes, started as NeMo-RL's ray.sub does, with nothing of the launcher in its environment."""
+    """Ray on three nodes, started as by NeMo-RL's ray.sub, without a variable of the launcher in its environment."""
     directory = tmp_path_factory.mktemp("ray")
     start = f"srun --kill-on-bad-exit=1 {HERE / 'ray_node.sh'} {directory}"
     job = slurm.submit("--nodes=3", "--ntasks-per-node=1", "--wrap", start, env=RAY, cwd=directory)
@@ -47,13 +47,13 @@ def cluster(slurm, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _no_earlier_job(cluster):
-    """The head knows of no job of another test: the ids are the same."""
+    """Remove the state of other tests' jobs on the head, because all jobs have the same id."""
     cluster.on("node1", "sh", "-c", 'rm -rf "$TMPDIR"/nemotron-exec-*')
 
 
 @pytest.fixture
 def drive(cluster, work):
-    """Run a driver on the head under the launcher; what an actor on each node has seen."""
+    """Run a driver on the head under the launcher; returns the observations of an actor on each node."""
 
     def drive(scenario, *options, environ=None, launcher=("nemotron-exec",)):
         done = cluster.on(
@@ -121,7 +121,7 @@ def test_an_environment_of_an_actors_own_keeps_the_injector(drive):
 
 
 def test_a_submitted_job_that_hands_on_its_whole_environment_starts(drive):
-    """As JobSupervisor of `ray job submit` and NeMo-RL's init_ray have it between them."""
+    """JobSupervisor of `ray job submit` and NeMo-RL's init_ray together pass this environment."""
     submitted = {"runtime_env": {"env_vars": {"OWN": "3"}}, "metadata": {"job_submission_id": "raysubmit_1"}}
     seen = drive(
         {"init": {"address": "auto", "runtime_env": {"env_vars": {"NEMO_RL": "1"}}}},
@@ -133,7 +133,7 @@ def test_a_submitted_job_that_hands_on_its_whole_environment_starts(drive):
 
 
 def test_a_driver_that_is_killed_and_submitted_again_keeps_its_versions(cluster, drive, work):
-    """The same --job-id, no variable of Slurm: as in ray.sub."""
+    """As in ray.sub, the --job-id is the same, and there is no variable of Slurm."""
     options = ("--job-id", "grpo", "--state-dir", str(work.path / "state"))
     words = [*options, sys.executable, str(HERE / "ray_driver.py"), json.dumps(AUTO), str(work.config)]
     first = subprocess.Popen(
@@ -161,7 +161,7 @@ def the_example_of_kuberay(work):
     )
     work.config.rename(work.path / "code" / "cfg.yaml")
     (work.path / "store").rename(work.path / "artifacts")
-    # What JobSupervisor gives the entrypoint.
+    # The environment that JobSupervisor gives the entrypoint.
     submission = {"runtime_env": {}, "metadata": {"job_submission_id": "raysubmit_1"}}
     assert "runtimeEnvYAML" not in spec
     return shlex.split(spec["entrypoint"].replace("/shared", str(work.path))), {
@@ -170,7 +170,7 @@ def the_example_of_kuberay(work):
     }
 
 
-# What init_ray of NeMo-RL does with the environment; and that function itself, where NEMO_RL_CHECKOUT names a checkout.
+# The environment as NeMo-RL's init_ray handles it; and init_ray itself, if NEMO_RL_CHECKOUT names a checkout.
 INIT_RAY = {"": "", **({name: os.path.abspath(name)} if (name := os.environ.get("NEMO_RL_CHECKOUT")) else {})}
 
 
@@ -178,7 +178,7 @@ INIT_RAY = {"": "", **({name: os.path.abspath(name)} if (name := os.environ.get(
 def test_the_example_of_kuberay_starts_nemo_rl(cluster, work, checkout):
     words, environ = the_example_of_kuberay(work)
     if checkout:
-        # Where the nodes see it, wherever the checkout is.
+        # Copy the code to a directory that the nodes see.
         shutil.copytree(os.path.join(checkout, "nemo_rl"), work.path / "RL" / "nemo_rl")
         checkout = str(work.path / "RL")
     scenario = {"init_ray": checkout, "restart": True}

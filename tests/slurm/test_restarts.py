@@ -1,4 +1,4 @@
-"""A job that starts again, in every way that Slurm knows, keeps the versions that it began with."""
+"""A job that starts again, in every way of Slurm, keeps its first versions."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_job_whose_node_fails_keeps_them_on_other_nodes(slurm, submit, work, t
     work.publish(2)
     slurm.fail(failing)
     try:
-        # As a health check of the cluster says; Slurm itself waits for SlurmdTimeout.
+        # Act as a health check of the cluster. Slurm itself would wait for SlurmdTimeout.
         slurm.run("scontrol", "update", f"nodename={failing}", "state=down", "reason=power")
         again = trains(1)
     finally:
@@ -101,7 +101,7 @@ def test_a_requeued_task_of_an_array_keeps_its_own(slurm, submit, work, trains):
 
 
 def test_where_no_scheduler_counts_restarts_one_node_that_starts_again_keeps_them(slurm, work):
-    """As an index of a Kubernetes job, or a node of a cloud: the same --job-id, and nothing that says "again"."""
+    """An index of a Kubernetes job, or a cloud node, has the same --job-id, and no variable counts the restart."""
 
     def start(*nodes, options=()):
         words = ["nemotron-exec", "--job-id", "j", "--timeout", "500", *options, work.environ["PYTHON"]]

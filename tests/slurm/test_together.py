@@ -1,4 +1,4 @@
-"""What the launchers of one step have to do with each other: one question or several, one that fails, one that dies."""
+"""The launchers of one step together: with one question or several, and when one fails or dies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.ci
 
 NODES = ("--nodes=2", "--ntasks-per-node=1")
-# The doctor starts every Python on PATH.
+# Keep PATH short, because the doctor starts every Python on it.
 FEW_PYTHONS = "export PATH=$(dirname $PYTHON):/usr/bin:/bin\n"
 # A W&B server that takes connections and never answers.
 SILENT = (
@@ -49,7 +49,7 @@ def test_where_node_0_of_c10d_dies_the_others_end_at_once_with_one_line_each(slu
 
 
 def test_the_doctor_says_so_where_all_nodes_see_what_might_not_be_shared(submit, work):
-    """Store and state directory are on a local file system here, as far as its type tells."""
+    """Store and state directory are on a local file system here, by its type."""
     job = submit(FEW_PYTHONS + "srun nemotron-exec --doctor $PYTHON $TRAIN\n", *NODES)
     assert job.end(seconds=180) == ("COMPLETED", "0:0"), job.output()
     assert job.output().count("the job would work") == 2
@@ -82,7 +82,7 @@ def test_a_leader_that_hangs_is_said_to_be_asking_wandb(slurm, submit, work):
 
 
 def test_a_failure_that_may_pass_has_the_job_requeued(slurm, submit, work):
-    """RequeueExit=75 is set in this cluster, as the examples ask for."""
+    """This cluster has RequeueExit=75, as the examples recommend."""
     job = submit(
         "export WANDB_BASE_URL=http://127.0.0.1:9\n"
         "srun --kill-on-bad-exit=1 nemotron-exec --timeout 5 $PYTHON $TRAIN\n",

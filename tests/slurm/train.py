@@ -1,6 +1,6 @@
-"""A training program that only says what it was given: `train.py CONFIG [KEY=VALUE...]`. It knows nothing of us.
+"""A program that reports its input: `train.py CONFIG [KEY=VALUE...]`. It does not use nemotron-exec.
 
-It leaves $OUT/<attempt>.<host>.<rank>.<pid>.json, and then does what its overrides say:
+It writes $OUT/<attempt>.<host>.<rank>.<pid>.json, and then follows its overrides:
 
     hold=FILE     waits until that file is there
     exit=N        exits with N

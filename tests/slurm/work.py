@@ -1,4 +1,4 @@
-"""What a test of the cluster works with: a job directory that all nodes see, and what its processes left there."""
+"""The job directory of a test of the cluster, which all nodes see, with the reports of the job's processes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ HERE = Path(__file__).parent
 
 
 class Work:
-    """The directory of one test: a config, a store, a state directory, and what its training processes have seen.
+    """The directory of one test: a config, a store, a state directory, and the reports of its training processes.
 
     Attributes:
-        path: All nodes see it.
-        environ: What a job script of it is submitted with.
-        train: The words of the training command, which a job script puts behind `nemotron-exec` and a launcher.
+        path: The directory. All nodes see it.
+        environ: Variables for the submission of its job scripts.
+        train: The words of the training command, for a job script to put after `nemotron-exec` and a launcher.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,22 +44,22 @@ class Work:
         )
 
     def seen(self, attempt: int | None = None) -> list[dict]:
-        """What the training processes have been given, by rank."""
+        """The reports of the training processes, by rank."""
         found = [json.loads(path.read_text()) for path in self.out.glob("*.*.*.*.json")]
         return sorted((one for one in found if attempt in (None, one["attempt"])), key=lambda one: one["rank"])
 
     def script(self, body: str) -> str:
-        """A batch script."""
+        """A batch script with this body."""
         path = self.path / "job.sbatch"
         path.write_text("#!/bin/bash\n" + body)
         return str(path)
 
 
 def versions(seen):
-    """The versions that processes were given."""
+    """The versions that the processes got."""
     return [one["values"]["version"] for one in seen]
 
 
 def answers(seen):
-    """The resolved configs that processes were given: one, if one launcher has resolved for all."""
+    """The resolved configs that the processes got: one, if one launcher has resolved for all."""
     return {one["config"] for one in seen}

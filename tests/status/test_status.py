@@ -1,4 +1,4 @@
-"""`--status [JOB]`: what is known of a job that runs, has ended, or never got an answer."""
+"""`--status [JOB]`: the state of a job that runs, has ended, or never got an answer."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_damaged_files_of_a_job_hide_nothing_else(launch, status, tmp_path):
 
 @pytest.fixture
 def noting(tmp_path, monkeypatch):
-    """Note as a process of a job; `noted_files` are the files."""
+    """Write notes as a process of a job; `noted_files` are the files."""
     monkeypatch.setenv("NEMOTRON_EXEC_HANDOFF", str(tmp_path / "handoff.json"))
     monkeypatch.setattr(job, "_parts", {})
     return lambda: noted.note("patch", patch="x", state="installed", reason="")

@@ -1,4 +1,4 @@
-"""W&B or the manifest store, decided from the environment alone; where a key is looked for."""
+"""The choice between W&B and the manifest store by the environment alone, and the places of a key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a manifest store in a bucket costs in requests, and what its refusals are called, on real HTTP servers."""
+"""The requests of a manifest store in a bucket, and the messages for refused requests, on real HTTP servers."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ NAMES = [f"n{i}" for i in range(8)]
 
 
 class Requests:
-    """What the server has been asked, and how much of it at the same time."""
+    """The requests to the server, and the largest number at one time."""
 
     def __init__(self) -> None:
-        # moto's buckets are those of the process: each test has a store of its own.
+        # All moto servers of a process share their buckets, so each test has its own store.
         self.store = f"s3://artifacts/{uuid.uuid4().hex}"
         self.seen: list[str] = []
         self.at_once = 0
@@ -83,7 +83,7 @@ def bucket() -> Iterator[Requests]:
 
 @pytest.fixture
 def requests(bucket: Requests) -> Requests:
-    """What one test asks for."""
+    """The requests of one test."""
     bucket.clear()
     return bucket
 
@@ -102,7 +102,7 @@ def test_a_reference_costs_four_requests_and_all_are_asked_for_at_once(requests:
 
 def test_a_version_by_its_number_costs_one_less(requests: Requests) -> None:
     assert resolve(requests.store, "n1:v1") == ["n1:v1"]
-    # The directory, the manifest, the fields, and what W&B calls it.
+    # The requests are for the directory, the manifest, the fields and the name in W&B.
     assert len(requests.seen) <= 3, requests.seen
 
 
@@ -142,7 +142,7 @@ def test_one_artifact_is_shown_without_reading_the_others(requests: Requests) ->
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):
-    """An S3 server that says no to everything, in S3's own words."""
+    """An S3 server that refuses every request with S3's own error."""
 
     code, status = "", 403
 
@@ -158,7 +158,7 @@ class Refusing(http.server.BaseHTTPRequestHandler):
     do_HEAD = do_PUT = do_GET  # noqa: N815
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @pytest.mark.parametrize(

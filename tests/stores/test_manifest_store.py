@@ -1,4 +1,4 @@
-"""stores/manifest.py: references become artifacts; the store on any fsspec root."""
+"""stores/manifest.py: resolves references to artifacts, in a store on any fsspec root."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def s3(s3_server, monkeypatch):
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    # fsspec keeps file systems by their arguments, and the endpoint is none: forget those of other servers.
+    # fsspec caches file systems by their arguments, and the endpoint is not one of them. Drop those of other servers.
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     fs = fsspec.filesystem("s3", skip_instance_cache=True)
     bucket = f"b{uuid.uuid4().hex}"
@@ -164,7 +164,7 @@ def test_eight_threads_in_memory_get_different_numbers(data):
 
 
 def test_without_conditional_writes_claims_are_left_to_settle(s3, monkeypatch):
-    # As on a server that ignores If-None-Match.
+    # Act as with a server that ignores If-None-Match.
     monkeypatch.setattr(fsspec_files, "_CONDITIONAL", frozenset())
     monkeypatch.setattr(fsspec_files, "SETTLE", 0.3)
     numbers = []

@@ -1,4 +1,4 @@
-"""A loopback server that speaks as much of W&B as this project's flows use; the client is always the real one.
+"""A loopback server with the part of W&B that nemotron-exec uses. The client is always the real one.
 
     with Backend() as backend:
         backend.seed("team/nemotron/data", files={"blend.json": b"{}"}, metadata={"pack_size": 4096})
@@ -6,9 +6,9 @@
         ...                                    # run the real wandb against it
         assert backend.operations("ArtifactMembershipByName") == 1
 
-What it holds is in `Backend.model` (model.py), what it was asked in `Backend.log` (one `Operation` per request), and
-what goes wrong on demand in `Backend.fail(…)` (faults.py). Facts about the wire were observed with wandb 0.22, 0.27
-and 0.31; where the hosted service could not be asked, the code says "assumed".
+Its state is in `Backend.model` (model.py), its requests are in `Backend.log` (one `Operation` each), and
+`Backend.fail(…)` orders faults (faults.py). Facts about the wire were observed with wandb 0.22, 0.27 and 0.31; facts
+that could not be checked with the hosted service are marked "assumed" in the code.
 """
 
 from __future__ import annotations

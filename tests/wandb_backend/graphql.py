@@ -1,4 +1,4 @@
-"""GraphQL operations, answered by name with a fixed superset of fields (the clients ignore what they did not ask)."""
+"""Answers GraphQL operations by name, with a fixed superset of fields: clients ignore fields that are too many."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["GraphQL", "GraphQLError", "UnknownOperationError"]
 
 Answer = dict[str, Any]
 
-# What clients before 0.24 or so look for by introspection; a type that is not here has no fields.
+# The fields that clients before 0.24 or so look for by introspection. Other types have no fields.
 _FIELDS = {
     "Query": "serverInfo viewer project artifact entity organization",
     "Mutation": "useArtifact createArtifact",
@@ -40,14 +40,14 @@ class GraphQLError(Exception):
 
 
 class UnknownOperationError(GraphQLError):
-    """An operation that this backend does not know: a test should see it, not work around it."""
+    """An operation that this backend does not know. A test should fail by it."""
 
     def __init__(self, name: str) -> None:
         super().__init__(400, f"the test backend does not know the operation {name!r}")
 
 
 def page(nodes: list[Any], cursor: str | None = None, count: int | None = None, **extra: Any) -> Answer:
-    """A relay connection, in pages of `count` where the caller asks so."""
+    """A relay connection, in pages of `count` if the caller wants pages."""
     start = int(cursor or 0)
     stop = len(nodes) if count is None else min(start + count, len(nodes))
     return {
@@ -600,8 +600,8 @@ class GraphQL:
         entity = given.get("entity") or self.model.default_entity or self.model.user
         project, name = given.get("project") or "uncategorized", given.get("name") or given.get("id")
         if (entity, project, name) in self.model.deleted_runs:
-            # The hosted service answers so: https://github.com/wandb/wandb/issues/4897. The client tries it again until
-            # wandb.init gives up.
+            # The hosted service gives this answer (https://github.com/wandb/wandb/issues/4897). The client retries
+            # until wandb.init gives up.
             message = f"run {entity}/{project}/{name} was previously created and deleted; try a new run name"
             raise GraphQLError(409, message)
         run, inserted = self.model.upsert_run(entity, project, str(name), given.get("config"))
@@ -660,7 +660,7 @@ class GraphQL:
         return {"createRunFiles": {"runID": run, "uploadHeaders": [], "files": files}}
 
     def _op_RunUploadUrls(self, given: Answer) -> Answer:
-        """How `wandb sync` of clients before 0.26 or so uploads a run's files."""
+        """`wandb sync` of clients before 0.26 or so uploads a run's files by this operation."""
         base = f"{given.get('entity') or self.model.default_entity}/{given['name']}/{given['run']}"
         files = page([{"name": name, "url": f"{self.url}/run-files/{quote(f'{base}/{name}')}", "updatedAt": now()}
                       for name in given["files"]])  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the backend holds: projects, artifact versions, registries, runs, bytes. No HTTP in here."""
+"""The backend's state: projects, artifact versions, registries, runs, bytes. server.py has the HTTP."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def md5_base64(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class Blob:
-    """Bytes served under a URL: kept, or `size` bytes made from a short pattern, so that big files cost no memory."""
+    """Bytes for a URL: stored, or `size` bytes made from a short pattern, so that big files take no memory."""
 
     data: bytes = b""
     size: int = 0
@@ -116,7 +116,7 @@ class Run:
 
 
 class Model:
-    """All state. Every method takes the lock; what tests read afterwards is plain data."""
+    """All state. Every method takes the lock. Tests read plain data afterwards."""
 
     def __init__(self, user: str = "tester", default_entity: str | None = "team") -> None:
         self.user = user
@@ -205,7 +205,7 @@ class Model:
         return version
 
     def create_version(self, fields: dict[str, Any]) -> Version:
-        """CreateArtifact: a pending version, or the newest one where it has the same digest (assumed)."""
+        """CreateArtifact: a pending version, or the newest one if that has the same digest (assumed)."""
         with self.lock:
             entity, project = fields["entityName"], fields["projectName"]
             name = fields.get("artifactCollectionName") or (fields.get("artifactCollectionNames") or ["unnamed"])[0]
@@ -241,7 +241,7 @@ class Model:
                 run.logged.append(version.qualified_name)
 
     def project(self, entity: str, name: str) -> Project:
-        """The project, made where it is missing (as a first run does)."""
+        """The project. It is made if it is missing, as by a first run."""
         with self.lock:
             if entity not in self.organizations and not entity.endswith("_org"):
                 self.organizations[entity] = "acme"
@@ -268,7 +268,7 @@ class Model:
             return run, inserted
 
     def run(self, name: str) -> Run:
-        """The run with that id, wherever it is."""
+        """The run with that id, in any project."""
         (found,) = [run for run in self.runs.values() if run.id == name]
         return found
 

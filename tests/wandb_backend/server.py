@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["API_KEY", "Backend", "Operation"]
 
-API_KEY = "local-" + "a1b2c3d4e5" * 4  # the shape that the client insists on, nobody's key
+API_KEY = "local-" + "a1b2c3d4e5" * 4  # has the form that the client requires, and is no real key
 _OPERATION = re.compile(r"\b(?:query|mutation)\s+(\w+)")
 _CHUNK = 1 << 20
 
@@ -45,7 +45,7 @@ class Operation:
         variables: GraphQL variables; for a file `{"range": …}`.
         status: HTTP status.
         at: Seconds since the backend started.
-        user_agent: Which client it was.
+        user_agent: The client's User-Agent.
         sent: Bytes of the body that left.
     """
 
@@ -61,17 +61,17 @@ class Backend:
     """A W&B server on 127.0.0.1, in a thread of this process.
 
     Attributes:
-        model: What it holds; see model.py for `seed` and `link`.
+        model: The state; see model.py for `seed` and `link`.
         log: Every request, in the order of its answer.
-        unknown: Names of GraphQL operations that it did not know: a test may assert that there are none.
+        unknown: Names of unknown GraphQL operations that were requested: a test may assert that there are none.
         latency: Seconds before each answer.
         commit_delay: Seconds before CommitArtifact is done.
         bandwidth: Bytes a second on each download; None for no limit.
-        ranges: Whether it answers a request for a part with that part.
+        ranges: Whether it answers a range request with that range.
         keys: API keys that are accepted.
-        required_headers: A front's: every request without them is answered 403.
-        unauthorized_status: The answer to a query without a key: of the front, where it is another than 401.
-        identity_tokens: What is exchanged for a key at /oidc/token.
+        required_headers: Headers that a front end requires: a request without them is answered 403.
+        unauthorized_status: The status of the answer to a query without a key, if a front end gives another than 401.
+        identity_tokens: Tokens that /oidc/token exchanges for a key.
     """
 
     def __init__(self, *, default_entity: str | None = "team", latency: float = 0.0) -> None:
@@ -125,7 +125,7 @@ class Backend:
         return fault
 
     def operations(self, name: str) -> int:
-        """How many requests of that name (GraphQL operation, or `GET name/file`) have been answered."""
+        """The number of answered requests of that name (GraphQL operation, or `GET name/file`)."""
         return len(self.find(name))
 
     def find(self, pattern: str) -> list[Operation]:
@@ -150,7 +150,7 @@ class Backend:
             return found
 
     def environ(self, home: Path | None = None, *, key: str | None = API_KEY) -> dict[str, str]:
-        """What a process needs in its environment to use this server, and to leave the real home alone.
+        """The variables with which a process uses this server, and leaves the real home alone.
 
         Args:
             home: Directory for everything that wandb writes.
@@ -195,7 +195,7 @@ class Backend:
         self.released.set()
 
     def pause(self, seconds: float) -> None:
-        """Wait, but no longer than the server lives."""
+        """Wait, but end when the server closes."""
         if seconds > 0:
             self.closed.wait(seconds)
 
@@ -210,7 +210,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that left in the middle is what many tests want; nothing of it belongs in their output."""
+        """Many tests let a client leave in the middle: keep that out of their output."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -276,13 +276,13 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _exchange(self, form: dict[str, list[str]]) -> None:
-        """A key for an identity token, as wandb/sdk/lib/credentials.py asks for it."""
+        """Exchange an identity token for a key, as wandb/sdk/lib/credentials.py requests it."""
         known = form.get("assertion", [""])[0] in self.backend.identity_tokens
         answer = {"access_token": API_KEY, "token_type": "bearer", "expires_in": 3600} if known else {}
         self._answer("oidc/token", {}, 200 if known else 401, json.dumps(answer).encode())
 
     def _let_in(self, name: str) -> bool:
-        """Whether the request has what the front asks of all."""
+        """Whether the request has the headers that the front end requires."""
         for header, value in self.backend.required_headers.items():
             given = self.headers.get(header)
             if given != value:
@@ -314,7 +314,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.backend.unknown.append(name)
             status, answer = error.status, {"errors": [{"message": str(error)}], "data": None}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            # Variables in a form that was not foreseen: an answer that no client retries, and a test that sees it.
+            # The variables have an unknown form. Give an answer that no client retries, and note it for the test.
             self.backend.unknown.append(f"{name}: {error!r}")
             status, answer = 400, {"errors": [{"message": f"{name}: {error!r}"}], "data": None}
         self._answer(name, variables, status, json.dumps(answer).encode())
@@ -327,7 +327,7 @@ class _Handler(BaseHTTPRequestHandler):
         data = json.loads(body or b"{}")
         run = self.backend.model.runs.get((entity, project, name))
         if run is not None:
-            # A line has a number: what is sent twice is there once.
+            # Each line has a number, so a line that is sent twice is stored once.
             sent = (data.get("files") or {}).get("wandb-history.jsonl", {})
             lines = [json.loads(line) for line in sent.get("content", [])]
             start = sent.get("offset", len(run.history))
@@ -343,7 +343,7 @@ class _Handler(BaseHTTPRequestHandler):
         return f"{version.collection}/{file}" if version else path
 
     def _refused(self, name: str, *also: str, variables: dict[str, Any] | None = None) -> bool:
-        """Whether a fault has taken the place of the answer. Those that only spoil a body are kept for it."""
+        """Whether a fault has replaced the answer. A fault of the body is applied later."""
         self._spoil = fault = self.backend.faults.take(name, *also)
         if not self._let_in(name):
             return True
@@ -369,7 +369,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(
         self, name: str, variables: dict[str, Any], status: int, body: bytes, headers: dict[str, str] | None = None
     ) -> None:
-        # Recorded first: whoever has the answer may look at the log at once.
+        # Record the request before the answer: a test that has the answer may read the log at once.
         self.backend.record(name, variables, status, self.headers.get("User-Agent") or "", len(body))
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

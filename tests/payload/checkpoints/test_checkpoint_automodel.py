@@ -1,6 +1,6 @@
 """patches/automodel.py: a recipe of NeMo Automodel from PyPI, and the part of it that publishes a checkpoint.
 
-In CI only: the framework's environment has more than a gigabyte (framework_environments.py).
+It runs in CI only, because the framework's environment has more than a gigabyte (framework_environments.py).
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def test_what_a_recipe_prunes_is_marked_and_deferred_saves_are_recorded_when_the
     found = versions(tmp_path)
     assert [one["metadata"]["iteration"] for one in found] == [1, 3, 5]
     assert all(isinstance(one["metadata"]["metrics.val_loss"], float) for one in found)
-    # Automodel exports the last one for Hugging Face, by a thread where saves are deferred.
+    # Automodel exports the last checkpoint for Hugging Face, on a thread if saves are deferred.
     assert [one["metadata"]["format"] for one in found] == ["automodel", "automodel", "automodel+hf"]
     # Automodel keeps the newest and the best one.
     kept = {path.name for path in (tmp_path / "out").glob("epoch_*")}
@@ -113,7 +113,7 @@ def test_what_a_recipe_prunes_is_marked_and_deferred_saves_are_recorded_when_the
     ids=["two words", "one word"],
 )
 def test_an_artifact_in_an_override_reaches_the_recipe(train, tmp_path, override):
-    # 8 samples in batches of 4: two steps, where the config's own 32 samples give four.
+    # The override's 8 samples in batches of 4 give two steps. The config's own 32 samples would give four.
     train(*override)
     (only,) = versions(tmp_path)
     assert only["metadata"]["iteration"] == 1

@@ -1,7 +1,7 @@
-"""Whatever dies: real training processes, the real wandb, and a W&B server of our own.
+"""Kills real training processes with the real wandb and a loopback W&B server.
 
-Each ends with the same three questions: was the exit code the job's own, is every completed checkpoint in the manifest
-store, and is each in W&B exactly once after a flush.
+Each test checks the same three things: the exit code is the job's own, every completed checkpoint is in the manifest
+store, and each is in W&B exactly once after a flush.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trainers import Trainer
 
 
 class Job:
-    """Directories, environment, and what came of it."""
+    """Directories and environment of a job, and its results."""
 
     def __init__(self, tmp_path, backend, environ):
         self.backend = backend
@@ -38,7 +38,7 @@ class Job:
             "NEMOTRON_EXEC_BACKEND": "wandb",
             "NEMOTRON_EXEC_CHECKPOINT_DRAIN": "60",
             "SAVE_DIR": str(self.save_dir),
-            # What wandb does when its server is down: give up soon, instead of after an hour.
+            # Make wandb give up on a dead server soon, instead of after an hour.
             "WANDB__GRAPHQL_RETRY_MAX": "2",
             "WANDB__GRAPHQL_RETRY_WAIT_MIN_SECONDS": "1",
             "WANDB__GRAPHQL_RETRY_WAIT_MAX_SECONDS": "1",
@@ -72,7 +72,7 @@ class Job:
         return sorted(one.metadata["iteration"] for one in versions if one.state == "COMMITTED")
 
     def flush(self):
-        """`nemotron-artifact flush`, as the next start of the job does it: in a process of its own."""
+        """`nemotron-artifact flush`, as the next start of the job does it: in another process."""
         return flush.replay([str(self.save_dir)], timeout=120, environ=self.environ)
 
 
@@ -95,7 +95,7 @@ def test_a_commit_is_waited_for_at_exit_and_leaves_nothing_behind(job):
     assert job.committed() == [10]
     assert job.waiting() == []
     assert [line for line in trainer.ours() if "warning" in line] == []
-    # Names and sizes of the checkpoint's files, taken on the commit thread.
+    # The commit thread has written the inventory of the checkpoint's files.
     assert "files" in json.loads((job.store / "pretrain/v1/inventory.json").read_text())
 
 
@@ -135,7 +135,7 @@ def test_block_waits_in_the_training_thread(job):
 
 
 def test_the_end_of_the_run_in_the_program_itself_waits_too(job):
-    # As pretrain() ends: wandb.finish(), long before the interpreter does.
+    # pretrain() calls wandb.finish() at its end, long before the interpreter ends.
     job.backend.commit_delay = 2
     trainer = job.trainer()
     trainer.do("save 10")
@@ -161,7 +161,8 @@ def test_sigterm_during_the_commit_drains_and_dies_of_sigterm(job):
     job.backend.commit_delay = 3
     trainer = job.trainer()
     trainer.do("save 10")
-    # Python handles a signal that arrives right before a blocking call only after the call, which here never returns.
+    # Wait until the process sleeps: Python would handle a signal before the blocking call only after it, and it never
+    # returns.
     until(lambda: state(trainer.process.pid) == "S")
     trainer.process.send_signal(signal.SIGTERM)
     assert trainer.end() == -signal.SIGTERM
@@ -180,7 +181,7 @@ def test_after_the_commit_sigterm_has_its_default_action_again(job):
 
 
 def test_sigterm_inside_a_collective_ends_the_process_as_soon_as_the_checkpoint_is_committed(job):
-    # Python's own handler would run after the call only: that is, never, where the other ranks have gone.
+    # Python's own handler would run only after the call, and so never, because the other ranks are gone.
     job.backend.commit_delay = 3600
     trainer = job.trainer()
     trainer.do("save 10")
@@ -204,7 +205,7 @@ def test_checkpoints_of_a_run_that_began_offline_are_sent_with_it_once(job):
     assert trainer.end() == 0
     assert (job.recorded(), job.waiting()) == ([10, 20], [10, 20])
     job.backend.faults.clear()
-    # The run lies in the store's outbox: the checkpoints' entries lead to it.
+    # The run's entry is in the store's outbox. The flush finds it through the checkpoints' entries.
     report = job.flush()
     assert (report.runs, report.kept) == (1, [])
     assert job.committed() == [10, 20]
@@ -229,7 +230,7 @@ def test_sigkill_right_after_the_save_returns(job):
 
 
 def test_a_trainer_that_nobody_has_waited_for_counts_as_dead(job):
-    # In a container whose first process is no init, an ended process stays in the table for ever.
+    # In a container whose first process is no init, an ended process stays a zombie for ever.
     job.backend.commit_delay = 3600
     trainer = job.trainer()
     trainer.do("save 10")
@@ -320,7 +321,7 @@ def test_a_checkpoint_that_is_sent_late_is_not_latest(job, tmp_path):
 
 
 def test_the_first_save_sends_what_an_earlier_run_left_in_the_same_directory(job):
-    # The launcher does not know the save directory of a script that takes it from its own options.
+    # The script takes its save directory from its own options, so the launcher does not know it.
     left_behind(job)
     shutil.rmtree(job.store)
     trainer = job.trainer(NEMOTRON_EXEC_PYTHON=sys.executable)
@@ -335,7 +336,7 @@ def test_the_first_save_sends_what_an_earlier_run_left_in_the_same_directory(job
 
 
 def test_no_room_for_the_outbox(job):
-    # A directory that takes no files stands for a full disk: the same OSError, for every user but root.
+    # A file in the directory's place stands in for a full disk: both give an OSError, also to root.
     full = job.save_dir / ".nemotron-exec"
     job.save_dir.mkdir(parents=True)
     full.write_text("not a directory")
@@ -354,7 +355,7 @@ def test_no_room_for_the_outbox(job):
 
 
 def test_a_full_disk_for_the_outbox_and_the_store(job):
-    # RLIMIT_FSIZE lets no file grow: every write of ours fails in the middle, with EFBIG.
+    # RLIMIT_FSIZE lets no file grow, so every write of the injector fails in the middle, with EFBIG.
     trainer = job.trainer(wandb=False)
     trainer.do("write 10")
     limit(trainer.process.pid, 0)
@@ -362,7 +363,7 @@ def test_a_full_disk_for_the_outbox_and_the_store(job):
     limit(trainer.process.pid, None)
     trainer.say("exit 0")
     assert trainer.end() == 0
-    # The room came back before the exit: the background thread has tried again.
+    # There was room again before the exit, and the commit thread tried again.
     assert job.recorded() == [10]
     assert any("no outbox entry" in line for line in trainer.ours())
     assert not list(job.save_dir.rglob("*.tmp"))
@@ -428,7 +429,7 @@ def test_a_restart_that_saves_over_a_checkpoint_makes_a_new_version(job):
         trainer.say("exit 0")
         assert trainer.end() == 0
         assert job.recorded() == expected
-    # What the first version meant is not there any more.
+    # The second save has overwritten the data of the first version.
     marked = [(job.store / "pretrain" / f"v{number}" / "pruned").exists() for number in (1, 2)]
     assert marked == [True, False]
 
@@ -481,7 +482,7 @@ def test_a_process_without_a_run_leaves_wandb_to_a_flush(job):
     until(lambda: len(job.recorded()) == 2)
     assert job.waiting() == [10, 20]
     assert len([line for line in trainer.ours() if "has no W&B run" in line]) == 1
-    # The process that saved will never send them: there is nothing to wait for.
+    # The process that saved has no W&B run and will never send them, so the flush need not wait for its end.
     report = job.flush()
     assert (report.sent, report.kept) == (2, [])
     trainer.do("save 30")
@@ -556,7 +557,7 @@ def test_an_exception_inside_the_patch(job, tmp_path):
     trainer.do("save 10")
     trainer.say("exit 5")
     assert trainer.end() == 5
-    assert job.committed() == [10]  # the framework's own artifact
+    assert job.committed() == [10]  # the framework's own artifact is there
     assert len([line for line in trainer.ours() if "ZeroDivisionError" in line]) == 1
 
 
@@ -600,7 +601,7 @@ def caught(pid, number):
 
 
 def state(pid):
-    """The letter that the kernel has for the state of a process."""
+    """The kernel's letter for the state of a process."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
@@ -611,11 +612,11 @@ def limit(pid, size):
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY if size is None else size, hard))
 
 
-# What the next start, and a person, do about it ------------------------------------------------------------------
+# The next start and a person's commands --------------------------------------------------------------------------
 
 
 def left_behind(job):
-    """A checkpoint whose job died before W&B had it."""
+    """Leave a checkpoint whose job died before W&B had it."""
     job.backend.commit_delay = 3600
     trainer = job.trainer()
     trainer.do("save 10")

@@ -1,4 +1,4 @@
-"""NeMo-RL's last step, the rename, and what may die around it: real processes with doubles of both generations."""
+"""Processes die around NeMo-RL's last step, the rename: real processes with doubles of both generations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nemotron_exec.outbox import flush
 from nemotron_exec.sitecustomize.payload.checkpoints import outbox
 from nemotron_exec.sitecustomize.payload.manifest import listing, read
 
-# Stops at the rename of the checkpoint, before it or after it, until the file `go` is there.
+# Stops right before or after the rename of the checkpoint, until the file `go` exists.
 PROGRAM = """
 import os, sys, time
 directory, where, end = sys.argv[1:4]
@@ -81,7 +81,7 @@ class Job:
         assert self.process.stdout.readline() == "stopped\n", self.stderr.read_text()
 
     def go_on(self):
-        """Let the main thread, which has nothing to do with the rename, come to its end."""
+        """Let the main thread, which does not do the rename, come to its end."""
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
 
@@ -183,7 +183,7 @@ def test_one_that_another_start_has_completed_meanwhile_is_counted_once(start, t
     job = start("main", "before", "sleep")
     job.kill()
     job.let_rename()
-    again = Job(tmp_path, "main", "after", "return")  # saves step 10 anew
+    again = Job(tmp_path, "main", "after", "return")  # saves step 10 again
     again.go_on()
     assert again.process.wait(60) == 0
     again.close()

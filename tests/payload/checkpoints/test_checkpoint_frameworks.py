@@ -1,4 +1,4 @@
-"""The function that the Megatron-Bridge patch wraps, in the wheels that a small CI cannot import. In CI only."""
+"""Finds the function that the Megatron-Bridge patch wraps in wheels that a small CI cannot import. In CI only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.ci
 
 @pytest.mark.parametrize("version", ["0.3.1", "0.4.2", "0.5.1", "0.6.2"])
 def test_the_wheel_has_the_function_with_the_parameters_that_the_patch_knows(version, tmp_path):
-    # 0.4 and later want Python 3.12 and a CUDA build of PyTorch: they are read, not run.
+    # 0.4 and later need Python 3.12 and a CUDA build of PyTorch, so the wheels are read and not run.
     subprocess.run(
         [
             sys.executable,

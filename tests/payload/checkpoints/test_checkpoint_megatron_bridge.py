@@ -229,7 +229,7 @@ def test_a_changed_function_makes_the_patch_stand_down(function, reason):
 
 
 def test_an_object_that_only_says_that_it_is_a_module_stands_in_nobodys_way(job, monkeypatch):
-    class Lib:  # as _cffi_backend.Lib, which cryptography puts among the modules
+    class Lib:  # like _cffi_backend.Lib, which cryptography puts into sys.modules
         __slots__ = ()
         __class__ = types.ModuleType
 
@@ -334,7 +334,7 @@ def test_run_publish_names_the_artifact_in_both_stores(bridge, job, writer):
 def test_a_checkpoint_that_the_framework_deleted_is_marked_as_pruned(bridge, job):
     first = job.save(10)
     bridge.on_save_checkpoint_success(first, str(job.save_dir), 10, None)
-    shutil.rmtree(first)  # most_recent_k, on another rank
+    shutil.rmtree(first)  # as most_recent_k does, on another rank
     bridge.on_save_checkpoint_success(job.save(20), str(job.save_dir), 20, None)
     job.settle()
     assert (job.store / "pretrain" / "v1" / "pruned").exists()
@@ -342,7 +342,7 @@ def test_a_checkpoint_that_the_framework_deleted_is_marked_as_pruned(bridge, job
 
 
 def test_a_checkpoint_that_is_saved_once_more_with_no_step_in_between_counts_once(bridge, job, writer):
-    # pretrain() does so at its end.
+    # pretrain() saves the last step once more at its end.
     for number in (10, 20, 20):
         bridge.on_save_checkpoint_success(job.save(number), str(job.save_dir), number, writer)
     job.settle()
@@ -361,7 +361,7 @@ def test_a_checkpoint_that_is_saved_anew_later_is_a_new_version(bridge, job):
 
 
 def test_no_file_of_ours_disturbs_the_frameworks_search_for_checkpoints(bridge, job, monkeypatch):
-    # cleanup_old_non_persistent_checkpoint: save_dir.rglob("iter_*"), and int() of what follows.
+    # cleanup_old_non_persistent_checkpoint calls save_dir.rglob("iter_*"), and int() on the rest of each name.
     for number in (10, 20):
         bridge.on_save_checkpoint_success(job.save(number), str(job.save_dir), number, None)
     assert sorted(int(path.name[len("iter_") :]) for path in job.save_dir.rglob("iter_*")) == [10, 20]
@@ -379,12 +379,12 @@ def test_the_run_record_is_beside_the_checkpoints_and_each_points_at_it(bridge, 
     record = json.loads(Path(*pointed).read_text())
     assert record["job"] == "slurm-4242.0"
     assert record["config"][0]["resolved_sha256"]
-    assert set(record["code"]) - {"diff"} == {"ref", "commit", "dirty", "root"}  # what is changed in this tree
+    assert set(record["code"]) - {"diff"} == {"ref", "commit", "dirty", "root"}  # a changed tree adds "diff"
     assert record["versions"]["megatron-bridge"] == "0.3.1"
 
 
 def _saved_by_a_conversion(bridge, job, number=0):
-    """As `save_checkpoint` calls back for `AutoBridge.save_megatron_model`: its configuration has no training."""
+    """Call back as `save_checkpoint` does for `AutoBridge.save_megatron_model`, without a `train` configuration."""
     state = types.SimpleNamespace(cfg=types.SimpleNamespace(train=None, checkpoint=None))
     path = job.save(number)
     bridge.on_save_checkpoint_success(path, str(job.save_dir), number, None)

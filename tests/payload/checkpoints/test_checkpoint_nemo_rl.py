@@ -42,7 +42,7 @@ def module(generation, monkeypatch):
 
 
 class Algorithm:
-    """What an algorithm of NeMo-RL does with its checkpoints, in the way of its generation."""
+    """Saves checkpoints as an algorithm of NeMo-RL of that generation does."""
 
     def __init__(self, module, directory, **config):
         defaults = {
@@ -147,7 +147,7 @@ def test_what_keep_top_k_deletes_is_marked_as_pruned(module, job, grpo):
 
 
 def test_a_checkpoint_that_is_pruned_at_once_is_recorded_and_marked(module, job, grpo):
-    # A stale higher step and keep_top_k=1: the step that was just finalized goes.
+    # With a stale higher step and keep_top_k=1, the step that was just finalized is deleted.
     stale = grpo / "step_90"
     stale.mkdir(parents=True)
     (stale / "training_info.json").write_text("{}")

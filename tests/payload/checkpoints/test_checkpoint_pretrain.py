@@ -1,6 +1,6 @@
 """Megatron-Bridge's own `pretrain()` and `finetune()` under nemotron-exec: synchronous, asynchronous, one rank and two.
 
-In CI only: a framework's whole environment has gigabytes (framework_environments.py).
+It runs in CI only, because a framework's whole environment has gigabytes (framework_environments.py).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SCRIPT = ROOT / "tests" / "frameworks" / "pretrain_tiny_gpt.py"
 def test_each_checkpoint_of_pretrain_is_an_artifact_once_in_both_stores(
     tmp_path, wandb_backend, wandb_environ, environment, ranks
 ):
-    # In one process each, of whose time the imports take the most.
+    # Run all trainings in one process, because the imports take most of its time.
     options = ["--wandb", "--then-async", tmp_path / "asynchronous", "--then-finetune", tmp_path / "finetuned"]
     if ranks == 1:
         options += ["--then-keep-one", tmp_path / "kept"]
@@ -51,7 +51,7 @@ def check(done, tmp_path, wandb_backend, names):
 
 
 def check_deleted(tmp_path):
-    """What `most_recent_k` has deleted is marked, and nothing else."""
+    """Exactly the checkpoints that `most_recent_k` has deleted are marked."""
     store = tmp_path / "store"
     assert recorded(store, "kept") == [2, 4, 6]
     gone = [number for number in (1, 2, 3) if (store / "kept" / f"v{number}" / "pruned").exists()]

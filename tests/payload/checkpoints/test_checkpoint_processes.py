@@ -1,4 +1,4 @@
-"""Checkpoints that other processes of the job save than the one that the launcher has become: each inherits it all."""
+"""Checkpoints that child processes of the command save: each process inherits the injector."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from checkpoint_job import TESTS
 from nemotron_exec.sitecustomize.payload.checkpoints import outbox
 from nemotron_exec.sitecustomize.payload.manifest import listing
 
-# What an actor does: NeMo-RL's manager, in the way of its main branch.
+# An actor saves with NeMo-RL's manager, as on its main branch.
 ACTOR = """
 import os, sys
 
@@ -62,7 +62,7 @@ sys.exit(subprocess.call([os.environ["OTHER_PYTHON"], actor.__file__, sys.argv[1
 
 @pytest.fixture
 def run(nemotron_exec, tmp_path):
-    """Run a driver under the launcher; the checkpoints in the store, by name."""
+    """Run a driver under the launcher; returns the checkpoints in the store, by name."""
 
     def run(driver, **environ):
         (tmp_path / "actor.py").write_text(ACTOR)

@@ -18,13 +18,13 @@ from nemotron_exec.sitecustomize.payload.manifest import listing, read
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(600)]
 
 PROGRAM = Path(__file__).resolve().parents[2] / "frameworks" / "ray_job.py"
-# As a batch step of a Slurm job has it; NeMo-RL takes all of it away before it starts Ray.
+# The variables of a batch step of Slurm. NeMo-RL removes all of them before it starts Ray.
 SLURM = {"SLURM_JOB_ID": "4242", "SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}
 
 
 @pytest.fixture
 def ray(nemotron_exec, tmp_path):
-    """Run the program under the launcher; what it printed."""
+    """Run the program under the launcher; returns its output."""
     config = tmp_path / "cfg.yaml"
     config.write_text("run: {checkpoints: all}\n")
 
@@ -34,7 +34,7 @@ def ray(nemotron_exec, tmp_path):
             env={
                 **SLURM,
                 "NEMOTRON_EXEC_STORE": str(tmp_path / "store"),
-                # The cluster's own switches: no token in the home directory, no report to anybody.
+                # Switches of the cluster: no token in the home directory, and no usage reports.
                 "RAY_AUTH_MODE": "disabled",
                 "RAY_USAGE_STATS_ENABLED": "0",
                 **environ,
@@ -49,8 +49,8 @@ def ray(nemotron_exec, tmp_path):
 
 @pytest.fixture
 def results(tmp_path):
-    """Environment of a job that saves below `/nemo_run`, which its host calls something else; and that directory."""
-    if os.path.lexists("/nemo_run"):  # a machine that has one: nothing is to be translated there
+    """Variables of a job that saves below `/nemo_run`, which has another path on the host; and that path."""
+    if os.path.lexists("/nemo_run"):  # a machine that has /nemo_run: paths are not translated there
         return {"RESULTS": str(tmp_path / "job" / "results")}, tmp_path / "job" / "results"
     return {"NEMO_RUN_DIR": str(tmp_path / "job"), "RESULTS": "/nemo_run/results"}, tmp_path / "job" / "results"
 

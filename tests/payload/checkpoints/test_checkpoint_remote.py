@@ -15,7 +15,7 @@ from trainers import Trainer
 
 @pytest.fixture
 def bucket(monkeypatch):
-    """Environment of a process that reaches a bucket on a loopback S3 server, and the store's URI in it."""
+    """Variables of a process that uses a bucket on a loopback S3 server, and the store's URI in the bucket."""
     from buckets import s3
 
     with s3() as environ:

@@ -1,4 +1,4 @@
-"""How a checkpoint gets from the outbox to W&B: in order, again after a while, and not for ever."""
+"""Delivers checkpoints from the outbox to W&B: in order, with retries, and within bounds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nemotron_exec.sitecustomize.payload.checkpoints import commit, delivery, ou
 
 
 class Clock:
-    """Stands for the module `time`, and stands still."""
+    """Stands in for the module `time`. Its time moves only by the test."""
 
     def __init__(self):
         self.now = 1000.0
@@ -42,7 +42,7 @@ def entry(number=10, **more):
 
 
 class Failing:
-    """Fails as often as it is told, then works."""
+    """Fails the given number of times, then works."""
 
     def __init__(self, times, error=None):
         self.left, self.error, self.calls = times, error or OSError("down"), 0
@@ -56,7 +56,7 @@ class Failing:
 
 
 def attempt(one):
-    """One attempt; whether it is done, or the error."""
+    """Make one attempt; returns whether it is done, or the error."""
     try:
         return one.attempt(30)
     except commit.GivenUpError:
@@ -66,7 +66,7 @@ def attempt(one):
 
 
 def pauses(one, clock, failing):
-    """The seconds after each failure for which nothing is tried."""
+    """The seconds without an attempt after each failure."""
     found = []
     while not attempt(one):
         calls, began = failing.calls, clock.now
@@ -90,7 +90,7 @@ def test_the_manifest_store_is_tried_again_after_longer_and_longer_pauses(clock)
     while isinstance(attempt(one), OSError):
         began = clock.now
         calls = register.calls
-        assert attempt(one) is False  # at once: nothing is done
+        assert attempt(one) is False  # immediately after: no attempt is made
         assert register.calls == calls
         while clock.now < one._not_before:
             clock.now += 0.5
@@ -170,7 +170,7 @@ def test_references_are_translated_below_the_directory_and_nowhere_else():
 
 
 class Counted(delivery.Delivery):
-    """Says how often it was its turn to be tried."""
+    """Counts its attempts."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -231,7 +231,7 @@ def test_the_manifest_store_is_told_in_order_too(committer):
 
 
 def test_a_thread_does_not_wait_for_the_checkpoint_that_it_completes_itself(committer):
-    # A signal handler that drains, in the middle of the framework's last step.
+    # This is a signal handler that drains in the middle of the framework's last step.
     with committer.completing():
         assert committer.settle(0.2) is True
 
@@ -341,13 +341,13 @@ def test_the_end_of_a_run_and_the_end_of_the_process_share_one_bound(monkeypatch
     committer.deliver(delivery.Delivery(entry(), send=lambda _: types.SimpleNamespace(wait=threading.Event().wait)))
     committer.finish(0.5)
     committer.drain(0.5)
-    # Without a share the second wait would take as long again.
+    # Without a shared bound the second wait would take as long again.
     assert asked == [0.5, 0.0]
     assert committer.pending() == []
 
 
 class Wandb:
-    """What `log_to_wandb` uses of the client: the real Artifact, and a run that only keeps it."""
+    """The part of the client that `log_to_wandb` uses: the real Artifact, and a run that only stores it."""
 
     def __init__(self):
         import wandb
@@ -382,7 +382,7 @@ def test_every_name_of_the_manifest_store_has_one_of_its_own_that_the_client_log
     client = Wandb()
     for name in given:
         target = {"name": name, "aliases": ["latest"]}
-        # The real Artifact refuses what it would not log.
+        # The real Artifact raises for a name that it would not log.
         record = {**entry(**more), "name": name, "checkpoint_path": str(tmp_path), "wandb": target}
         delivery.log_to_wandb(client, client, record)
     logged = [artifact.name.partition(":")[0] for artifact in client.logged]

@@ -1,4 +1,4 @@
-"""patches/exported.py: what an export is called and what is said of it, whoever has written it."""
+"""patches/exported.py: the name and the metadata of an export, from any framework."""
 
 from __future__ import annotations
 
@@ -68,6 +68,6 @@ def test_a_part_of_a_checkpoint_of_nemo_rl_and_run_checkpoints_none_register_not
 
 def test_an_export_that_cannot_be_recorded_is_one_warning(export, tmp_path):
     (tmp_path / "store").write_text("no directory")
-    done = export("model", NEMOTRON_EXEC_CHECKPOINT_DRAIN="1")  # at its end it tries for so many seconds
+    done = export("model", NEMOTRON_EXEC_CHECKPOINT_DRAIN="1")  # it tries for so many seconds at its end
     assert done.returncode == 0
     assert sum("warning" in line for line in done.stderr.splitlines()) >= 1

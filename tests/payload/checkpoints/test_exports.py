@@ -1,7 +1,7 @@
 """patches/megatron_export.py and patches/modelopt.py: real exports of Megatron-Bridge 0.6.2 and ModelOpt, on the CPU.
 
-In CI only: the framework's environment has gigabytes (framework_environments.py). One process makes all of them, since
-its imports take the most of its time.
+They run in CI only, because the framework's environment has gigabytes (framework_environments.py). One process makes
+all exports, because the imports take most of its time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SCRIPT = ROOT / "tests" / "frameworks" / "export_tiny_llama.py"
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """The directory in which the script has run under nemotron-exec, its store in it, and what was said."""
+    """The directory in which the script has run under nemotron-exec, the store in it, and the messages."""
     directory = tmp_path_factory.mktemp("exported")
     environ = {
         "PATH": os.environ["PATH"],

@@ -1,6 +1,6 @@
 """The config of README's front page, examples/sft.yaml, run by Megatron-Bridge's own pretrain() and finetune().
 
-In CI only: a framework's whole environment has gigabytes (framework_environments.py).
+It runs in CI only, because a framework's whole environment has gigabytes (framework_environments.py).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def test_the_pinned_iteration_is_loaded_and_not_the_newest_and_a_requeue_resumes
     assert train("one", "pretrain.yaml") == []
     saved = [read.read_version(store, "pretrain", number).manifest for number in listing.versions(store, "pretrain")]
     assert [one["metadata"]["iteration"] for one in saved] == [10, 20]
-    # The save directory's newest iteration is 20; what is pinned is 10.
+    # The save directory's newest iteration is 20, but iteration 10 is pinned.
     ((path, iteration),) = train("two", "sft.yaml", "run.model=pretrain:v1")
     assert iteration == "10"
     assert path.endswith("/pretrained/model/pretrain")

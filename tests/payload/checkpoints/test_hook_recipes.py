@@ -41,7 +41,7 @@ def commands():
 
 @pytest.fixture
 def train(nemotron_exec, tmp_path):
-    """Run a job with one hook, then wait for it; the environment of both."""
+    """Run a job with one hook, and wait for the hook; returns the environment of both."""
 
     def run(command, path=BIN, **environ):
         (tmp_path / "train.py").write_text(TRAIN)
@@ -106,7 +106,7 @@ def test_a_checkpoint_is_synced_to_a_bucket(train):
         server.stop()
 
 
-# Megatron-Bridge on the CPU, for a script that knows nothing of that.
+# Runs a script for Megatron-Bridge on the CPU, without a change in the script.
 ON_CPU = """
 import runpy, sys
 sys.path.insert(0, {frameworks!r})

@@ -1,4 +1,4 @@
-"""`run.on_checkpoint` in real jobs: what runs, when, with which environment, and what a crash or a signal leaves."""
+"""`run.on_checkpoint` in real jobs: which hooks run, when, in which environment, and after a crash or a signal."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Job:
         (directory / "train.py").write_text(TRAIN)
 
     def start(self, hooks, **environ):
-        """The trainer, which waits for the end of its stdin when it has saved."""
+        """Start the trainer. After its saves it waits for the end of its stdin."""
         config = {"run": {"on_checkpoint": hooks}, "checkpoint": {"save": "out"}}
         (self.directory / "cfg.yaml").write_text(json.dumps(config))
         return subprocess.Popen(
@@ -66,7 +66,7 @@ class Job:
         )
 
     def run(self, hooks, **environ):
-        """A whole job; what it said."""
+        """Run a whole job; returns its output."""
         trainer = self.start(hooks, **environ)
         out, err = trainer.communicate(timeout=120)
         assert trainer.returncode == int(environ.get("CODE", "0")), err
@@ -151,7 +151,7 @@ def test_every_and_last_choose_checkpoints(job):
     job.run(hooks, STEPS="10,20,30")
     job.over()
     assert sorted(job.lines()) == ["even 20", "last 30"]
-    job.run(hooks, STEPS="40,50")  # the count goes on
+    job.run(hooks, STEPS="40,50")  # the second job goes on counting
     job.over()
     assert sorted(job.lines()) == ["even 20", "even 40", "last 30", "last 50"]
 
@@ -171,16 +171,17 @@ def test_the_last_checkpoint_is_none_where_the_command_fails(job):
 def test_a_hook_that_fails_is_tried_again_and_then_shown_with_its_last_lines(job):
     job.run({"command": "echo nothing works; exit 7", "name": "bad", "retries": 2}, STEPS="10")
     wait_until(lambda: job.listed() == [("bad", 10, "failed")])
-    (found,) = json.loads(job.artifact("hooks", "--json").stdout)["hooks"]  # found through the store
+    (found,) = json.loads(job.artifact("hooks", "--json").stdout)["hooks"]  # finds the hooks through the store
     assert (found["attempts"], found["exit_code"], found["why"]) == (3, 7, "exit code 7")
     assert found["last_lines"][-1] == "nothing works"
     assert os.path.dirname(found["log"]) == str(job.directory / "out/.nemotron-exec/runs")
-    assert any(name.startswith("job-") for name in os.listdir(os.path.dirname(found["log"])))  # the run record
+    # The run record is there, too.
+    assert any(name.startswith("job-") for name in os.listdir(os.path.dirname(found["log"])))
     shown = job.artifact("hooks", "out")
     assert "failed" in shown.stdout
     assert "  nothing works\n" in shown.stdout
     assert f"nemotron-artifact hooks --again {found['id']}" in shown.stdout
-    # Neither a flush nor the next start runs it by itself; both say so.
+    # Neither a flush nor the next start runs a failed hook. Both report it.
     flushed = job.artifact("flush", "out")
     assert flushed.returncode == 75
     assert "exit code 7" in flushed.stderr
@@ -241,7 +242,7 @@ def test_what_is_left_runs_before_the_job_where_the_hook_says_so(job):
 
 
 def test_a_checkpoint_that_was_recorded_and_not_handed_over_runs_its_hooks_by_flush(job):
-    # The trainer dies between the outbox entry and all that follows.
+    # The trainer dies right after it has written the outbox entry.
     (job.directory / "train.py").write_text(
         "from _nemotron_exec.checkpoints import record\nimport os\n"
         "record.complete = lambda *_, **__: os._exit(9)\n" + TRAIN
@@ -265,7 +266,7 @@ def test_a_runner_that_is_killed_loses_and_repeats_nothing(job):
         runner = int(stat.read().rpartition(")")[2].split()[1])
     os.kill(runner, signal.SIGKILL)
     wait_until(lambda: not process.alive({**running[0]["child"], "pid": runner, "start": process.start_time(runner)}))
-    trainer.communicate(timeout=60)  # its end starts another
+    trainer.communicate(timeout=60)  # the end of the trainer starts another runner
     job.over()
     assert job.lines() == ["10"]
 
@@ -277,7 +278,7 @@ def test_a_hook_of_another_users_making_is_not_run(job):
     trainer.communicate(timeout=60)
     wait_until(lambda: job.listed()[0][2] == "waiting")
     (job.directory / "go").touch()
-    entry.chmod(0o666)  # whoever may write to it could have us run anything
+    entry.chmod(0o666)  # another user who may write to the file could choose the command
     done = job.artifact("hooks", "out")
     assert "does not count: others may write to it" in done.stderr
     job.artifact("flush", "out")

@@ -1,4 +1,4 @@
-"""Which process records a checkpoint of Megatron-Bridge, and what its directories mean: the function's file alone."""
+"""Which process records a checkpoint of Megatron-Bridge, and for which directories, with the function's file alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def bridge(monkeypatch):
     monkeypatch.setattr(module, "on_save_checkpoint_success", module.on_save_checkpoint_success)
     assert patch.apply(module).state == INSTALLED
     yield module
-    # The stand-ins around the file must not be there for those who want the real packages.
+    # Remove the stand-ins around the file: other tests need the real packages.
     for name in _megatron():
         del sys.modules[name]
 

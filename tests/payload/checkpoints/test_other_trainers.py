@@ -81,7 +81,7 @@ accelerator.end_training()
 
 
 def recipe(title):
-    """The Python of a recipe, as the page has it."""
+    """The Python code of a recipe on the page."""
     section = PAGE.read_text().split(f"\n### {title}\n")[1]
     return section.split("```python\n")[1].split("```")[0]
 

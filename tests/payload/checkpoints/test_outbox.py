@@ -1,4 +1,4 @@
-"""The outbox lies where others may write: what is no entry is named and left alone, and never stops a start."""
+"""Other users may write to the outbox. A file that is no entry is named and left alone, and never stops a start."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_start_does_not_wait_for_what_is_no_entry(nemotron_exec, tmp_path, pla
     done = nemotron_exec(sys.executable, "-c", "print('trained')", "cfg.yaml", env=store)
     assert (done.returncode, done.stdout) == (0, "trained\n"), done.stderr
     assert "Traceback" not in done.stderr
-    # What lies in the store may be another job's, and is no business of this one.
+    # A file in the store may belong to another job, so this start does not report it.
     assert ("it is not a regular file" in done.stderr) == (place == "the save directory")
 
 

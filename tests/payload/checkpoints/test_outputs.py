@@ -1,4 +1,4 @@
-"""`run.outputs`: what stands in a directory when the command has ended well is an artifact."""
+"""`run.outputs`: a directory becomes an artifact when the command has ended with exit code 0."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_second_run_is_a_second_version_and_the_first_one_has_lost_its_data(jo
 
 
 def test_what_the_end_could_not_register_the_next_start_does(job, nemotron_exec, tmp_path):
-    # As where the container ends with its first process: the child that registers is not started.
+    # Start no child that registers, as if the container ended with its first process.
     done = job(WRITE + "del os.environ['NEMOTRON_EXEC_PYTHON']\n")
     assert done.returncode == 0
     assert versions(job.store) == []

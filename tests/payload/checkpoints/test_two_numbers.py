@@ -1,4 +1,4 @@
-"""One checkpoint has a number in each store: both are recorded, shown, and compared where a reference is a number."""
+"""A checkpoint has a number in each store. Both are recorded and shown, and a reference by number is checked."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ run.finish()
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Two checkpoints that a job with a W&B run has saved: the directory, the environment of the next job, W&B."""
+    """Two checkpoints of a job with a W&B run: the directory, the environment of the next job, W&B."""
     work = tmp_path_factory.mktemp("trained")
     yield from train(work, {"NEMOTRON_EXEC_STORE": str(work / "store")})
 
 
 @pytest.fixture(scope="module")
 def trained_for_a_bucket(tmp_path_factory):
-    """The same with a manifest store in a bucket, which the job itself cannot reach."""
+    """The same with a manifest store in a bucket, to which the job itself has no access."""
     from buckets import s3
 
     with s3() as environ:

@@ -11,7 +11,7 @@ from nemotron_exec.sitecustomize.payload.manifest import listing, names, read, r
 
 
 def save(root, second, **more):
-    """Register the checkpoint that a framework completed at a second of one minute."""
+    """Register a checkpoint that a framework completed at that second of one minute."""
     created_at = f"2026-01-01T00:00:{second:02d}+00:00"
     data = root.parent / f"data-{second}"
     data.mkdir(exist_ok=True)

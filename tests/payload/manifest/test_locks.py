@@ -1,4 +1,4 @@
-"""How writers of one store take turns, on file systems with hard links and without."""
+"""Writers of one store take turns, on file systems with and without hard links."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_writer_gives_its_lock_back_and_no_other_ones(files):
 
 
 def test_a_writer_that_has_lost_its_lock_writes_no_version(files):
-    # Stopped for longer than a lock may stand, in the middle of a version.
+    # The writer loses its lock in the middle of a version, as if it had been stopped for longer than STALE_LOCK.
     write, lost = files.write, []
 
     def stopped(path, data):

@@ -71,7 +71,7 @@ def test_a_checkpoint_is_written_byte_for_byte_as_nemotron_writes_it(root, monke
 
 
 def test_a_store_that_nemotron_wrote_is_read(root):
-    # As ManifestTracker.log_artifact leaves it: no `aliases`, a metadata.json that is a dumped artifact.
+    # ManifestTracker.log_artifact writes this: no `aliases`, and a dumped artifact as metadata.json.
     directory = Path(root, "super3/rl/swe1/data/v7")
     directory.mkdir(parents=True)
     data = Path(root).parent / "blend"
@@ -246,7 +246,7 @@ def test_latest_never_moves_backward(root):
     register.set_alias(root, "pretrain", "latest", 1)
     assert listing.read_latest(root, "pretrain") == 2
     os.unlink(os.path.join(root, "pretrain", "latest"))
-    # Without the file, readers take the highest; setting a lower one would be a step back.
+    # Without the file, readers take the highest version, so a lower number would be a step back.
     assert manifest_read.read_version(root, "pretrain").number == 2
     assert register.advance_latest(root, "pretrain", 1) == 2
 

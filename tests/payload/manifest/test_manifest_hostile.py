@@ -1,4 +1,4 @@
-"""A manifest store that others can write to: whatever its files say, it is read, or is one clear error."""
+"""A manifest store that other users can write to: any content is read, or gives one clear error."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 OBJECTS = st.dictionaries(st.sampled_from(KEYS + OURS), VALUES, max_size=8)
-# Mostly right, so that what comes after the first check is reached.
+# Mostly valid values, so that the tests get past the first check.
 LIKELY = st.fixed_dictionaries(
     {"path": TEXTS},
     optional={

@@ -1,4 +1,4 @@
-"""A cache whose disk is full: before the download, in its middle, of bytes or of inodes."""
+"""A cache on a full disk: before or during the download, without bytes or without inodes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ FILES = {
     "model-2.safetensors": b"\1" * 300_000,
 }
 CONFIG = "run: {model: 'hf://org/model'}\npath: ${art:model,path}\n"
-# As soon as bytes arrive, somebody else takes the room.
+# Another program takes the room as soon as bytes arrive.
 FILL = "(until ls hf/hub/*/blobs/*.incomplete; do sleep 0.02; done; head -c 9m /dev/zero > hf/other) >/dev/null 2>&1 &"
 
 
 @pytest.fixture
 def launch(hub, tmp_path):
-    """Start the launcher with a cache of a few megabytes; what is left in it is printed when it has ended."""
+    """Start the launcher with a cache of a few megabytes, and print the cache's files at the end."""
     (tmp_path / "cfg.yaml").write_text(CONFIG)
     (tmp_path / "hf").mkdir()
 
@@ -41,7 +41,7 @@ def launch(hub, tmp_path):
 
 @pytest.fixture
 def said(tmp_path):
-    """Check that a start has failed for lack of room, with one message."""
+    """Check that a start has failed for lack of room with one message; returns it."""
 
     def check(done, *texts):
         assert done.returncode == 75, done.stderr

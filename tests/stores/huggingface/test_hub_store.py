@@ -108,7 +108,7 @@ def test_bytes_that_stay_wrong_are_never_an_artifact(hub, store):
 def test_a_rate_limit_is_waited_for_as_the_hub_says(hub, store, name):
     hub.seed("org/model", FILES)
     limit = {"RateLimit": '"api";r=0;t=1', "RateLimit-Policy": '"fixed window";"api";q=500;w=300'}
-    # huggingface_hub asks a second time at once for a file's headers, before it waits.
+    # For a file's headers, huggingface_hub repeats the request once at once before it waits.
     hub.fail(name, status=429, headers=limit, times=2 if "HEAD" in name else 1)
     asked = store()
     (model,) = asked("hf://org/model")
@@ -280,7 +280,7 @@ def test_stale_lock_files_of_dead_processes_keep_nobody(hub, store, tmp_path):
 
 @pytest.fixture
 def stale(tmp_path):
-    """Write the lock files of a client that has died, as it left them for every file."""
+    """Write the lock files that a dead client has left for every file."""
 
     def write(text):
         locks = tmp_path / "hf/hub/.locks/models--org--model"
@@ -317,13 +317,13 @@ def test_without_flock_a_dead_lock_of_another_machine_is_named(hub, stale, tmp_p
     assert f"Remove {locks}/" in done.stdout
 
 
-# The kernel's answer of a file system without flock(2).
+# Makes flock(2) fail as on a file system without it.
 WITHOUT_FLOCK = ["strace", "-qqq", "-f", "-o", os.devnull, "-e", "trace=flock", "-e", "inject=flock:error=ENOSYS"]
 
 
 def test_a_disk_without_room_is_known_before_the_download(hub, store, monkeypatch):
     hub.seed("org/model", FILES)
-    # The size that the hub tells is what counts: no disk has that much.
+    # The hub's own size counts, and no disk has so much room.
     monkeypatch.setattr("hub_backend.model.File.entry", _huge())
     with pytest.raises(TemporaryError, match=r"PB are needed in .*are available there"):
         store()("hf://org/model")

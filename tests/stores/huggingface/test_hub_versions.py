@@ -1,6 +1,6 @@
-"""The hub's tests with a huggingface_hub of two years ago, and jobs whose ranks have the real transformers.
+"""The tests of the hub with a huggingface_hub of two years ago, and jobs whose ranks use the real transformers.
 
-Each has an environment of its own, made once in build/: nemotron-exec and the tests need neither.
+Each has an environment of its own, made once in build/, because nemotron-exec and the other tests need neither.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ policy:
 
 
 def environment(name, *requirements, outer=False):
-    """The interpreter of an environment; `outer`: all else is that of the environment that runs this."""
+    """The interpreter of an environment; with `outer` it also has the packages of this environment."""
     home = ROOT / "build" / f"hub-{name}"
     python = home / "bin" / "python"
     ready = home / f"ready-{sys.version_info.minor}"
     wanted = "\n".join(requirements)
     home.parent.mkdir(exist_ok=True)
-    # Each worker of pytest would make it: one does, and the others wait.
+    # One worker of pytest makes the environment, and the others wait.
     with (home.parent / f"hub-{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not ready.exists() or ready.read_text() != wanted:
@@ -59,7 +59,7 @@ def test_the_store_works_with_a_huggingface_hub_of_two_years_ago(tmp_path):
 
 @pytest.fixture
 def job(hub, tmp_path, nemotron_exec):
-    """Start 64 ranks with or without the launcher; the answer is their number of requests."""
+    """Start 64 ranks with or without the launcher; returns the number of their requests."""
     python = environment("transformers", "transformers", "datasets")
 
     def run(field, launched=True):
@@ -109,7 +109,7 @@ def test_megatron_bridge_makes_a_model_of_an_id_and_of_a_path_without_the_networ
 
 
 if NEMO_RL := os.environ.get("NEMO_RL_CHECKOUT"):
-    # Its packages are on no index, and CI has no checkout.
+    # NeMo-RL is on no index, and CI has no checkout.
 
     def test_nemo_rl_converts_a_model_of_an_id_and_of_a_path_without_the_network(hub, tmp_path, nemotron_exec):
         python = python_of("pretrain-0.6")

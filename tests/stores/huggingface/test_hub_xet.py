@@ -1,4 +1,4 @@
-"""Xet storage: the real hf_xet against a storage that speaks its protocol, and what happens where it cannot be had."""
+"""Xet storage: the real hf_xet against a loopback storage, and downloads without Xet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How downloads are shown."""
+"""The display of downloads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from terminals import read_all
 
 
 class Clock:
-    """Time that a test moves."""
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -25,7 +25,7 @@ class Clock:
 
 
 def show(stream: io.StringIO, *, threshold: str = "info", log_format: str = "text") -> None:
-    """Two downloads: a small one at once, a large one over twelve seconds."""
+    """Show two downloads: a small one at once, and a large one over twelve seconds."""
     clock = Clock()
     messages = Messages(threshold, log_format, stream)  # type: ignore[arg-type]
     display = TransferDisplay(messages, terminal=False, clock=clock)
@@ -102,7 +102,7 @@ def test_on_80_columns_a_download_is_one_line_its_name_cut_from_the_left_and_not
             display.update("an-entity/a-project/a-name-of-some-length:v123", step * 10**11, 9 * 10**11)
         display.close()
     shown = read_all(leader)
-    # What was drawn last, after the cursor had gone back.
+    # Split the output where the cursor goes back, to find the last drawn lines.
     drawn = re.split(r"\r|\x1b\[\d*A|\x1b\[2K", shown)
     lines = [line.plain.rstrip() for text in drawn for line in AnsiDecoder().decode(text) if line.plain.strip()]
     assert all(len(line) <= 80 and line.startswith("nemotron-exec: …") for line in lines), lines

@@ -1,4 +1,4 @@
-"""Files over HTTP into the shared cache: whole or not at all, checked, resumed. No wandb in here."""
+"""Downloads over HTTP into the shared cache: atomic, checked and resumed. wandb is not used here."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_files_arrive_whole_and_progress_adds_up(fetching: Fetching) -> None:
     fetching.run()
     assert (fetching.read("a"), fetching.read("b"), fetching.read("c")) == (DATA, b"", b"x")
     assert sum(fetching.told) == len(DATA) + 1
-    assert fetching.requests("b") == []  # nothing to ask for
+    assert fetching.requests("b") == []  # the file is empty
 
 
 def test_files_are_fetched_at_the_same_time(fetching: Fetching) -> None:
@@ -185,7 +185,7 @@ def test_a_server_that_stays_down_is_an_error_within_the_time(fetching: Fetching
 
 
 def test_a_disk_that_fills_up_is_an_error_that_says_what_is_needed(fetching: Fetching, tmp_path: Path) -> None:
-    """A limit on file sizes stands for the full disk: the write fails in the same place."""
+    """A limit on file sizes stands in for a full disk: the write fails in the same place."""
     fetching.seed(a=DATA)
     assert fetching.version is not None
     code = """
@@ -259,7 +259,7 @@ def test_a_large_file_comes_by_several_connections_and_is_checked_as_a_whole(
     assert fetching.read("a") == DATA
     assert sorted(starts(fetching)) == list(range(0, len(DATA), small_ranges))
     assert sum(fetching.told) == len(DATA)
-    # Of the server's own clock: one connection would have needed all of this.
+    # At the server's bandwidth, one connection would have needed all of this time.
     assert seconds < len(DATA) / 2e6, "the connections came one after another"
 
 
@@ -291,7 +291,7 @@ def test_a_range_that_fails_is_asked_for_again_and_what_came_before_it_is_kept(
     fetching.run()
     assert fetching.read("a") == DATA
     assert sum(fetching.told) == len(DATA)
-    asked = [one for one in fetching.requests("a") if one]  # the backend notes no range of what it refuses
+    asked = [one for one in fetching.requests("a") if one]  # the backend notes no range for a refused request
     assert min(int(one[6:].partition("-")[0]) for one in asked) == small_ranges
 
 
@@ -468,7 +468,7 @@ def test_a_part_that_is_longer_than_the_servers_file_is_fetched_from_its_beginni
 
 
 class Clock:
-    """Stands for the module `time` of the downloader: sleeps at once, and says how long."""
+    """Stands in for the downloader's module `time`: it records sleeps and does not wait."""
 
     def __init__(self) -> None:
         self.now = time.monotonic()

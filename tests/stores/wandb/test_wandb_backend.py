@@ -1,4 +1,4 @@
-"""The backend that the W&B tests talk to, driven by the real client."""
+"""The backend of the W&B tests, driven by the real client."""
 
 from __future__ import annotations
 

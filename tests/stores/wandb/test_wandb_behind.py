@@ -1,4 +1,4 @@
-"""A checkpoint that a dead job has not sent is sent before W&B is asked for the latest; else the job does not start."""
+"""A dead job's unsent checkpoint is sent before W&B is asked for the latest. If that fails, the job does not start."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def unsent(tmp_path: Path) -> dict[str, Any]:
-    """An older checkpoint that W&B has, and the outbox entry of a newer one that it lacks; both are in the store."""
+    """An older checkpoint that W&B has, and the outbox entry of a newer one that it lacks. Both are in the store."""
     root = str(tmp_path / "store")
     save = tmp_path / "save"
     for iteration in (10, 20):

@@ -1,4 +1,4 @@
-"""The settings of the client reach its server: an authority of its own, a proxy; and what is said without them."""
+"""The client's settings lead to its server: a private certificate authority, a proxy. Errors name missing ones."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 
 @contextlib.contextmanager
 def _listening(connected: Callable[[socket.socket], tuple[socket.socket, socket.socket] | None]) -> Iterator[int]:
-    """A port on which `connected` turns each client into the two sockets that are joined; None closes it."""
+    """A port. For each client, `connected` gives two sockets to join, or None to close the client."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -80,7 +80,7 @@ def _listening(connected: Callable[[socket.socket], tuple[socket.socket, socket.
 
 @contextlib.contextmanager
 def _in_front_of(backend: Backend, context: ssl.SSLContext | None) -> Iterator[int]:
-    """A port that hands every connection on to the backend, out of TLS where there is a context."""
+    """A port that forwards every connection to the backend; with a context, it ends TLS."""
     target = urlsplit(backend.url)
 
     def connected(client: socket.socket) -> tuple[socket.socket, socket.socket]:
@@ -93,7 +93,7 @@ def _in_front_of(backend: Backend, context: ssl.SSLContext | None) -> Iterator[i
 
 @contextlib.contextmanager
 def _proxy(port: int) -> Iterator[tuple[int, list[str]]]:
-    """A proxy that knows CONNECT alone, and leads everywhere to `port`: its own port, and what it was asked for."""
+    """A proxy that only knows CONNECT, and connects every address to `port`; gives its port and the requests."""
     asked: list[str] = []
 
     def connected(client: socket.socket) -> tuple[socket.socket, socket.socket] | None:
@@ -112,7 +112,7 @@ def _proxy(port: int) -> Iterator[tuple[int, list[str]]]:
 
 
 def _refused_certificate(environ: dict[str, str], cache: Path) -> None:
-    """Look up, and see that what is wrong is said with the variables that mend it."""
+    """Look up, and check that the error names the variables that help."""
     with pytest.raises(LaunchError) as caught:
         _resolve(environ, cache)
     assert "certificate of localhost" in caught.value.found
@@ -122,7 +122,7 @@ def _refused_certificate(environ: dict[str, str], cache: Path) -> None:
 
 @pytest.fixture
 def authority(tmp_path: Path) -> tuple[str, ssl.SSLContext]:
-    """A certificate of localhost that signs itself: its file, and a server's context with it."""
+    """A self-signed certificate for localhost: its file, and a server's context with it."""
     words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     words += ["-addext", "subjectAltName=DNS:localhost,DNS:wandb.invalid", "-keyout", "key.pem", "-out", "cert.pem"]
     subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
@@ -146,7 +146,7 @@ def test_the_proxy_of_the_clients_settings_is_used(
     wandb_backend: Backend, wandb_environ: dict[str, str], tmp_path: Path
 ) -> None:
     wandb_backend.seed("team/nemotron/data", files={"a": b"1"})
-    # The backend answers as a proxy does: of an address it looks at the path alone. Nobody else knows the name.
+    # The backend can act as the proxy, because it looks only at an address's path. The host name does not resolve.
     with _in_front_of(wandb_backend, None) as port:
         environ = {
             **wandb_environ,
@@ -162,7 +162,7 @@ def test_the_https_proxy_of_the_clients_settings_leads_to_look_ups_and_downloads
     certificate, context = authority
     wandb_backend.seed("team/nemotron/data", files={"a": b"1"})
     with _in_front_of(wandb_backend, context) as port, _proxy(port) as (proxy, asked):
-        # The name is known to nobody but the proxy: a request beside it fails. The file's URL has it, too.
+        # Only the proxy knows the host name, also that of the file's URL. So a request without the proxy fails.
         wandb_backend.graphql.url = "https://wandb.invalid"
         environ = {
             **wandb_environ,
@@ -244,7 +244,7 @@ def test_the_page_of_a_version_is_where_the_clients_settings_say(
 
 @pytest.mark.parametrize("server", ["https://api.wandb.ai", "https://api.corp.example", "http://10.0.0.1:8080"])
 def test_the_pages_of_a_server_are_those_of_the_client(server: str, tmp_path: Path) -> None:
-    # The real client says where a run of this server would be.
+    # The real client gives the address of a run on this server.
     code = (
         "import wandb\n"
         "from nemotron_exec.stores.wandb.connection import _app_url\n"

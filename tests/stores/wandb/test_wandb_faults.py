@@ -1,4 +1,4 @@
-"""What goes wrong with W&B: each with its error, its exit code, no secret in it, and within the time.
+"""Each failure of W&B gives its error and exit code, without a secret and within the time.
 
 The real client, started by the store, against a server that fails on demand.
 """
@@ -34,7 +34,7 @@ DATA = bytes(range(256)) * 8_000  # 2 MB
 
 
 class Store:
-    """A store for this test, and what it said."""
+    """A store for this test, with its messages."""
 
     def __init__(self, environ: dict[str, str], cache: Path) -> None:
         self.environ = environ
@@ -52,7 +52,7 @@ class Store:
         return store.resolve(references, progress=lambda *_: None, timeout=timeout)
 
     def error(self, *texts: str, **more: Any) -> LaunchError:
-        """The error, after a look that no secret is in it and no process is left."""
+        """The error. Checks that it has no secret, and that no process is left."""
         with pytest.raises(LaunchError) as caught:
             self.resolve(*texts, **more)
         assert API_KEY not in str(caught.value) + self.said.getvalue()
@@ -102,8 +102,8 @@ def test_a_wrong_key_is_said_at_once_and_not_shown(wandb_backend: Backend, store
     assert "does not accept the API key (from WANDB_API_KEY)" in error.found
     assert "wandb login" in error.remedy
     assert wrong not in str(error)
-    assert len([one for one in wandb_backend.log if "W&B" in one.user_agent]) == 1  # the client's
-    assert len(wandb_backend.log) <= 2  # and one that explains it
+    assert len([one for one in wandb_backend.log if "W&B" in one.user_agent]) == 1  # the client asks once
+    assert len(wandb_backend.log) <= 2  # and one more request explains the error
 
 
 def test_a_malformed_key_is_not_shown(wandb_backend: Backend, store: Store) -> None:
@@ -334,7 +334,7 @@ def test_nothing_of_the_client_is_left_in_this_process(
 ) -> None:
     wandb_backend.seed("team/nemotron/data", files={"a": b"1"})
     before = psutil.Process().children()
-    # Another test of this process may have imported the client for itself.
+    # Another test in this process may have imported the client.
     modules = {name for name in sys.modules if name.partition(".")[0] == "wandb"}
     as_process_1()
     store.resolve("data")
@@ -366,7 +366,7 @@ def test_the_client_is_never_imported_by_the_one_who_asks(wandb_backend: Backend
 
 @pytest.fixture
 def as_process_1() -> Any:
-    """Orphans of this process become its children, as they do for process 1 of a container (prctl(2))."""
+    """Make this process adopt its orphans, like process 1 of a container (prctl(2))."""
     import ctypes
 
     prctl = ctypes.CDLL(None, use_errno=True).prctl

@@ -1,4 +1,4 @@
-"""W&B through the launcher: one look-up for a job of many ranks, and nothing of the client in the job."""
+"""W&B through the launcher: one look-up for a job of many ranks, and no trace of the client in the job."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ blend: ${art:data,path}/blend.json
 step: ${art:model,iteration}
 """
 
-# What the job sees: its config, its environment, its children.
+# Prints the job's config, environment and children.
 JOB = """
 import json, os, sys
 import psutil
@@ -103,7 +103,7 @@ def test_sixteen_ranks_ask_once_and_a_restart_not_at_all(wandb_backend: Backend,
         }
         assert "nemotron_exec.cli" in imported
         assert "wandb" not in imported
-        # A look-up for each of the two references, by one client: not by 16, and not twice.
+        # One client, and not 16, looks each of the two references up once.
         assert wandb_backend.operations("ArtifactMembershipByName") == 2
         assert len([one for one in wandb_backend.log if one.name == "Viewer" and "W&B" in one.user_agent]) == 1
         assert wandb_backend.operations("GET data/blend.json") == 1
@@ -147,7 +147,7 @@ def test_backend_wandb_without_a_key_says_what_to_do(wandb_backend: Backend, job
 
 
 def _wait_for_the_end_of(processes: list[psutil.Process]) -> None:
-    """Where PID 1 reaps nobody, as in many containers, what has ended stays as a zombie."""
+    """Wait for the end. A zombie counts as ended: in many containers PID 1 reaps no processes."""
     until = time.monotonic() + 60
     while alive := [one for one in processes if _runs(one)]:
         assert time.monotonic() < until, alive
@@ -179,7 +179,7 @@ def test_a_signal_in_the_middle_of_a_download_leaves_nothing_half(wandb_backend:
         assert [name for name in os.listdir(os.path.join(cache, ".lease")) if name.endswith(".lock")] == []
     wandb_backend.faults.clear()
     code, _, error = job.run()
-    assert code == 0, f"{error}\n{wandb_backend.log[-8:]}"  # what the server saw of it, should it stall again
+    assert code == 0, f"{error}\n{wandb_backend.log[-8:]}"  # shows the server's view if it stalls again
 
 
 def test_the_launcher_that_is_killed_takes_its_child_along(wandb_backend: Backend, job: Job) -> None:
@@ -209,17 +209,17 @@ def test_a_file_that_stalls_again_and_again_is_the_error_and_not_the_leaders_sil
     job: Job, wandb_backend: Backend
 ) -> None:
     wandb_backend.fail("GET data/blend.json", stall=0, times=None)
-    # Time enough for the look-up before the download, which is held to the same bound.
+    # The look-up before the download has the same bound, and must have enough time.
     code, _, error = job.run("--stall", "9", "--timeout", "100")
     assert code == 75
     assert "blend.json: the download stalled for 3 s: trying again" in error
     assert error.splitlines()[-1].count("blend.json: the download stalled for 3 s. Start the job again") == 1
     assert "--stall" not in error
-    assert len(wandb_backend.find("GET data/blend.json")) >= 5  # the last may still be under way
+    assert len(wandb_backend.find("GET data/blend.json")) >= 5  # the last request may still be open
 
 
 def test_verbose_shows_what_the_client_says_and_never_the_key(job: Job) -> None:
-    # A warning of the client that quotes a value, which here is the key: what a careless message would do.
+    # The client's warning quotes a value, which here is the key, as a careless message would.
     environ = {"WANDB_ANONYMOUS": "allow", "WANDB_X_HISTORY_VALUE_ENCODING": API_KEY}
     code, _, error = job.run("-v", **environ)
     assert code == 0

@@ -1,4 +1,4 @@
-"""Artifacts in W&B that refer to data in buckets: fetched by the real client's drivers, or one clear error."""
+"""Artifacts in W&B that refer to data in buckets: the real client's drivers fetch it, or there is one clear error."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def s3_server() -> Iterator[str]:
 @pytest.fixture
 def credentials(s3_server: str) -> dict[str, str]:
     return {
-        "AWS_S3_ENDPOINT_URL": s3_server,  # wandb's name of it
+        "AWS_S3_ENDPOINT_URL": s3_server,  # wandb's name for the endpoint
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "a-secret-that-nobody-shows",
         "AWS_REGION": "us-east-1",
@@ -67,7 +67,7 @@ class Bucket:
         self.client.create_bucket(Bucket=self.name)
 
     def put(self, key: str, data: bytes) -> dict[str, Any]:
-        """An object; the manifest's entry that refers to it, as `add_reference` makes it."""
+        """Put an object; returns the manifest's entry for it, as `add_reference` makes it."""
         etag = self.client.put_object(Bucket=self.name, Key=key, Body=data)["ETag"].strip('"')
         return {"ref": f"s3://{self.name}/{key}", "digest": etag, "size": len(data), "extra": {"etag": etag}}
 

@@ -26,7 +26,7 @@ Resolve = "Callable[..., list[Artifact]]"
 
 @pytest.fixture
 def resolve(wandb_environ: dict[str, str], tmp_path: Path) -> Callable[..., list[Artifact]]:
-    """`resolve("data:latest", …)`: by a launcher of its own each time, with the cache of this test."""
+    """`resolve("data:latest", …)` with a new store each time, and with the cache of this test."""
 
     def run(*texts: str, timeout: float = 60, environ: dict[str, str] | None = None, **more: Any) -> list[Artifact]:
         references = [parse_reference(f"key{i}", text, Origin("cfg.yaml", i + 1)) for i, text in enumerate(texts)]
@@ -65,7 +65,7 @@ def test_every_form_of_a_name_finds_its_version(wandb_backend: Backend, resolve:
         "elsewhere/data:latest": "team/elsewhere/data:v0",
         "other/nemotron/data:v0": "other/nemotron/data:v0",
         "art://data:prod": "team/nemotron/data:v0",
-        # The registry's own version is v0, too; what lineage names is the source.
+        # The registry's own version is v0, too. Lineage names the source.
         "wandb-registry-model/base:prod": "team/nemotron/data:v0",
         "acme/wandb-registry-model/base:v0": "team/nemotron/data:v0",
     }
@@ -107,7 +107,7 @@ def test_data_that_is_here_is_not_downloaded(wandb_backend: Backend, resolve: Re
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "weights").write_bytes(b"w")
         (tmp_path / name / "more").write_bytes(b"m")
-    # As this project registers a checkpoint: the save directory, and a small real file beside the reference.
+    # Registered as nemotron-exec registers a checkpoint: a reference to the save directory, and a small real file.
     wandb_backend.seed(
         "team/nemotron/pretrain",
         type="model",
@@ -115,7 +115,7 @@ def test_data_that_is_here_is_not_downloaded(wandb_backend: Backend, resolve: Re
         references={"iter_0000007": f"file://{tmp_path}/save/iter_0000007"},
         metadata={"absolute_path": f"{tmp_path}/save", "checkpoint_path": f"{tmp_path}/save/iter_0000007"},
     )
-    # As Megatron-Bridge and NVIDIA's recipes do.
+    # Registered as by Megatron-Bridge and NVIDIA's recipes.
     wandb_backend.seed(
         "team/nemotron/legacy", type="model", metadata={"absolute_path": f"{tmp_path}/legacy/iter_0000100"}
     )
@@ -210,7 +210,7 @@ def test_one_look_up_for_each_reference(wandb_backend: Backend, resolve: Resolve
     assert wandb_backend.operations("ArtifactMembershipByName") == 3
     assert wandb_backend.operations("FetchArtifactManifest") == 3
     viewers = [one for one in wandb_backend.log if one.name == "Viewer" and "W&B" in one.user_agent]
-    assert len(viewers) == 1  # another client's is asked only what is the matter
+    assert len(viewers) == 1  # a second client would only ask for the cause of an error
     assert len(wandb_backend.find("GET ./[fg]")) == 6
 
 
