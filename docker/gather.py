@@ -2,9 +2,9 @@
 
     python docker/gather.py --arch x86_64 --out build/context/x86_64
 
-fills the directory with `wheels/` (nemotron-exec's, and those of requirements/image.lock for every Python that the
-launcher supports, checked against their hashes), `pythons.json` (the wheels for each Python), `tini`, and copies of
-Dockerfile and install.py. That is a complete build context, and the input of docker/bundle.py.
+fills the directory with a complete build context, which is also the input of docker/bundle.py. `wheels/` has
+nemotron-exec's wheel, and those of requirements/image.lock for every Python of the launcher, checked against their
+hashes. `pythons.json` has the wheels for each Python. Beside them lie `tini` and copies of Dockerfile and install.py.
 
 It runs under any Python that has pip. Unchanged files are not fetched again.
 """

@@ -3,9 +3,9 @@
 It runs under the image's own Python, and needs only the gathered files beside it: no network, no pip of the image, no
 shell. The result:
 
-    bin/     nemotron-exec, nemotron-artifact, tini: all that belongs on a PATH
+    bin/     nemotron-exec, nemotron-artifact, tini: all programs for a PATH
     env/     a virtual environment of the launcher's own
-    python/  the interpreter with its libc, only where the image that it is for has none (PYTHON_FROM)
+    python/  the interpreter with its libc, if it comes from another image (PYTHON_FROM)
 
 The syntax is that of Python 3.6, so that an image with an old Python gets a message and no SyntaxError.
 """

@@ -10,7 +10,7 @@ import pytest
 
 CONFIG = "run: {data: 'blend:latest'}\npath: ${art:data,path}\n"
 
-# name: config text (None: no file), words in the message
+#    name: config text (None: no file), words in the message
 TABLE = {
     "a missing file of -c": (None, ["cfg.yaml", "No such file"]),
     "YAML that does not parse": ("run:\n  data: [1, 2\npath: x\n", ["cfg.yaml:3"]),

@@ -26,7 +26,7 @@ keys = OmegaConf.load("cfg.yaml").run
 print(json.dumps({key: {field: value(key, field) for field in sys.argv[2:]} for key in keys}))
 """
 
-# key: (recorded path, metadata, path for a job, iteration for a job)
+#  key: (recorded path, metadata, path for a job, iteration for a job)
 CASES = {
     "directory_of_an_iteration": ("{here}/save/iter_0000010", {}, "{here}/save", 10),
     "with_a_slash_at_its_end": ("{here}/save/iter_0000010/", {}, "{here}/save", 10),

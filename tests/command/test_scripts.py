@@ -10,7 +10,7 @@ from nemotron_exec.command.read import read
 
 HYDRA = "import hydra\n@hydra.main(version_base=None, config_path='conf', config_name='config')\ndef main(c): ...\n"
 
-# command: the word after which --config-path goes; None without a visible Hydra program
+#  command: the word after which --config-path goes; None without a visible Hydra program
 COMMANDS = {
     "python app.py": "app.py",
     "python -m pkg.train": "pkg.train",

@@ -158,7 +158,7 @@ first: ${mul:${lst[0]}, 2}
 const: ${mul:3, 2}
 """
 
-# words, keys that stay interpolations (nemotron-exec's parts in them are filled in)
+#    words, keys that stay interpolations (nemotron-exec's parts in them are filled in)
 OPEN = {
     "nothing": ([], {"other", "out"}),
     "a value": (["base.seq=8"], {"twice", "other", "out"}),

@@ -3,8 +3,8 @@
 Usage: nemotron_job.py [--without-kit] [--nemo-rl CHECKOUT | --no-framework] --record FILE SCRIPT [ARGUMENT ...]
        nemotron_job.py --nemo-rl CHECKOUT --record FILE --save DIRECTORY
 
-The script gets other recipe functions, which give a tiny GPT, and another `pretrain()` and `finetune()`, which record
-their arguments and train with a model and a data set of a few bytes. The rest is real: the script, the kit,
+The script gets other recipe functions, which give a tiny GPT. It also gets another `pretrain()` and `finetune()`, which
+record their arguments and train with a model and a data set of a few bytes. The rest is real: the script, the kit,
 Megatron-Bridge, W&B's client, NeMo-RL's CheckpointManager. This program does not use nemotron-exec.
 
 The second form stands in for a training that a recipe starts by a shell script and that reads its values from the

@@ -4,8 +4,8 @@ It handles the environment as NeMo-RL does (nemo_rl/distributed/virtual_cluster.
 schedulers' variables from the driver and passes all others to the cluster as `runtime_env`, and a worker group prepends
 a directory of its own to PYTHONPATH. It prints one line of JSON.
 
-    tells       what a task and an actor see of the job's environment
-    saves       actors save: CheckpointManager as on NeMo-RL's main, inside it and by itself Megatron-Bridge
+    tells       a task and an actor report the job's environment
+    saves       actors save with NeMo-RL's CheckpointManager, and with Megatron-Bridge inside it and alone
     dies        actors save with a W&B run each, and then die in every way that Ray knows
 """
 

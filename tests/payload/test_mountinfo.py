@@ -15,7 +15,7 @@ from nemotron_exec.sitecustomize.payload.paths import host, mountinfo
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(__file__).resolve().parents[1] / "data" / "mountinfo"
 
-# name: file, NEMO_RUN_DIR, path in the container, path on the host, whether that path is known
+#    name: file, NEMO_RUN_DIR, path in the container, path on the host, whether that path is known
 TABLE = {
     "docker: a bind of a subdirectory": (
         "docker",

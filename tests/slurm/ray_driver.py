@@ -3,7 +3,7 @@
 A scenario is one JSON object. Prints one line of JSON with the observations of an actor on each node of the cluster.
 
     init        arguments of ray.init
-    job_config  runtime_env of a JobConfig that ray.init is given
+    job_config  runtime_env of a JobConfig for ray.init
     actor       runtime_env of the actors
     restart     the actors are killed, and Ray starts them again
     save        a directory in which the actor on node3 completes a checkpoint

@@ -4,15 +4,15 @@
 on stdout, so that a test can act between two of them:
 
     save N         write a checkpoint and call Megatron-Bridge's callback, as its save_checkpoint does
-    write N        only the former
-    complete N     only the latter
-    transient N    save one that Megatron-Bridge deletes by its own plan
-    record N NAME  what a script does for one of its own: record_checkpoint(…, name=NAME)
+    write N        only write the checkpoint
+    complete N     only call the callback
+    transient N    save a checkpoint that Megatron-Bridge will delete itself
+    record N NAME  call record_checkpoint(…, name=NAME), as a script does
     finish         wandb.finish()
     raise          leave by an exception
     exit [CODE]    sys.exit
     slow SECONDS   the main thread is busy inside the C library, as in a collective
-    stuck          it never comes back, as in a collective whose other ranks are gone
+    stuck          the main thread never comes back, as in a collective whose other ranks are gone
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class _ByHand:
 
 
 def calls():
-    """How often this process has recorded a checkpoint by hand."""
+    """The number of checkpoints that the script has recorded by calls in this process."""
     return len(job.part(_ByHand).recorded)
 
 
@@ -47,8 +47,8 @@ def record_checkpoint(path, iteration=None, metrics=None, name=None):
         iteration: Step of the training (int). Default: the number at the end of the path (`step_100`,
             `checkpoint-500`, `step=200.ckpt`), if there is one.
         metrics: `{name: number}`; they stand in the metadata as `metrics.NAME`.
-        name: Name of the artifact. Default: `run.publish` of the config, else the name of the directory that holds the
-            checkpoint where the checkpoint's own name ends in its number, else the checkpoint's own name without its
+        name: Name of the artifact. Default: `run.publish` of the config. Without it, a checkpoint whose name ends in
+            its number gets the name of the directory that holds it, and another checkpoint its own name without the
             suffix.
 
     Returns:

@@ -147,7 +147,7 @@ def _touch_handoff():
 
 
 def _settle_before_finish(run):
-    """Have a run's end wait for artifacts that are still to be logged to it: a finished run takes none."""
+    """Make a run's end wait for artifacts that are still to be logged to it: a finished run takes none."""
     name = "_finish" if hasattr(run, "_finish") else "finish"
     original = getattr(run, name, None)
     attributes = getattr(run, "__dict__", None)

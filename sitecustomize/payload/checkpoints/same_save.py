@@ -1,8 +1,8 @@
 """Finds the version of a store that is of the same save, so that several processes that report it make one version.
 
 The path alone does not identify a save. A restarted job saves iteration 10 again over the old files, and that is a new
-version. A version is of the same save if another process registered it while this process ran, and if this process has
-not counted it as one of its saves before.
+version. A version is of the same save if another process registered it while this process ran. It must not be one that
+this process has counted as its own save before.
 
 `manifest.register` asks under its lock, so that of two processes at once the first registers and the second finds it.
 The second process then takes over the first one's description: W&B, too, recognises a version by its content.

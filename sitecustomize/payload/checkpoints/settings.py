@@ -1,4 +1,4 @@
-"""What the job's environment and hand-off say about checkpoints: store, backend, name, policy."""
+"""Reads a job's settings for checkpoints from environment and hand-off: store, backend, name, policy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ POLICIES = ("all", "periodic", "best", "last", "none")
 
 
 class Settings:
-    """What the hand-off and the environment say about checkpoints. Read once a process, at its first checkpoint."""
+    """The settings for checkpoints, read once in a process, at its first checkpoint."""
 
     def __init__(self, data=None, environ=os.environ):
         data = data or {}

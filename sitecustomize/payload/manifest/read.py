@@ -1,29 +1,29 @@
 """The manifest store: versions of artifacts as small JSON files beside which the data stays where it is.
 
     {root}/{name}/v{N}/metadata.json    the fields of ${art:NAME,FIELD}
-    {root}/{name}/v{N}/manifest.json    what it is, where, out of what; written last: the version exists from here on
+    {root}/{name}/v{N}/manifest.json    type, path and inputs; written last: the version exists from then on
     {root}/{name}/v{N}/inventory.json   names and sizes of a checkpoint's files, after the manifest (inventory.py)
     {root}/{name}/v{N}/pruned           empty: the framework has deleted the data
     {root}/{name}/v{N}/wandb            the same version's name in W&B, entity/project/name:v{M}
     {root}/{name}/latest                "v{N}", no newline
     {root}/{name}/aliases/{alias}       "v{N}", no newline
 
-Layout, keys and bytes are those of NVIDIA's Nemotron (`src/nemo_runspec/manifest_tracker.py`); `aliases`, `pruned`,
-`inventory.json`, `wandb` and the manifest's keys `aliases` and `transient` are additions of nemotron-exec, which
-Nemotron's readers ignore.
+Layout, keys and bytes are those of NVIDIA's Nemotron (`src/nemo_runspec/manifest_tracker.py`). nemotron-exec adds
+`aliases`, `pruned`, `inventory.json`, `wandb` and the manifest's keys `aliases` and `transient`. Nemotron's readers
+ignore them.
 
 Promises, for any number of writers on any number of hosts, each of which may die at any instruction:
 
 * No two writers share a number: the directory `vN` is made exclusively before anything is written into it.
-* What several writers know to be one thing is one version (`register(unless=…)`).
+* If several writers report the same save, it is one version (`register(unless=…)`).
 * A reader sees a version whole or not at all: manifest.json comes last, by rename.
-* `latest` never moves to an older version (`in_order`). Writers take turns through the file `.latest.lock`, for all of
-  a version; the lock of a dead writer is broken after `STALE_LOCK` seconds without change. A writer that is stopped
-  for longer than that in between its last look at the lock and its rename could still set `latest` back; the next
-  writer mends it.
+* `latest` never moves to an older version (`in_order`). Writers take turns by the file `.latest.lock`, each for a whole
+  version. The lock of a dead writer is broken after `STALE_LOCK` seconds without change. A writer may be stopped for
+  longer between its last look at the lock and its rename. Then it could set `latest` back, and the next writer corrects
+  that.
 
-Not promised: data that is deleted while it is being resolved, and other writers (Nemotron's own moves
-`latest` without a lock, and after one collision takes a directory that exists).
+Not covered: data that is deleted while a launcher resolves it, and other writers. Nemotron's own writer moves `latest`
+without a lock, and after one collision takes an existing directory.
 
 Python 3.8, standard library only: the injector registers checkpoints with this file, the launcher reads with it.
 """
@@ -57,10 +57,10 @@ def read_version(root, name, reference="latest", *, skip_gone=True, on_skip=None
     Args:
         root: Path of the store, or a file system object.
         name: Name of the artifact.
-        reference: `v3`, `3`, 3, `latest` or an alias. `latest` and aliases pass over versions whose data is gone,
-            unless `skip_gone` is False: `latest` to the next older version (`in_order`), an alias to the newest other
-            version that was registered with it. A version that is named by its number is never passed over.
-        skip_gone: See above.
+        reference: `v3`, `3`, 3, `latest` or an alias. If a version's data is gone, `latest` means the next older
+            version (`in_order`), and an alias the newest other version that was registered with it. A version that is
+            named by its number is never passed over.
+        skip_gone: False to return versions whose data is gone, too.
         on_skip: Called with (number, reason) for each version that was passed over.
         localise: Translates a recorded path into the path of the same data here.
 

@@ -1,7 +1,8 @@
 """Megatron-Bridge: a saved checkpoint becomes an artifact that the next job can find.
 
-Wraps `megatron.bridge.training.utils.wandb_utils.on_save_checkpoint_success`, which Megatron-Bridge calls on the last
-rank, in the training thread, when a checkpoint is complete on disk, for synchronous and asynchronous saves.
+Wraps `megatron.bridge.training.utils.wandb_utils.on_save_checkpoint_success`, which Megatron-Bridge calls when a
+checkpoint is complete on disk, after synchronous and asynchronous saves. It calls it on the last rank, in the training
+thread.
 
 Why: the function logs a W&B artifact whose metadata has no path that the next job could use. For asynchronous saves up
 to 0.6.2, the iteration is wrong, too. The function does not wait for the commit, so a preempted job loses the artifact.

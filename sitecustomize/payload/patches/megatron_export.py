@@ -147,7 +147,7 @@ def _watch(manager):
 
 
 def _by_hand():
-    """How many checkpoints the script has recorded itself in this process."""
+    """The number of checkpoints that the script itself has recorded in this process."""
     api = sys.modules.get(__package__.rpartition(".")[0] + ".api.checkpoint")
     return api.calls() if api is not None else 0
 

@@ -3,8 +3,8 @@
 Wraps `megatron.training.wandb_utils.on_save_checkpoint_success`, which `save_checkpoint` calls on the last rank, in the
 training thread, when a checkpoint is complete on disk, for synchronous and asynchronous saves.
 
-Why: the function logs a W&B artifact without a path that the next job could use, does not wait for the commit, lets an
-error of W&B end the training, and does nothing without a W&B project.
+Why: the function logs a W&B artifact without a path that the next job could use, and does not wait for the commit. An
+error of W&B ends the training. Without a W&B project the function does nothing.
 
 Known: the package `megatron.training` of megatron-core 0.19 and of Megatron-LM since core 0.9: (checkpoint_path,
 tracker_filename, save_dir, iteration), with the writer from `get_wandb_writer`. Stands down where these four are not

@@ -9,9 +9,9 @@ Wraps the one method of `nemo_rl.utils.checkpoint.CheckpointManager` that is cal
 Both rename `tmp_step_N` to `step_N`. A checkpoint whose write fails is never renamed, and never comes here. The outbox
 entry is written before the rename: if the process dies in between, the next start sees whether the rename has happened.
 
-The patch also wraps `__init__`, for `ft_save_period`, which the manager does not store; `init_tmp_checkpoint`, for the
-configuration, which tells the last step; `begin_finalization`, so that on SIGTERM the process waits for its thread; and
-`remove_old_checkpoints`, to mark deleted checkpoints in the store.
+The patch also wraps four other methods. From `__init__` it gets `ft_save_period`, which the manager does not store, and
+from `init_tmp_checkpoint` the configuration, which tells the last step. After `begin_finalization`, the process waits
+for its thread on SIGTERM. After `remove_old_checkpoints`, deleted checkpoints are marked in the store.
 
 Why: NeMo-RL logs no checkpoint anywhere. An exception here would surface as "Background checkpoint finalization failed"
 in training, so the patch raises none.

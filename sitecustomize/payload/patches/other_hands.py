@@ -7,7 +7,7 @@ Scripts replace a framework's callbacks with functions of their own, and know no
 
 The framework calls the script's function from then on. The checkpoint must be recorded all the same, once. `keep` wraps
 whatever a module's attribute holds when it is read. `logged_meanwhile` watches for an artifact that the script itself
-logs to W&B for the same checkpoint: it is taken over, its name included, instead of logged again.
+logs to W&B for the same checkpoint. That artifact and its name are taken over, and no second one is logged.
 """
 
 from __future__ import annotations

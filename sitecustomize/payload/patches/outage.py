@@ -2,7 +2,7 @@
 
 Why: the clients' own bound, `init_timeout`, does not hold. Measured against a server that refuses, hangs up, hangs or
 answers 503 for ever: 0.27.2 waits without end for any value. 0.22 and 0.31 give up in time, but they cannot cancel the
-run that they have begun: its id stays in use, and the end of the process waits for it, 30 s or for ever. So the patch
+run that they have begun. Its id stays in use, and the end of the process waits for it, 30 s or for ever. So the patch
 asks the server before the client begins a run. After any answer but 5xx and 429, the client does the rest.
 
 Can go when the client bounds its own start, and starts offline without an answer.

@@ -5,8 +5,8 @@ and nothing else (`ray.init(address="auto")`, `ray job submit`, Ray Client). The
 
     ray._private.worker._maybe_modify_runtime_env            the job's runtime_env, after the user's own hook
                                                              (RAY_RUNTIME_ENV_HOOK) and that of `uv run`
-    ray._private.worker.init                                 where that function is missing: the same, by that variable
-    ray._private.utils.parse_runtime_env_for_task_or_actor   that of a task or actor with a PYTHONPATH of its own
+    ray._private.worker.init                                 the same by that variable, without that function
+    ray._private.utils.parse_runtime_env_for_task_or_actor   the runtime_env of a task or actor with its own PYTHONPATH
     ray.util.client._ClientContext.connect                   the job's, for Ray Client
 
 Setting RAY_RUNTIME_ENV_HOOK alone is not enough: Ray ignores it under `uv run` and in Ray Client. A Python without the

@@ -1,7 +1,7 @@
 """The common part of the patches of Megatron-Bridge and Megatron-LM.
 
-Both frameworks call a function `on_save_checkpoint_success` on the last rank, in the training thread, when a checkpoint
-is complete on disk, for synchronous and asynchronous saves; it logs an artifact where there is a W&B writer.
+Both frameworks call a function `on_save_checkpoint_success` when a checkpoint is complete on disk, after synchronous
+and asynchronous saves. They call it on the last rank, in the training thread. With a W&B writer it logs an artifact.
 """
 
 from __future__ import annotations

@@ -323,7 +323,7 @@ def test_an_entry_of_a_checkpoint_that_was_complete_says_nothing_about_a_rename(
 
 
 class UsageError(Exception):
-    """As the client's."""
+    """An error named like the client's."""
 
 
 @pytest.mark.parametrize("error", [ValueError("longer than 128 characters"), TypeError("x"), UsageError("x")])

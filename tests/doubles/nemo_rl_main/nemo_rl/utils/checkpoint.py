@@ -1,4 +1,4 @@
-"""As on NeMo-RL's main since 718ee57fc: a background thread finalizes, through `_rename_checkpoint`."""
+"""A double of NeMo-RL's main since 718ee57fc: a background thread finalizes, through `_rename_checkpoint`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""As in NeMo-RL v0.4.0 and v0.5.0: `finalize_checkpoint` renames and prunes, inline."""
+"""A double of NeMo-RL v0.4.0 and v0.5.0: `finalize_checkpoint` renames and prunes, inline."""
 
 from __future__ import annotations
 
