@@ -95,6 +95,22 @@ def test_one_path_and_iteration_is_recorded_once_and_a_later_iteration_again(job
     assert (job.store / "last/v1/pruned").exists()
 
 
+def test_what_the_framework_deletes_after_its_last_checkpoint_is_marked_when_the_process_ends(job, tmp_path):
+    # Megatron-Bridge deletes after it has saved: nothing is recorded any more that would look.
+    for number in (1, 2):
+        (tmp_path / f"out/checkpoint-{number}").mkdir(parents=True)
+    done = job(
+        "import shutil, sys\n"
+        "from nemotron_exec import record_checkpoint\n"
+        "print([record_checkpoint(f'out/checkpoint-{number}') for number in (1, 2)])\n"
+        "commit = next(module for name, module in sys.modules.items() if name.endswith('.checkpoints.commit'))\n"
+        "assert commit.committer().settle(60)\n"
+        "shutil.rmtree('out/checkpoint-1')\n"
+    )
+    assert done.stdout == "['out:v1', 'out:v2']\n", done.stderr
+    assert [(job.store / f"out/v{number}/pruned").exists() for number in (1, 2)] == [True, False]
+
+
 def test_rank_0_records_and_the_others_do_nothing(job, tmp_path):
     (tmp_path / "last").mkdir()
     text = "from nemotron_exec import record_checkpoint\nprint(record_checkpoint('last', iteration=1))\n"

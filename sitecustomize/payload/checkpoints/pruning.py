@@ -1,7 +1,8 @@
 """Checkpoints that the framework has deleted: their versions are marked, so that `latest` passes over them.
 
-Looked for on the commit thread, after each new checkpoint and after each clean-up of the framework: Megatron-Bridge
-deletes (`most_recent_k`) on another rank than the recording one, so the directory itself is the only witness.
+The commit thread looks after each new checkpoint, after each clean-up of the framework and once at the end of the
+process. Megatron-Bridge deletes (`most_recent_k`) on another rank than the recording one, and after the last checkpoint
+is recorded: the directory itself is the only witness.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from .. import job, notice
 from ..manifest import register
 from ..paths.absolute import absolute
 from . import commit
+
+_LAST_LOOK_SECONDS = 5.0  # what the end of the process waits for the last look, where the store is slow
 
 
 class _Alive:
@@ -34,6 +37,7 @@ def remember(entry, number):
         entry: Its outbox entry.
         number: N of `vN`.
     """
+    commit.at_end(look_at_end)
     alive = job.part(_Alive)
     with alive.lock:
         of_directory = alive.versions.setdefault(entry["save_dir"], {})
@@ -43,6 +47,19 @@ def remember(entry, number):
 def look_soon(save_dir):
     """Look for deleted checkpoints of a save directory, on the commit thread."""
     commit.committer().job(lambda: look(absolute(save_dir)))
+
+
+def look_at_end():
+    """Look once more, for what the framework has deleted since its last checkpoint."""
+    alive = job.part(_Alive)
+    with alive.lock:
+        save_dirs = list(alive.versions)
+    try:
+        for save_dir in save_dirs:
+            look_soon(save_dir)
+        commit.committer().settle(_LAST_LOOK_SECONDS)
+    except RuntimeError as error:
+        notice.debug("no last look for deleted checkpoints: %r" % (error,))  # no thread starts any more
 
 
 def look(save_dir):
