@@ -91,12 +91,12 @@ def test_one_path_and_iteration_is_recorded_once_and_a_later_iteration_again(job
         "print([record('last', iteration=number) for number in (1, 1, 2)])\n"
     )
     assert done.stdout == "['last:v1', None, 'last:v2']\n", done.stderr
-    # Of one directory only the newest version has its data.
+    # Both saves have the same directory, so only the newest version still has its data.
     assert (job.store / "last/v1/pruned").exists()
 
 
 def test_what_the_framework_deletes_after_its_last_checkpoint_is_marked_when_the_process_ends(job, tmp_path):
-    # Megatron-Bridge deletes after it has saved: nothing is recorded any more that would look.
+    # Megatron-Bridge deletes after its last save, and no later record would lead to a look.
     for number in (1, 2):
         (tmp_path / f"out/checkpoint-{number}").mkdir(parents=True)
     done = job(

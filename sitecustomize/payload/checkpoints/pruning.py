@@ -1,8 +1,8 @@
-"""Checkpoints that the framework has deleted: their versions are marked, so that `latest` passes over them.
+"""Marks the versions of checkpoints that the framework has deleted, so that `latest` passes over them.
 
-The commit thread looks after each new checkpoint, after each clean-up of the framework and once at the end of the
-process. Megatron-Bridge deletes (`most_recent_k`) on another rank than the recording one, and after the last checkpoint
-is recorded: the directory itself is the only witness.
+The commit thread looks for them after each new checkpoint, after each clean-up of the framework and once at the end of
+the process. Megatron-Bridge deletes (`most_recent_k`) on another rank than the recording one, and also after the last
+checkpoint is recorded. So only the directory itself shows it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..manifest import register
 from ..paths.absolute import absolute
 from . import commit
 
-_LAST_LOOK_SECONDS = 5.0  # what the end of the process waits for the last look, where the store is slow
+_LAST_LOOK_SECONDS = 5.0  # seconds for which the end of the process waits for the last look in a slow store
 
 
 class _Alive:
@@ -26,7 +26,7 @@ class _Alive:
         self.versions: dict[str, dict[tuple[str, str], dict[int, str]]] = {}
 
     def inherit(self, parents):
-        """A forked child may be the process that saves from then on."""
+        """A forked child may save from now on, so it gets the versions that its parent watches."""
         self.versions = parents.versions
 
 
@@ -45,12 +45,12 @@ def remember(entry, number):
 
 
 def look_soon(save_dir):
-    """Look for deleted checkpoints of a save directory, on the commit thread."""
+    """Have the commit thread look for deleted checkpoints of a save directory."""
     commit.committer().job(lambda: look(absolute(save_dir)))
 
 
 def look_at_end():
-    """Look once more, for what the framework has deleted since its last checkpoint."""
+    """Look once more for checkpoints that the framework has deleted since its last save."""
     alive = job.part(_Alive)
     with alive.lock:
         save_dirs = list(alive.versions)
@@ -59,11 +59,12 @@ def look_at_end():
             look_soon(save_dir)
         commit.committer().settle(_LAST_LOOK_SECONDS)
     except RuntimeError as error:
-        notice.debug("no last look for deleted checkpoints: %r" % (error,))  # no thread starts any more
+        # The process is ending, and can start no thread.
+        notice.debug("no last look for deleted checkpoints: %r" % (error,))
 
 
 def look(save_dir):
-    """Mark every remembered version whose checkpoint is gone, or has been replaced by a later version's."""
+    """Mark every watched version whose checkpoint is deleted, or overwritten by a later version."""
     alive = job.part(_Alive)
     with alive.lock:
         remembered = [(key, dict(versions)) for key, versions in alive.versions.get(save_dir, {}).items()]
