@@ -13,9 +13,12 @@ __url__ = "https://github.com/NVIDIA-NeMo/nemotron-exec"
 
 
 def __getattr__(name: str) -> object:
-    """`record_checkpoint`, for training scripts: imported when asked for, since every start comes by here."""
+    """`record_checkpoint`, for training scripts.
+
+    It is imported on first use only, because every start of the launcher imports this package.
+    """
     if name == "record_checkpoint":
-        # In a job that the launcher has started there is one state per process: the injector's.
+        # The launcher has started this process: use the injector's module, so that the process has one state.
         try:
             from _nemotron_exec.api.checkpoint import record_checkpoint
         except ImportError:

@@ -5,9 +5,9 @@ import sys
 
 
 def _isolate() -> None:
-    """Start over without what the job's Python is given: PYTHONPATH, PYTHONHOME, the working directory.
+    """Start Python again without PYTHONPATH, PYTHONHOME and the working directory, which are meant for the job.
 
-    The installed script never sees them (entrypoint/scripts).
+    The installed script starts Python that way already (entrypoint/scripts).
     """
     if sys.flags.isolated or not ("PYTHONPATH" in os.environ or "PYTHONHOME" in os.environ):
         return

@@ -1,4 +1,4 @@
-"""The stores of artifacts, one row each: options, the choice of a store and its opening read this table."""
+"""The stores of artifacts, one row each. The options, the choice of a store and its opening read this table."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Backend:
     """A store of artifacts.
 
     Attributes:
-        name: What `--backend`, the hand-off and `Artifact.store` call it.
+        name: Name of the store in `--backend`, the hand-off and `Artifact.store`.
         module: The module with its `open_store(context: StoreContext) -> ArtifactStore`, imported when it is needed.
-        title: How messages name it; "" for the root of the store.
+        title: Name of the store in messages; "" where they show the root of the store instead.
         option: Whether `--backend` takes the name. Other stores are named by the scheme of a reference.
     """
 
@@ -35,7 +35,7 @@ def backend_named(name: str) -> Backend:
     """The row of a store.
 
     Raises:
-        KeyError: There is none of that name.
+        KeyError: No store has that name.
     """
     for backend in BACKENDS:
         if backend.name == name:

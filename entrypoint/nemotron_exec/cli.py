@@ -1,7 +1,7 @@
 """`nemotron-exec [OPTIONS] [--] COMMAND [ARGS]...`: the console script.
 
-A command with nothing to resolve is exec'ed from here, at the cost of an interpreter's start: until that is decided
-nothing is imported but what the interpreter has loaded already.
+A command with nothing to resolve is exec'ed from here, so that it costs only an interpreter's start. Until that is
+decided, nothing is imported that the interpreter has not loaded already.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Start the command, or say why not and exit with the code of design.md."""
+    """Start the command, or print why not and exit with the code of design.md."""
     words = sys.argv[1:]
     if sys.stdin is None or sys.stdout is None or sys.stderr is None:
         hold_closed_streams()
     if may_need_resolving(words, os.environ, os.getcwd):
         import gc
 
-        # Modules and trees live until exec: to look for garbage among them takes a twelfth of the time.
+        # Modules and trees live until exec, so collecting garbage among them would only cost a twelfth of the time.
         gc.set_threshold(100_000)
         from nemotron_exec.launch import main as launch
 

@@ -1,4 +1,4 @@
-"""Why a command is on no PATH: the mistakes that people make most, each with the line that they meant."""
+"""Why the first word of a command is no program: the most frequent mistakes, each with the line that the user meant."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _ANYWHERE = "Check the spelling and the PATH of the environment that nemotron-ex
 
 
 def explain(command: Sequence[str], environ: Mapping[str, str]) -> tuple[str, str]:
-    """What was found and what to do instead, for a first word that is no program.
+    """The fault and the remedy, for a first word that is no program.
 
     Args:
-        command: The words, the first of which is on no PATH and no executable file.
-        environ: Whose PATH was searched.
+        command: The command's words. The first one is on no PATH and is no executable file.
+        environ: The environment whose PATH was searched.
     """
     word, rest = command[0], [*command[1:]]
     ending = os.path.splitext(word)[1].lower()
@@ -67,7 +67,7 @@ def explain(command: Sequence[str], environ: Mapping[str, str]) -> tuple[str, st
 
 
 def shown(word: str) -> str:
-    """A word of the command without secrets: of a variable its name alone."""
+    """A word of the command without secrets: of `VARIABLE=value` the name alone."""
     variable = re.match(r"([A-Za-z_]\w*=)\S", word)
     return variable[1] + "…" if variable and " " not in word else redact_command([word])[0]
 
@@ -77,7 +77,7 @@ def _line(*words: str) -> str:
 
 
 def _words(*words: str) -> str:
-    """A command line, its end left out where it is long."""
+    """The command line, shortened at its end where it is long."""
     kept: list[str] = []
     for word in redact_command(words):
         if kept and sum(map(len, kept)) + len(word) > _SHOWN:

@@ -1,7 +1,7 @@
-"""Is there anything to resolve? Answered from bytes, before any parser is loaded.
+"""Is there anything to resolve? This module answers from bytes, before any parser is loaded.
 
-Every test here may only err towards the slow path, which reads properly: a file with `${ art : x }` or with `run :`
-must be seen, one with the word `run` in a comment may be.
+A test may err only towards the slow path, which parses the files. A file with `${ art : x }` or with `run :` must be
+seen; a file with the word `run` in a comment may be.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ __all__ = [
     "read_regular",
 ]
 
-# Variables that the launcher sets for the job (ARCHITECTURE.md), or that only the injector reads: a launcher inside
-# a job started by a launcher meets them all, and they change nothing on the way to exec.
+# Variables that the launcher sets for the job (ARCHITECTURE.md), or that only the injector reads. A launcher inside the
+# job of another launcher finds all of them set, and the fast path to exec ignores them.
 HARMLESS = frozenset(
     {
         "NEMOTRON_EXEC_ACTIVE",
@@ -37,7 +37,8 @@ HARMLESS = frozenset(
         "NEMOTRON_EXEC_STORE",
     }
 )
-# Options of nemotron-exec that hardly any script has. Behind COMMAND the launcher does not read them.
+# Options of nemotron-exec that hardly any script has. After COMMAND the launcher does not read them, but doubts.py
+# warns of them.
 OWN_OPTIONS = frozenset(
     {"--dry-run", "--doctor", "--resolve-only", "--refresh", "--env-file", "--state-dir", "--cache-dir"}
     | {"--job-id", "--rendezvous", "--stall", "--pin"}
@@ -57,7 +58,7 @@ _NEARLY = (
     b"'art:",
     b'"art:',
 )
-# Options by which a wrapper starts the command in another directory: a config of that name here may be another.
+# Options by which a wrapper starts the command in another directory, where a config's name may mean another file.
 _DIRECTORY = (
     *(
         "-C",
@@ -75,8 +76,8 @@ _DIRECTORY = (
     ),
     "--container-workdir",
 )
-_PYTHON_FLAGS = "bBdEhiIOPqRsSuvx"  # of `python --help`, without a value
-# Where scripts keep the config that they fall back to, and how many of those that one names are looked at.
+_PYTHON_FLAGS = "bBdEhiIOPqRsSuvx"  # flags without a value in `python --help`
+# Folders in which scripts keep their default config, and the most configs that are looked at for one script.
 _BESIDE = ("", "config", "conf", "configs")
 _MAX_DEFAULTS = 20
 _HYDRA = ("--config-path", "--config-name", "--config-dir", "-cp", "-cn", "-cd")
@@ -107,15 +108,15 @@ def may_need_resolving(words: Sequence[str], environ: Mapping[str, str], cwd: Ca
 
 def _word_may_matter(word: str, environ: Mapping[str, str]) -> bool:
     if word.startswith(("run.", "+run.", "++run.", "~run.")) and ("=" in word or word[0] == "~"):
-        return True  # command_override.py says whether it is an override
+        return True  # command/override.py decides whether it is an override
     if ("${" in word and "manifest" in word) or ("art" in word and ("{" in word or "$" in word)):
         return True
     if word.partition("=")[0] in OWN_OPTIONS or (word.endswith("=") and "." in word and word[0] != "-"):
-        return True  # doubts.py: meant for nemotron-exec; emptied by the shell
+        return True  # doubts.py warns of an option meant for nemotron-exec, and of a value that the shell has emptied
     if word.startswith(_HYDRA) or word.startswith(_DIRECTORY):
         return True
     if (".yaml" in word or ".yml" in word) and (" " in word or "\n" in word or not is_yaml_name(word)):
-        return True  # a shell's script, `cfg.yaml:section`, `[cfg.yaml]`
+        return True  # the text of a shell, `cfg.yaml:section`, `[cfg.yaml]`
     path = word.rpartition("=")[2] if word.startswith("-") else word
     if is_yaml_name(path) and _file_may_hold(path):
         return True
@@ -134,9 +135,9 @@ def is_yaml_name(path: str) -> bool:
 
 
 def read_regular(path: str, limit: int = -1) -> bytes | None:
-    """The bytes of a file, `limit` of them at most; None where it is absent, no regular one, or cannot be read.
+    """The bytes of a file, at most `limit`; None where it is absent, no regular file, or cannot be read.
 
-    A FIFO would wait for its writer, and what it gives is the job's.
+    Reading a FIFO would wait for its writer, and take bytes that are meant for the job.
     """
     try:
         if not os.path.isfile(path):
@@ -150,7 +151,7 @@ def read_regular(path: str, limit: int = -1) -> bytes | None:
 def may_hold_something_of_ours(data: bytes) -> bool:
     """Whether a YAML text may hold an `${art:…}`, a `run` section, or a parent that does.
 
-    The three byte tests of design ruling 8; text that is not UTF-8 is left to the parser.
+    The three byte tests are those of design ruling 8. Text that is not UTF-8 goes to the parser.
     """
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return True
@@ -173,13 +174,13 @@ def _is_on(text: str) -> bool:
 
 
 def _may_name_artifacts(path: str) -> bool:
-    """Whether a config in another format than YAML has `${art:…}`: it is not read, and that is said."""
+    """Whether a JSON or TOML config has `${art:…}`: the slow path warns that it is not read."""
     data = read_regular(path, 1 << 20) or b""
     return (b"${" in data and b"art" in data) or any(text in data for text in _NEARLY)
 
 
 def _script_may_matter(script: str) -> bool:
-    """Whether a Python file has a config that no argument has to name: Hydra's, or one in its own text."""
+    """Whether a Python file has a config that no argument names: Hydra's, or one that its text names."""
     data = read_regular(script) or b""
     return b"hydra" in data or any(_file_may_hold(path) for path in default_configs(script, data))
 
@@ -188,8 +189,8 @@ def default_configs(script: str, data: bytes) -> list[str]:
     """The existing YAML files beside a script that its text names: `Path(__file__).parent / "config" / "x.yaml"`.
 
     Args:
-        script: Its path.
-        data: Its text.
+        script: Path of the script.
+        data: Text of the script.
     """
     found: list[str] = []
     folder = os.path.dirname(script)
@@ -208,7 +209,7 @@ def default_configs(script: str, data: bytes) -> list[str]:
 
 
 def _shell_text_may_matter(text: str, environ: Mapping[str, str]) -> bool:
-    """Whether the text of `bash -c` starts such a script, here or in a directory that it changes to."""
+    """Whether the text of `bash -c` starts a script with such a config, here or in a directory that it changes to."""
     pieces = [piece.strip("'\"();&|") for piece in text.split()]
     directories = ["", *(pieces[at] for at in range(1, len(pieces)) if pieces[at - 1] == "cd")]
     scripts = [piece for piece in pieces if piece.endswith(".py")]
@@ -218,9 +219,9 @@ def _shell_text_may_matter(text: str, environ: Mapping[str, str]) -> bool:
 
 
 def module_in(word: str) -> str | None:
-    """The module that is attached to an interpreter's `-m`, or to its flags with it (`-um`).
+    """The module in an interpreter's word `-mpkg.mod`, where other flags may stand before the `m` (`-um`).
 
-    "" where the module is the next word; None for another word.
+    "" where the module is the next word; None where the word has no `-m`.
     """
     if word[:1] != "-" or word[1:2] == "-":
         return None
@@ -233,14 +234,14 @@ def _is_module_flag(word: str) -> bool:
 
 
 def _module_may_matter(words: Sequence[str], environ: Mapping[str, str]) -> bool:
-    """`python -m pkg.mod`, `torchrun … -m pkg.mod`: the same of the module's file."""
+    """Whether the module of `python -m pkg.mod` or `torchrun … -m pkg.mod` has a config that no argument names."""
     for index, word in enumerate(words):
         attached = module_in(word)
         module = attached or ""
         if word.startswith("--module="):
             module = word[len("--module=") :]
         if word == "--module" or (attached == "" and index + 1 < len(words)):
-            # torchrun's is a flag, and the module the first word that is no option or value of one.
+            # For torchrun `--module` is a flag, and the module is the first word after it that is no option.
             module = next((name for name in words[index + 1 :] if not name.startswith("-") and name != "runpy"), "")
         if not module or module.startswith(("torch.distributed.", "nvidia_resiliency_ext.")):
             continue
@@ -254,12 +255,12 @@ def _module_may_matter(words: Sequence[str], environ: Mapping[str, str]) -> bool
 
 def _file_may_hold(path: str) -> bool:
     data = read_regular(path)
-    # Missing or unreadable: the slow path says so properly.
+    # A file that is missing or unreadable goes to the slow path, which reports it.
     return data is None or may_hold_something_of_ours(data) or any(text in data for text in _NEARLY)
 
 
 def _env_toml_above(cwd: Callable[[], str]) -> bool:
-    # The same walk as env_toml.find, by which the slow path finds the file: it may name the manifest store.
+    # Walk as `find_env_toml` does, by which the slow path finds the file. The file may name the manifest store.
     try:
         directory = cwd()
     except OSError:

@@ -1,4 +1,4 @@
-"""`nemotron-artifact add`: register what lies somewhere already as a version of an artifact."""
+"""`nemotron-artifact add`: register data that exists already as a version of an artifact."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def add(
 
 
 def _data_at(path: str) -> tuple[str, dict[str, Any], str | None]:
-    """The path to record, the content of metadata.json there, and the path here; None for a URI."""
+    """The path to record, the content of metadata.json there, and the path on this machine (None for a URI)."""
     if not manifest_names.is_local(path):
         return path, {}, None
     local = os.path.realpath(
@@ -103,7 +103,7 @@ def _data_at(path: str) -> tuple[str, dict[str, Any], str | None]:
         )
     from nemotron_exec.sitecustomize.payload.paths.host import to_host
 
-    # In a container the host's path is recorded: the next job may mount the data elsewhere.
+    # Record the host's path, not the container's: the next job may mount the data elsewhere.
     recorded = to_host(local)
     file = os.path.join(local, "metadata.json")
     data = manifest_files.LocalFiles(local).read(file) if os.path.isdir(local) else None

@@ -15,9 +15,10 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 def script(shell: str, command: click.Command) -> str:
-    """The script for `shell`; `eval "$(nemotron-artifact completion bash)"` in a start-up file brings it to life.
+    """The completion script for `shell`.
 
-    nemotron-exec completes its own options up to the command, and the command as if it stood alone.
+    A start-up file loads it by `eval "$(nemotron-artifact completion bash)"`. It completes nemotron-exec's own options
+    up to the command, and the command as if it stood alone.
     """
     from click.shell_completion import get_completion_class
 
@@ -26,9 +27,9 @@ def script(shell: str, command: click.Command) -> str:
         raise UsageError("to complete in a shell", f"{shell!r}", f"Name one of {', '.join(SHELLS)}")
     ours = kind(command, {}, "nemotron-artifact", "_NEMOTRON_ARTIFACT_COMPLETE").source()
     if shell == "bash":
-        # bash would take NAME:REF for three words.
+        # bash would split NAME:REF into three words.
         return "COMP_WORDBREAKS=${COMP_WORDBREAKS//:/}\n" + ours + "\n" + _bash()
-    # click offers values of options; of COMMAND it knows nothing.
+    # click completes the options and their values. It knows nothing of COMMAND, which the shell's part completes.
     options = kind(click_command(), {}, "nemotron-exec", "_NEMOTRON_EXEC_COMPLETE").source()
     return "\n".join((ours, options, _zsh() if shell == "zsh" else _fish()))
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["changed_since", "diff", "differences"]
 
-_SHOWN = 30  # differences to the version before; `diff` has all of them
-_COMPARED = 200  # versions of one lineage that are compared, the newest
+_SHOWN = 30  # differences that are shown between a version and the one before it; `diff` shows all of them
+_COMPARED = 200  # pairs of versions that are compared, the newest ones
 
 _FLAT: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "command": lambda record: shlex.join(map(str, record.get("command") or ())),
@@ -68,12 +68,12 @@ def diff(a: str, b: str, as_json: bool, store: str | None) -> None:
 
 
 def differences(a: Entry, b: Entry, doubt: Callable[[str], object]) -> Iterator[tuple[str, str, Any, Any]]:
-    """What differs, as kind, name, and the value of each; None where one has none.
+    """The differences between two versions, as kind, name and both values; a value is None where a version has none.
 
     Args:
         a: A version.
-        b: Another.
-        doubt: Told of what cannot be compared.
+        b: Another version.
+        doubt: Called with a text for each thing that cannot be compared.
     """
     yield from _tables("version", _version(a), _version(b))
     yield from _tables("input", _inputs(a), _inputs(b))
@@ -89,13 +89,14 @@ def differences(a: Entry, b: Entry, doubt: Callable[[str], object]) -> Iterator[
 
 
 def changed_since(entries: Iterable[Entry]) -> dict[str, dict[str, Any]]:
-    """What differs between each version and the one before it of the same name, for `show` and the lineage page.
+    """The differences between each version and the version of the same name before it, for `show` and the lineage page.
 
     Args:
-        entries: Versions; of those with the one before it among them.
+        entries: The versions. A version is compared only if `entries` has another of the same name before it.
 
     Returns:
-        By qualified name: `since`, the version before, `differences` as `diff --json` has them, and how many `more`.
+        By qualified name: `since` (the version before), `differences` (as in `diff --json`) and `more` (how many were
+        cut off).
     """
     by_name: dict[str, list[Entry]] = {}
     for entry in sorted(entries, key=lambda entry: entry.number):
@@ -126,7 +127,7 @@ def _version(entry: Entry) -> dict[str, Any]:
 
 
 def _inputs(entry: Entry) -> dict[str, Any]:
-    """Versions of the inputs by their names: an alias or another version of the same thing is one line."""
+    """Version of each input by the input's name, so that two versions of one input give one line of the diff."""
     found: dict[str, str] = {}
     for used in (*entry.used_artifacts, *entry.inputs):
         mark = "@" if used.startswith("hf://") else ":"
@@ -172,7 +173,7 @@ def _packages(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _configs(record: Mapping[str, Any], doubt: Callable[[str], object]) -> dict[str, Any]:
-    """Every value of the configs by its key, of those files that are as they were; else the file's digest."""
+    """Every value of the config files by its key. A file that has changed since gives only its recorded digest."""
     found: dict[str, Any] = {}
     for one in record.get("config") or ():
         kept = _content(_table(one))

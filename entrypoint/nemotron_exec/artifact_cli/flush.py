@@ -25,7 +25,7 @@ def flush(directories: tuple[str, ...], timeout: float, as_json: bool, store: st
     DIRECTORY is where a job saved to, or what it lies in; without one, the store's own outbox is sent. Exit code 75
     where something stays.
     """
-    # Heavy, and of no use to the other commands.
+    # These imports are slow, and the other commands do not need them.
     from nemotron_exec.artifact_cli.store import print_json, root_of_store
     from nemotron_exec.outbox.flush import replay
     from nemotron_exec.outbox.hooks import directories_of, run_left

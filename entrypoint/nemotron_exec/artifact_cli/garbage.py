@@ -1,7 +1,7 @@
-"""What may be forgotten in a manifest store: versions without data, what dead writers left, aliases of nothing.
+"""Garbage of a manifest store: versions without data, files that dead writers left, aliases of versions that are gone.
 
-Data is never touched, only the store's own small files. A number is never given out twice: of the highest version the
-empty directory stays.
+Data is never touched, only the store's own small files. A version number is never used twice, so the directory of the
+highest version stays, empty.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _LEFT_BEHIND = re.compile(r"\..+\.[0-9a-f]{32}\Z|.+\.tmp\.\d+\Z|\.latest_tmp_\d+
 
 @dataclass(frozen=True)
 class Garbage:
-    """One thing that may be removed.
+    """One item of the store that may be removed.
 
     Attributes:
         kind: "version", "unfinished", "alias" or "temporary".
-        subject: What it is, for people.
+        subject: Name of the item, for people.
         reason: Why it may go.
         path: File or directory.
-        keep_directory: Whether the directory itself stays, so that its number is not given out again.
+        keep_directory: Whether the directory itself stays, so that its version number is not used again.
     """
 
     kind: str
@@ -54,13 +54,12 @@ class Garbage:
 def find_garbage(
     files: Any, inventory: Inventory, *, unmounted: bool = False, now: float | None = None
 ) -> tuple[list[Garbage], list[str]]:
-    """What may go, and what was left alone, with the reason.
+    """The items that may be removed, and a line with the reason for each version without data that must stay.
 
     Args:
         files: The store.
         inventory: All its versions.
-        unmounted: Whether data counts as gone where its parent directory is not there either: more likely that file
-            system is not mounted here.
+        unmounted: Whether a version counts as gone even if its file system may only not be mounted here.
         now: Seconds since the epoch.
     """
     now = time.time() if now is None else now
@@ -81,7 +80,7 @@ def find_garbage(
                 Garbage("version", entry.qualified_name, entry.missing, entry.directory, entry.number == highest)
             )
         base = f"{files.root}/{name}"
-        with contextlib.suppress(manifest_names.StoreError):  # verify tells of a damaged one
+        with contextlib.suppress(manifest_names.StoreError):  # `verify` reports a damaged alias
             for alias, number in listing.aliases(files, name).items():
                 if number not in numbers:
                     reason = f"means v{number}, which does not exist"
@@ -92,17 +91,17 @@ def find_garbage(
 
 
 def collect(files: Any, garbage: list[Garbage]) -> list[Garbage]:
-    """Remove it; returns what was removed.
+    """Remove the items from the store, and return them.
 
     Raises:
-        layout.StoreError: Something could not be removed; the store works all the same.
+        layout.StoreError: An item could not be removed. The store stays usable.
     """
     removed = []
     for item in garbage:
         if item.kind in ("alias", "temporary"):
             files.remove(item.path)
         else:
-            # The manifest goes first: no reader may find half a version.
+            # Remove the manifest first: no reader may find half a version.
             for file in ("manifest.json", "metadata.json", "inventory.json", "pruned"):
                 files.remove(f"{item.path}/{file}")
             if not item.keep_directory:
@@ -125,11 +124,11 @@ def _must_stay(entry: Entry, used_by: dict[str, Entry], unmounted: bool) -> str 
 
 
 def _may_be_unmounted(path: str, recorded: Any) -> str | None:
-    """Why data that is not at a path may still exist, None where it does not.
+    """Why data may still exist although nothing is at its path; None where it is gone.
 
     Args:
         path: Where the data was.
-        recorded: The manifest's `file_system`; versions of others, and older ones, have none.
+        recorded: `file_system` of the manifest. Manifests of other programs and of older versions have none.
     """
     if not os.path.isabs(path):
         return f"{path!r} is no absolute path, so nobody can tell whether it is gone (--unmounted)"
@@ -142,7 +141,8 @@ def _may_be_unmounted(path: str, recorded: Any) -> str | None:
     parent = os.path.dirname(path)
     if nearest != parent and not known:
         return f"{parent} is not there either: {_UNMOUNTED}"
-    # An unmounted file system leaves an empty directory. The record tells it from a directory that a user has emptied.
+    # A mount point without its file system is an empty directory, too. Only the recorded file system tells it from a
+    # directory that a user has emptied.
     if (nearest != parent or not known) and (nearest == "/" or not os.listdir(nearest)):
         return f"{nearest} is empty, as a mount point is: {_UNMOUNTED}"
     return None
@@ -152,7 +152,7 @@ def _left_behind(name: str, base: str, unfinished: list[int], highest: int, now:
     found = []
     for number in unfinished:
         path = f"{base}/v{number}"
-        # An empty directory of the highest number is what `collect` itself leaves.
+        # An empty directory of the highest version number is no garbage: `collect` leaves it there.
         if _age(path, now) > OLD and not (number == highest and not os.listdir(path)):
             reason = "has no manifest: its writer died"
             found.append(Garbage("unfinished", f"{name}:v{number}", reason, path, number == highest))

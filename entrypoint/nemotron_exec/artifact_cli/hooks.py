@@ -1,4 +1,4 @@
-"""`nemotron-artifact hooks`: what `run.on_checkpoint` has run, is to run and could not run; and to run it again."""
+"""`nemotron-artifact hooks`: list the hooks of `run.on_checkpoint` by their state, and run one again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["hooks"]
 
-_TAIL = 64 << 10  # bytes of the output that are looked at for its last lines
+_TAIL = 64 << 10  # bytes at the end of a hook's output that are searched for its last lines
 _LINES = 5
 
 
@@ -79,7 +79,7 @@ def hooks(
 
 
 def _places_of(root: str) -> list[str]:
-    """Where the newest version of each artifact was saved, and the store."""
+    """The directories that may hold hooks: the store, and where the newest version of each artifact was saved."""
     if not manifest_names.is_local(root) or not os.path.isdir(root):
         return []
     from nemotron_exec.artifact_cli.store import open_store_files, read_inventory
@@ -117,7 +117,7 @@ def _chosen(again: str, found: Sequence[Left], places: Sequence[str]) -> Left:
 
 
 def _run_again(one: Left, timeout: float) -> bool:
-    """Put it back, run it, and say whether it has ended well."""
+    """Put the hook back into the queue, run it, and return whether it succeeded."""
     from nemotron_exec.outbox.hooks import run_left
 
     directory = os.path.dirname(one.path)

@@ -1,4 +1,7 @@
-"""Everything that a manifest store holds, read once and tolerantly: what listings, the graph and checks work on."""
+"""Everything that a manifest store holds, read once: listings, the graph and checks work on it.
+
+A damaged version does not stop the reading.
+"""
 
 from __future__ import annotations
 
@@ -72,17 +75,17 @@ class Entry:
 
     @property
     def transient(self) -> bool:
-        """Whether `latest` never means it."""
+        """Whether `latest` never points to this version."""
         return self.manifest.get("transient") is True
 
     @property
     def used_artifacts(self) -> tuple[str, ...]:
-        """What it was made from, as recorded."""
+        """The versions of this store that it was made from, as recorded."""
         return tuple(str(used) for used in self.manifest.get("used_artifacts") or ())
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What it was made from outside of the store."""
+        """The inputs from outside of the store that it was made from."""
         return tuple(str(uri) for uri in self.manifest.get("inputs") or ())
 
     def to_json(self) -> dict[str, Any]:
@@ -142,9 +145,9 @@ def take_inventory(
         files: The store.
         names: Which artifacts; None for all.
         localise: Translates a recorded path into the path of the same data here.
-        newest: Read only so many versions of each, those with the highest numbers.
-        only_latest: Read only what `latest` means of each.
-        number: Read only this version.
+        newest: Read only this many versions of each artifact, those with the highest numbers.
+        only_latest: Read only the version of each artifact that `latest` points to.
+        number: Read only the version with this number.
 
     Raises:
         layout.StoreError: The store itself cannot be read.

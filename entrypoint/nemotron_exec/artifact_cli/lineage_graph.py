@@ -1,6 +1,6 @@
-"""The lineage of a store: which version was made from which, by whom; as text, Mermaid, Graphviz DOT and JSON.
+"""The lineage of a store: which version was made from which, and by which run.
 
-The HTML page is drawn in lineage_page.py.
+It is written as text, Mermaid, Graphviz DOT or JSON. lineage_page.py draws the HTML page.
 """
 
 from __future__ import annotations
@@ -38,28 +38,29 @@ __all__ = [
 
 
 GONE = "data is gone"
-_LEAST = 20  # columns; a tree that leaves fewer to its texts is left to the terminal
+_LEAST = 20  # columns; where a tree leaves fewer for its texts, the terminal wraps the lines
 _ITERATION = re.compile(r"(?:iter|step)_[0-9]+\Z")
 
 
 @dataclass(frozen=True)
 class Node:
-    """A version, or something from outside of the store that one was made from.
+    """A version, or an input from outside of the store.
 
     Attributes:
         id: `name:vN`, or the reference or URI as it was recorded.
         kind: "version" or "external".
         type: `model`, `dataset`, …
-        label: What stands on it; the id, unless versions were put together (`condense`).
+        label: Text of the box: the id, unless the node stands for several versions (`condense`).
         iteration: Training iteration.
         path: Where the data is.
         created_at: ISO 8601.
-        aliases: What means it by now, `iter_0000020` and `step_20` left out.
+        aliases: The aliases that point to it now, without those that only repeat the iteration (`iter_0000020`,
+            `step_20`).
         missing: Why its data cannot be used.
         wandb: `entity/project/name:vN` of the same version in W&B, where that is known.
         made_by: Which run made it: producer, job, command, commit, … as far as they are known.
         metadata: The manifest's metadata.
-        count: How many versions it stands for.
+        count: How many versions the node stands for.
     """
 
     id: str
@@ -77,7 +78,7 @@ class Node:
     count: int = 1
 
     def to_json(self) -> dict[str, Any]:
-        """As the page and `--format json` carry it."""
+        """The node as the page and `--format json` carry it."""
         return {
             "id": self.id,
             "label": self.label or self.id,
@@ -96,13 +97,13 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes by id, and for each id what it was made from. Every parent is a node."""
+    """Nodes by id, and the parents of each id: the nodes that it was made from. Every parent is a node."""
 
     nodes: Mapping[str, Node]
     parents: Mapping[str, tuple[str, ...]]
 
     def children(self) -> dict[str, list[str]]:
-        """For each id what was made from it."""
+        """The children of each id: the nodes that were made from it."""
         found: dict[str, list[str]] = {key: [] for key in self.nodes}
         for child, parents in self.parents.items():
             for parent in parents:
@@ -111,7 +112,7 @@ class Graph:
 
 
 def build_graph(inventory: Inventory) -> Graph:
-    """The graph of all versions of a store and of what they name from outside."""
+    """The graph of all versions of a store and of their inputs from outside."""
     nodes = {entry.qualified_name: _node(entry) for entry in inventory.entries}
     parents: dict[str, tuple[str, ...]] = {}
     for entry in inventory.entries:
@@ -128,7 +129,7 @@ def build_graph(inventory: Inventory) -> Graph:
 
 
 def lineage_of(graph: Graph, key: str) -> Graph:
-    """Only that version, all that it was made from, and all that was made from it."""
+    """The part of the graph with one version, everything that it was made from, and everything made from it."""
     keep = _reachable([key], graph.parents) | _reachable([key], graph.children())
     return Graph(
         {other: node for other, node in graph.nodes.items() if other in keep},
@@ -141,9 +142,9 @@ def lineage_of(graph: Graph, key: str) -> Graph:
 
 
 def folds(graph: Graph, keep: str = "") -> list[list[str]]:
-    """Versions of one name, three or more, that were made from the same and that nothing was made from.
+    """Groups of three or more versions of one name that have the same parents and no children.
 
-    Each in the order of its numbers. Those with an alias are in none.
+    Each group is ordered by version number. A version with an alias is in no group.
     """
     children = graph.children()
     groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
@@ -154,9 +155,9 @@ def folds(graph: Graph, keep: str = "") -> list[list[str]]:
 
 
 def condense(graph: Graph, keep: str = "") -> Graph:
-    """Put versions together that `folds` names; the last of them stays, and stands for all.
+    """Replace each group of `folds` by its last version, which then stands for all of them.
 
-    A training run with a thousand checkpoints is three boxes then.
+    A training run with a thousand checkpoints becomes three boxes.
     """
     nodes = dict(graph.nodes)
     parents = dict(graph.parents)
@@ -177,19 +178,19 @@ def condense(graph: Graph, keep: str = "") -> Graph:
 
 
 def to_text(graph: Graph, root: str = "", width: int = 0) -> str:
-    """A tree for a terminal: each version with what it was made from below it.
+    """A tree for a terminal: below each version stand the versions that it was made from.
 
     Args:
         graph: What to show.
-        root: The version to begin with; where empty, every version that nothing was made from.
-        width: Columns to break lines at, the connectors carried on; 0 for no end.
+        root: The version at the top; where it is empty, every version that nothing was made from.
+        width: Columns at which lines are broken; 0 breaks none.
     """
     children = graph.children()
     tops = [root] if root else []
     tops += [key for key in graph.nodes if not children[key] and key != root]
     lines: list[str] = []
     shown: set[str] = set()
-    # A cycle, which only a hand could have written, has no top.
+    # Versions in a cycle have no top, so they are added at the end. Only manifests edited by hand hold a cycle.
     for top in [*tops, *(key for key in graph.nodes if key not in tops)]:
         if top in shown:
             continue
@@ -210,7 +211,7 @@ def to_text(graph: Graph, root: str = "", width: int = 0) -> str:
 
 
 def _broken(text: str, first: str, rest: str, width: int) -> list[str]:
-    """A line of the tree on as many lines as it needs; what goes on stands behind the connectors."""
+    """One line of the tree, broken to the width; its further lines are indented behind the connectors."""
     room = width - len(rest)
     if len(first) + len(text) <= width or room < _LEAST:
         return [first + text]
@@ -221,7 +222,7 @@ def _broken(text: str, first: str, rest: str, width: int) -> list[str]:
 
 
 def beyond_mermaid(graph: Graph, text: str) -> bool:
-    """Whether a Mermaid viewer with its default `maxEdges` and `maxTextSize` refuses the chart."""
+    """Whether a Mermaid viewer refuses the chart, with its default `maxEdges` and `maxTextSize`."""
     return sum(map(len, graph.parents.values())) > 500 or len(text) > 50_000
 
 
@@ -245,7 +246,7 @@ def to_dot(graph: Graph) -> str:
     """A Graphviz digraph, from left to right."""
     lines = ["digraph lineage {", "  rankdir=LR;", '  node [shape=box, style=rounded, fontname="sans-serif"];']
     for key, node in graph.nodes.items():
-        # In a label \n is a line break; everything else is text.
+        # In a DOT label `\n` is a line break; all other characters are escaped.
         text = "\\n".join(_dot_text(part) for part in _parts(node))
         looks = ""
         if node.kind == "external":
@@ -277,7 +278,7 @@ def _node(entry: Entry) -> Node:
         iteration=entry.iteration,
         path=entry.path,
         created_at=entry.created_at,
-        # Every checkpoint has an alias that only says its iteration again.
+        # Leave out the alias of each checkpoint that only repeats its iteration.
         aliases=tuple(alias for alias in entry.aliases if not _ITERATION.match(alias)),
         missing=entry.damaged or entry.missing,
         wandb=entry.wandb,
@@ -362,7 +363,7 @@ def _plain(text: str) -> str:
 
 
 def _mermaid_text(text: str) -> str:
-    # Mermaid reads `#35;` as entities; a backtick after the quote begins Markdown.
+    # Mermaid reads `#35;` as an entity. A backtick after the quote begins Markdown, so it is replaced, too.
     special = {"#": "#35;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "&": "#amp;", "`": "#96;", "\\": "#92;"}
     return "".join(special.get(character, character) for character in _plain(text))
 

@@ -1,10 +1,12 @@
-"""The lineage as one HTML page that needs nothing but a browser: no network, no server, no other file.
+"""The lineage as one HTML page that needs only a browser: no network, no server, no other file.
 
-Which column a box stands in and in which order is computed here, in time that grows with the edges; the page draws,
-searches and shows details. What the store says is data on it: it lies in a JSON block, reaches the document as text
-only, and the page's policy allows no script but the page's own, by its hash.
+This module computes the column and the order of each box, in time linear in the edges. The page draws, searches and
+shows details.
 
-dagre and ELK (elkjs 0.12, its layered algorithm) were looked at in its place, in the browser, at 3, 50 and 1,000
+The store's texts are data on the page: they lie in a JSON block and reach the document as text. The page's policy
+allows only the page's own script, by its hash.
+
+Two libraries were tried instead in a browser, dagre and ELK (elkjs 0.12, its layered algorithm), with 3, 50 and 1,000
 versions. At 50 both put the versions of one name into several columns, and dagre's edges cross boxes. At 1,000 dagre
 takes 5 s for a strip of 49,000 pixels, and ELK 9 s for one of 30,000. ELK would add 1.6 MB to each page.
 """
@@ -36,7 +38,7 @@ def to_html(graph: Graph, title: str, changed: Mapping[str, Any] | None = None, 
     Args:
         graph: What to draw.
         title: Shown above and in the browser's tab.
-        changed: What `differences.changed_since` says of its versions.
+        changed: The result of `differences.changed_since` for its versions.
         wandb: Address of the W&B server's pages, for links to runs; "" for none.
     """
     since = changed or {}
@@ -50,7 +52,7 @@ def to_html(graph: Graph, title: str, changed: Mapping[str, Any] | None = None, 
         ],
         "edges": [[parent, key] for key, parents in graph.parents.items() for parent in parents],
     }
-    # In a script element only `</` and `<!--` could end or change it.
+    # Inside a script element only `</` and `<!--` could end or change the element, so `<` is escaped.
     block = (
         json.dumps(data, default=str).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     )
@@ -70,7 +72,7 @@ def to_html(graph: Graph, title: str, changed: Mapping[str, Any] | None = None, 
 
 
 def layers(graph: Graph) -> list[list[str]]:
-    """The columns from left to right, what was made from a box to its right, ordered so that few edges cross."""
+    """The columns from left to right: a box stands right of its parents, and few edges cross."""
     ordered = _layers(graph)
     children = graph.children()
     row: dict[str, float] = {}
@@ -80,7 +82,7 @@ def layers(graph: Graph) -> list[list[str]]:
     backward: tuple[list[list[str]], Mapping[str, Sequence[str]]] = (ordered[::-1], children)
     for sweep, neighbours in (forward, backward, forward):
         for layer in sweep:
-            # By the mean place of the neighbours. Sorting is stable: versions of one name stay in their order.
+            # Sort by the mean row of the neighbours. The sort is stable, so versions of one name keep their order.
             mean = {key: _mean(row, neighbours.get(key, ()), row[key]) for key in layer}
             layer.sort(key=mean.__getitem__)
             row.update((key, index) for index, key in enumerate(layer))
@@ -92,7 +94,7 @@ def _mean(row: Mapping[str, float], neighbours: Sequence[str], own: float) -> fl
 
 
 def _layers(graph: Graph) -> list[list[str]]:
-    """By longest path from a source. The edges of a cycle, which only a hand could have written, do not count."""
+    """The columns by longest path from a source. Edges of a cycle do not count: only a hand could have written one."""
     children = graph.children()
     left = {key: len(graph.parents.get(key, ())) for key in graph.nodes}
     depth = dict.fromkeys(graph.nodes, 0)
@@ -105,7 +107,7 @@ def _layers(graph: Graph) -> list[list[str]]:
             if left[child] == 0:
                 queue.append(child)
     for key in graph.nodes:
-        # What was made from nothing stands beside the first that was made from it, not at the far left.
+        # Move an input without parents next to its first child, instead of the far left.
         if not graph.parents.get(key) and children[key]:
             depth[key] = max(0, min(depth[child] for child in children[key]) - 1)
     found: list[list[str]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]

@@ -1,4 +1,4 @@
-"""Tables for people: on a terminal with rich, elsewhere and where they are long as plain text, one line a row."""
+"""Tables for people: drawn by rich on a terminal, plain text with one line a row elsewhere and for long tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["plain", "print_artifacts", "print_table", "print_version", "print_ve
 
 _LONG = ("PATH", "FOUND", "REMEDY", "VALUE", "SINCE IT")
 _DRAWN = 500  # rows; rich needs a millisecond for each
-_SPARE = ("CREATED", "ALSO", "VERSIONS", "TYPE", "ITERATION")  # the first goes first
+_SPARE = ("CREATED", "ALSO", "VERSIONS", "TYPE", "ITERATION")  # left out on a narrow terminal, in this order
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -30,7 +30,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     cells = [tuple(columns), *(tuple(plain(cell).replace("\n", " ") for cell in row) for row in rows)]
     widths = [max(cell_len(cell) for cell in column) for column in zip(*cells, strict=True)]
     for row in cells:
-        # Nothing is wrapped or cut: the reader may be grep.
+        # Wrap and cut nothing: the output may go to grep.
         padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
         print("  ".join(padded).rstrip())
 
@@ -47,7 +47,7 @@ def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     columns, rows = _fitting(columns, rows, console.width)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        # Names and numbers stay whole on a narrow terminal; long texts share the rest of the line.
+        # Keep names and numbers whole on a narrow terminal. Long texts share the rest of the line.
         table.add_column(column, overflow="fold", no_wrap=column not in _LONG, style="bold" if index == 0 else None)
     for row in rows:
         table.add_row(
@@ -66,7 +66,7 @@ def _style(column: str, cell: str) -> str:
 
 
 def print_artifacts(inventory: Inventory) -> None:
-    """One line an artifact: what `latest` means, how many versions, where its data is."""
+    """One line an artifact: its latest version, the number of its versions, the place of its data."""
     rows = [
         (entry.name, f"v{entry.number}", str(inventory.counts[entry.name]), *_common(entry), entry.path)
         for entry in inventory.entries
@@ -85,7 +85,7 @@ def print_version(entry: Entry, changed: Mapping[str, Any] | None = None) -> Non
 
     Args:
         entry: The version.
-        changed: What `differences.changed_since` says of it.
+        changed: The result of `differences.changed_since` for the version.
     """
     rows: list[tuple[str, str]] = [
         ("path", entry.path),
@@ -113,8 +113,8 @@ def print_version(entry: Entry, changed: Mapping[str, Any] | None = None) -> Non
 
 
 def plain(text: str) -> str:
-    """The text as any terminal and any encoding take it, on one line or several."""
-    # A recorded path may hold anything; a terminal must not obey it.
+    """The text without characters that a terminal would obey or an encoding refuses. Line breaks stay."""
+    # A recorded path may hold control characters, which a terminal would obey.
     return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]", "�", text)
 
 
@@ -126,7 +126,7 @@ def when(iso: str) -> str:
 def _fitting(
     columns: Sequence[str], rows: Sequence[Sequence[str]], width: int
 ) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    """Without the columns that matter least, as far as the rest has no room."""
+    """The table without its least important columns, where the width has no room for all of them."""
     for name in _SPARE:
         widths = [max([len(column), *(len(row[i]) for row in rows)]) for i, column in enumerate(columns)]
         need = sum(20 if column in _LONG else wide for column, wide in zip(columns, widths, strict=True))

@@ -1,4 +1,4 @@
-"""What made a version: its run record, and one command that starts the same job again."""
+"""The origin of a version: its run record, and one command line that starts the same job again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def record_of(entry: Entry) -> dict[str, Any]:
     """The run record of a version.
 
     Raises:
-        LaunchError: It names none, or the file is gone.
+        LaunchError: The version names no run record, or the file is gone.
     """
     metadata = entry.manifest.get("metadata")
     named = entry.manifest.get("run_record") or (metadata.get("run_record") if isinstance(metadata, dict) else None)
@@ -64,7 +64,7 @@ def command_again(record: Mapping[str, Any]) -> str:
 
 
 def doubts(record: Mapping[str, Any]) -> Iterator[str]:
-    """Why the command may start something else than it did."""
+    """Why the command may not start the same job again."""
     if "***" in command_again(record):
         yield "*** stands in place of a secret: put it in"
     for one in record.get("config") or ():
@@ -86,7 +86,7 @@ def doubts(record: Mapping[str, Any]) -> Iterator[str]:
 
 def _pinned(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for one in record.get("artifacts") or ():
-        # A mapping with patterns cannot be said on the command line.
+        # A mapping with patterns cannot be written on the command line.
         if (
             isinstance(one, dict)
             and one.get("key")

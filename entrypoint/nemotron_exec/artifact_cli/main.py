@@ -39,7 +39,7 @@ __all__ = ["EXIT_FINDINGS", "cli", "main"]
 
 EXIT_FINDINGS = 1
 
-_MOST_KEPT = 10  # lines of gc; a longer list is not read
+_MOST_KEPT = 10  # lines of `gc` about versions that stay; nobody reads a longer list
 
 EXIT_INTERRUPTED = 130
 
@@ -251,7 +251,7 @@ def main() -> None:
     try:
         if "_NEMOTRON_ARTIFACT_COMPLETE" in os.environ:
             cli.main(prog_name="nemotron-artifact")
-        # Not cli.main: it exits 1 where the reader of a pipe goes away, which is no failure.
+        # Do not call `cli.main`: it exits 1 where the reader of a pipe closes it, which is no failure.
         with cli.make_context("nemotron-artifact", sys.argv[1:]) as context:
             cli.invoke(context)
         sys.stdout.flush()
@@ -274,7 +274,7 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
-        # `nemotron-artifact ls | head`: the reader has closed the pipe, which is no failure.
+        # The reader of the pipe has closed it (`nemotron-artifact ls | head`), which is no failure.
         discard_output()
         code = 0
     except OSError as e:
@@ -289,7 +289,7 @@ def main() -> None:
 
 
 def _place_of(error: OSError) -> str:
-    """Where an error without a name comes from: the working directory, where it is gone; else the output."""
+    """The place of an error that names no file: a missing working directory, else the output."""
     return "the working directory" if error.errno == errno.ENOENT else "the output"
 
 

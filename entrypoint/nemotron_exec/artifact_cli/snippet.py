@@ -1,4 +1,4 @@
-"""What a config says to use a version: a piece of YAML that can be pasted as it is."""
+"""The lines of a config that use a version, as YAML to be pasted."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["snippet"]
 
 _SKIPPED = frozenset({"path", "type", "created_at", "metadata", "name", "version", "run_record", "job"})
-_MOST = 60  # characters of a value in the comment behind it
+_MOST = 60  # characters of a field's value that its comment shows
 
 
 def snippet(entry: Entry) -> str:
-    """`run:` with the version, and a key for each field, its value in a comment; `path` first."""
+    """`run:` with the version, then a line for each field with its value in a comment; `path` comes first."""
     key = _key(entry.name)
     fields = {**_table(entry.manifest.get("metadata")), **_table(entry.fields.get("metadata")), **entry.fields}
     named = [("path", entry.path), *((str(name), fields[name]) for name in sorted(fields, key=str))]
@@ -35,13 +35,13 @@ def snippet(entry: Entry) -> str:
 
 
 def _key(name: str) -> str:
-    """A key of `run` in the artifact's own name: letters, digits, `_` and `-`, and no word of YAML's."""
+    """A key for `run` from the name of the artifact: letters, digits, `_` and `-`, and no word that YAML converts."""
     key = re.sub(r"[^A-Za-z0-9_-]", "_", name.rsplit("/", 1)[-1])
     return key if _is_plain(key) and key not in (*NO_REFERENCES, "run") else f"artifact_{key}"
 
 
 def _is_plain(name: str) -> bool:
-    """Whether YAML and OmegaConf read the word as a text, and as no number or null."""
+    """Whether YAML and OmegaConf read the word as text, not as a number or null."""
     return bool(re.fullmatch(r"[A-Za-z_][\w-]*", name, re.ASCII)) and yaml_literal(name) == name
 
 

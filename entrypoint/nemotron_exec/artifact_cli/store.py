@@ -49,7 +49,7 @@ class ReferenceType(click.ParamType):  # type: ignore[type-arg]  # generic since
         param: click.Parameter,  # noqa: ARG002
         incomplete: str,
     ) -> list[CompletionItem]:
-        """What there is in the store; nothing where it cannot be read."""
+        """The names and versions in the store; nothing where the store cannot be read."""
         from click.shell_completion import CompletionItem
 
         try:
@@ -65,7 +65,7 @@ class ReferenceType(click.ParamType):  # type: ignore[type-arg]  # generic since
 
 def store_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """The option `--store`, also after the subcommand, where people write it."""
-    # Also after the subcommand, where people write it.
+    # People write the option after the subcommand, too.
     return click.option("--store", "store", metavar="URI", help="Root of the manifest store.", default=None)(command)
 
 
@@ -86,7 +86,7 @@ def launch_error(e: manifest_names.StoreError) -> LaunchError:
 
 
 def root_of_store(store: str | None = None) -> str:
-    """Root that the command line names, else the environment, else env.toml, else the default."""
+    """The root of the store: from the command line, else the environment, else env.toml, else the default."""
     context = click.get_current_context(silent=True)
     given = store or (context.find_root().params.get("store") if context else None)
     root: str = (
@@ -103,22 +103,22 @@ def open_store_files(store: str | None) -> Any:
 
 
 def read_once(files: Any, name: str | None = None) -> Any:
-    """The store, or the artifact `name` of it, as it is now: read side by side where each look is a round trip."""
+    """A snapshot of the store, or of its artifact `name`. On a remote store its files are read in parallel."""
     if not hasattr(files, "snapshot"):
         return files
     one = None if not name or name.endswith("/") else name.partition(":")[0]
     seen = files.snapshot(one)
-    # Of a name that is not there the error names the nearest, which only the whole store has.
+    # The error for an unknown name suggests the nearest names, so it needs the whole store.
     return seen if one is None or seen.list(f"{files.root}/{one}") else files
 
 
 def store_label(files: Any) -> str:
-    """The root of a store, as people name it."""
+    """The root of a store as people write it."""
     return str(getattr(files, "uri", files.root))
 
 
 def root_of_env_toml() -> str | None:
-    """Root of the store in the team's env.toml, None where it names none."""
+    """The root of the store that the team's env.toml names; None where it names none."""
     from nemotron_exec.config.env_toml import find_env_toml, read_env_toml
 
     return read_env_toml(find_env_toml(working_directory(), os.environ)).artifacts_root
@@ -127,7 +127,7 @@ def root_of_env_toml() -> str | None:
 def read_inventory(
     files: Any, name: str | None = None, *, newest: int | None = None, only_latest: bool = False
 ) -> Inventory:
-    """Everything in the store, or the versions of `name`; unreadable ones become findings. As `take_inventory`."""
+    """The inventory of the store, or of the artifact `name`, or of the prefix `name/`. See `take_inventory`."""
     from nemotron_exec.artifact_cli.inventory import take_inventory
     from nemotron_exec.sitecustomize.payload.paths.host import localise
 
@@ -138,12 +138,12 @@ def read_inventory(
         return take_inventory(files, names, localise, newest=newest, only_latest=only_latest)
     bare = name.partition(":")[0]
     if not listing.versions(files, bare):
-        read.read_version(files, bare)  # raises, and names the nearest
+        read.read_version(files, bare)  # raises an error that suggests the nearest names
     return take_inventory(files, [bare], localise, newest=newest, only_latest=only_latest)
 
 
 def read_one(files: Any, name: str, number: int) -> Entry:
-    """One version, with the aliases that mean it."""
+    """One version, with the aliases that point to it."""
     from nemotron_exec.artifact_cli.inventory import take_inventory
     from nemotron_exec.sitecustomize.payload.paths.host import localise
 
@@ -151,7 +151,7 @@ def read_one(files: Any, name: str, number: int) -> Entry:
 
 
 def find_entry(files: Any, reference: str) -> Entry:
-    """The version that a reference names, also one whose data is gone.
+    """The version that a reference names, even if its data is gone.
 
     Raises:
         UnknownArtifactError: The store has no such name or version.
@@ -164,7 +164,7 @@ def find_entry(files: Any, reference: str) -> Entry:
 
 
 def with_version_before(files: Any, entry: Entry) -> list[Entry]:
-    """A version, preceded by the version registered just before it; that version alone if the other is not readable."""
+    """A version, preceded by the version registered before it. It comes alone if that one cannot be read."""
     earlier = [number for number in listing.versions(files, entry.name) if number < entry.number]
     if not earlier:
         return [entry]
@@ -175,11 +175,11 @@ def with_version_before(files: Any, entry: Entry) -> list[Entry]:
 
 
 def parse_name(reference: str) -> tuple[str, str]:
-    """A reference as name and version; `latest` where it has none."""
+    """Name and version of a reference; the version is `latest` where the reference has none."""
     name, colon, version = reference.removeprefix("art://").rpartition(":")
     return (name, version or "latest") if colon else (version, "latest")
 
 
 def print_json(schema: str, value: Mapping[str, Any]) -> None:
-    """Write a document to stdout as JSON, under the name of its schema."""
+    """Write a JSON document with the name of its schema to stdout."""
     click.echo(json.dumps({"schema": schema, **value}, indent=1, default=str))

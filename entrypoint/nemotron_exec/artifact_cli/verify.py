@@ -18,13 +18,13 @@ __all__ = ["Finding", "verify", "verify_data"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong or worth knowing.
+    """A fault of the store, or a note about it.
 
     Attributes:
-        level: "error" where a job that resolves this fails or gets another version than it should, "note" otherwise.
-        subject: `name:vN`, a name, or a file.
+        level: "error" where a job that resolves this fails or gets a wrong version, else "note".
+        subject: What the finding is about: `name:vN`, a name, or a file.
         found: The fault.
-        remedy: What to do about it.
+        remedy: How to mend the fault.
     """
 
     level: str
@@ -38,7 +38,7 @@ class Finding:
 
 
 def verify(files: Any, inventory: Inventory) -> list[Finding]:
-    """Everything that is wrong with the artifacts of an inventory, errors first."""
+    """The findings about the artifacts of an inventory, errors first."""
     findings = [
         Finding("error", problem.partition(": ")[0], problem.partition(": ")[2], "Write a version such as v3 into it")
         for problem in inventory.problems
@@ -62,12 +62,12 @@ def verify(files: Any, inventory: Inventory) -> list[Finding]:
 
 
 def verify_data(files: Any, inventory: Inventory, *, digests: bool) -> list[Finding]:
-    """Versions whose data are not what was recorded.
+    """The versions whose data differs from the record.
 
     Args:
         files: The store.
-        inventory: Of the versions to look at; those without data, or with data elsewhere (URIs), are left out.
-        digests: Read every file whose digest was recorded. A version without digests is a note.
+        inventory: The versions to look at. Versions without data, or with data at a URI, are left out.
+        digests: Read every file that has a recorded digest. A version without digests gives a note.
     """
     findings = []
     for entry in inventory.entries:
@@ -125,7 +125,7 @@ def _of_pointers(files: Any, name: str, entries: list[Entry]) -> list[Finding]:
         latest = listing.read_latest(files, name)
         aliases = listing.aliases(files, name)
     except names.StoreError:
-        return []  # already among the inventory's problems
+        return []  # the inventory's problems name it already
     findings = []
     ordered = read.by_save(
         [(entry.number, entry.manifest) for entry in entries if not entry.transient and not entry.damaged]

@@ -1,4 +1,7 @@
-"""Whether the cache of Hugging Face has a repository whole: by size, and by digest on request. Makes no request."""
+"""Check that the cache of Hugging Face has all files of a repository: by size, and on request by digest.
+
+The check makes no request.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ __all__ = ["verify_hub"]
 
 
 def verify_hub(text: str, environ: Mapping[str, str], *, digests: bool) -> list[Finding]:
-    """The faults of the files of `hf://org/name@REVISION` in the cache. A file that was left out is a note.
+    """The faults in the cached files of `hf://org/name@REVISION`. A file that was left out on purpose gives a note.
 
     Args:
         text: The reference.
-        environ: `HF_HOME` and `HF_HUB_CACHE`.
+        environ: The environment: `HF_HOME` and `HF_HUB_CACHE` count.
         digests: Read every file, and compare its digest with the hub's.
 
     Raises:

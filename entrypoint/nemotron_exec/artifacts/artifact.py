@@ -56,7 +56,7 @@ class Artifact:
 
     @property
     def pinned_alias(self) -> str:
-        """What a reference says after its name to mean this version and no other."""
+        """The part of a reference after the name that means this version and no other."""
         return self.digest if self.store == "huggingface" and self.digest else self.version
 
     def field(self, name: str) -> Any:
@@ -66,7 +66,7 @@ class Artifact:
         metadata of the store. `metadata.X` looks only in the last three.
 
         Raises:
-            UnknownFieldError: Nothing of that name; `args[0]` holds the names that there are.
+            UnknownFieldError: The artifact has no such field. `args[0]` holds the names of its fields.
         """
         try:
             return field_table.look_up(vars(self), name)
@@ -74,15 +74,15 @@ class Artifact:
             raise UnknownFieldError(self.field_names()) from None
 
     def field_names(self) -> list[str]:
-        """Every FIELD that `field` answers, sorted."""
+        """The names of all fields that `field` finds, sorted."""
         return list(field_table.names(vars(self)))
 
     def to_json(self) -> PinnedArtifact:
-        """As the hand-off, the pin and `--resolve-only` carry it."""
+        """The artifact as the hand-off, the pin and `--resolve-only` carry it."""
         return {item.name: getattr(self, item.name) for item in frozen.fields(self)}  # type: ignore[return-value]
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Artifact:
-        """The inverse of `to_json`; unknown keys, of a later version, are left out."""
+        """The inverse of `to_json`. Unknown keys, written by a later version of nemotron-exec, are ignored."""
         known = {item.name for item in frozen.fields(cls)}
         return cls(**{name: value for name, value in data.items() if name in known})

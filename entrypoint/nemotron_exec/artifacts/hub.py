@@ -23,7 +23,7 @@ _KEYS = ("hf", "revision", "include", "exclude", "trust_remote_code")
 _ID = re.compile(
     r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?(?:/[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?)?\Z"
 )
-# What Git takes as the name of a branch or tag, as far as it is a file name below `refs/` of the cache.
+# The names that Git takes for a branch or tag, limited to file names that the cache can hold below `refs/`.
 _REVISION = re.compile(r"[A-Za-z0-9_](?:[\w.+/=-]*[\w+=-])?\Z")
 _WRITE = "Write hf://org/name, hf://org/name@REVISION or hf://datasets/org/name@REVISION"
 
@@ -37,7 +37,7 @@ def parse_hub_id(key: str, text: str, origin: Origin) -> Reference:
     """Read a plain `org/name`: the model of that name on the hub, at its default branch.
 
     Raises:
-        LaunchError: It is no id.
+        LaunchError: The text is no id of the hub.
     """
     return _reference(key, text, origin, text, None, said=text)
 
@@ -46,7 +46,7 @@ def parse_hub_text(key: str, text: str, origin: Origin) -> Reference:
     """Read `hf://[datasets/]org/name[@REVISION]` (the scheme of huggingface_hub's HfFileSystem, without a path).
 
     Raises:
-        LaunchError: No id, a path inside the repository, a space, or a revision that Git would not take.
+        LaunchError: The text has no id, a path inside the repository, a space, or a revision that Git would not take.
     """
     name, at, revision = text.strip()[len(SCHEME) :].partition("@")
     return _reference(key, text, origin, name, unquote(revision) if at else None, said=text)

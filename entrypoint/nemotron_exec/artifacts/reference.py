@@ -1,4 +1,4 @@
-"""Artifact references: how `name:alias` in a config's `run` section is written and recognised."""
+"""Artifact references: how `name:alias` is written and recognised in a config's `run` section."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from nemotron_exec.sitecustomize.payload.reference import looks_like_reference, 
 
 __all__ = ["Reference", "looks_like_reference", "may_be_another", "parse_reference"]
 
-# W&B's own rule for artifact names (wandb/sdk/artifacts/_validators.py: no slash, at most 128 characters), and what a
-# reference and a file system take.
+# W&B's own rule for artifact names (wandb/sdk/artifacts/_validators.py: no slash, at most 128 characters), without the
+# characters that references and file systems cannot hold.
 _PART = pattern(r"(?![.\s\-])[^/:\x00-\x1f\x7f]{1,128}(?<!\s)\Z")
 
 _ALIAS = pattern(r"[^/:\s][^/:]*\Z")
@@ -30,10 +30,10 @@ class Reference:
         origin: File and line, for messages.
         store: The store that the text names by its scheme; None means the store that `--backend` chooses.
         type: "model" or "dataset" where the text says it (Hugging Face); empty elsewhere.
-        include: Patterns of the files that are wanted; all where there is none.
-        exclude: Patterns of files that are not.
+        include: Patterns of the files to fetch; empty for all files.
+        exclude: Patterns of the files not to fetch.
         remote_code: Whether the repository's Python modules are prepared for `trust_remote_code`.
-        optional: Whether it may be no artifact at all: a name and a number that nothing uses.
+        optional: Whether the text may be no reference at all: a name and a number that no `${art:…}` uses.
     """
 
     key: str
@@ -58,7 +58,7 @@ def parse_reference(key: str, text: str, origin: Origin) -> Reference:
     """Read `[art://][entity/][project/]name[:alias]`.
 
     Raises:
-        LaunchError: A part is empty, absolute, `..`, or holds characters that no store takes.
+        LaunchError: A part of the name is empty, absolute or `..`, or holds characters that no store takes.
     """
     wanted = f"run.{key} ({origin}) to name an artifact as [entity/][project/]name[:version or alias]"
     body = text.strip().removeprefix("art://")

@@ -1,1 +1,1 @@
-"""Step 1, read: what the wrapped command says."""
+"""Step 1, read: find launcher, program, configs and overrides in the wrapped command."""

@@ -1,7 +1,7 @@
-"""What a script says to Hydra: `@hydra.main(config_path=…, config_name=…)`, read without running it.
+"""The config that a script gives to Hydra by `@hydra.main(config_path=…, config_name=…)`, read without running it.
 
-Literals and names of the module's own constants are read. All else (a directory made of `__file__`, a decorator in
-another module) is the script's to know, and the user's to name with `-c FILE`.
+Only literals and constants of the module are read. For anything else (a directory computed from `__file__`, a decorator
+in another module) the user names the config with `-c FILE`.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class HydraMain:
         path: `config_path`: relative to the script, absolute, or `pkg://…`; None where there is none.
         name: `config_name`; None where there is none.
         path_known: Whether `path` could be read.
-        name_known: Whether `name` could be.
-        takes_arguments: Whether Hydra reads the command line; `hydra.compose` does not.
+        name_known: Whether `name` could be read.
+        takes_arguments: Whether Hydra reads the command line; with `hydra.compose` it does not.
     """
 
     path: str | None
@@ -50,7 +50,7 @@ class HydraMain:
 
 
 def read(file: str) -> HydraMain | None:
-    """What the script `file` says; None if it does not use Hydra, or is no Python that we can read."""
+    """The config that the script `file` gives to Hydra; None if it does not use Hydra, or cannot be parsed here."""
     try:
         source = read_regular(file, _MAX_BYTES)
         if source is None or b"hydra" not in source:
@@ -82,7 +82,8 @@ def read(file: str) -> HydraMain | None:
 def _main(given: Mapping[str, str | None], runner: bool) -> HydraMain:
     path, name = given.get("config_path", _ABSENT), given.get("config_name")
     if path == _ABSENT:
-        # hydra/main.py: not given, it was the script's own directory before 1.2, and is none since.
+        # hydra/main.py: without `config_path`, Hydra before 1.2 takes the script's directory, and later versions take
+        # none.
         version = given.get("version_base", "1.1")
         path = "." if runner or (version is not None and _before_1_2(version)) else None
     return HydraMain(path, name, path != _UNREADABLE, name != _UNREADABLE)
@@ -94,14 +95,14 @@ def _before_1_2(version: str) -> bool:
 
 
 def _composed(given: Mapping[str, set[str | None]]) -> HydraMain:
-    """`hydra.compose` under `hydra.initialize`: readable where there is one of each."""
+    """The config of `hydra.compose` under `hydra.initialize`. A value is known where the script has only one."""
     values = {key: found.pop() if len(found) == 1 else _UNREADABLE for key, found in given.items()}
     path, name = values.get("config_path"), values["config_name"]
     return HydraMain(path, name, path != _UNREADABLE, name != _UNREADABLE, takes_arguments=False)
 
 
 def _imported(tree: ast.Module) -> dict[str, str]:
-    """How the script calls each function: `hydra.main`, `h.main`, `main` → main."""
+    """The names by which the script calls each function: `hydra.main`, `h.main`, `main` → main."""
     names: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -123,7 +124,7 @@ def _dotted(node: ast.expr) -> str:
 
 
 def _constants(tree: ast.Module) -> dict[str, str | None]:
-    """The module's names that are given a value once, and that a string."""
+    """The names that the module assigns once, at its top level, with the string that each gets."""
     found: dict[str, str | None] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):

@@ -1,4 +1,4 @@
-"""Finds the primary config of a Hydra program: on the command line, or in what its script says to Hydra.
+"""Finds the primary config of a Hydra program: on the command line, or in the script's call of Hydra.
 
 The command line goes first, as in hydra/_internal/utils.py `_run_hydra`: `--config-path` (absolute, `pkg://…`, or
 relative to the script) replaces the decorator's `config_path`, `--config-name` its `config_name`, and `--config-dir`
@@ -32,13 +32,13 @@ def find(
     environ: Mapping[str, str],
     around: str = "",
 ) -> ConfigArgument | None:
-    """The primary config of the program, if there is one to be found; tentative where no word of the command names it.
+    """The primary config of the program, if there is one. It is tentative where no word of the command names it.
 
     Args:
         argv: The command.
         script: Index and file of the Python program.
-        options: `path`, `name` and `dir` as given on the command line: index, what stands before the value in that
-            word, and the value.
+        options: `path`, `name` and `dir` as the command line gives them: index of the word, its text before the value,
+            and the value.
         environ: The environment.
         around: The working directory of the command.
     """
@@ -65,7 +65,7 @@ def explicit(
 ) -> ConfigArgument | None:
     """The config that `-c PATH` names, if it is the primary config of a Hydra program.
 
-    Where the script's decorator cannot be read, its directory follows from PATH.
+    Where the script's decorator cannot be read, the directory is taken from PATH.
     """
     said = _said(script, environ)
     if said is None and not options.keys() & {"path", "name"}:
@@ -108,7 +108,7 @@ def _directories(
     environ: Mapping[str, str],
     around: str,
 ) -> list[tuple[str, str]]:
-    """Where Hydra looks for the primary config, in its order, each with the option that names it ("": the script)."""
+    """The directories where Hydra looks for the primary config, in order, each with its option ("": the script)."""
     found: list[tuple[str, str]] = []
     takes_arguments = said is None or said.takes_arguments
     beside = os.path.dirname(script[1]) if script is not None else ""
@@ -124,7 +124,7 @@ def _directories(
         text = package_directory(text[len("pkg://") :], before, environ, beside, around)
         text = text and absolute(text)
     if text is not None:
-        # As Hydra does: hydra/_internal/utils.py, compute_search_path_dir.
+        # hydra/_internal/utils.py, `compute_search_path_dir`, computes the directory in this way.
         directory = os.path.normpath(os.path.join(os.path.realpath(beside or "."), text))  # noqa: TID251
         found.append((directory, "path" if "path" in options and takes_arguments else ""))
     if "dir" in options and takes_arguments:
@@ -146,6 +146,6 @@ def _argument(
         return ConfigArgument(index, prefix, path, hydra=index, directory=directory)
     if said is not None and not said.takes_arguments:
         return ConfigArgument(-1, "", path, hydra=-1, directory=directory)
-    # argparse wants options before the overrides: beside another option, else right after the program.
+    # argparse wants options before the overrides. Put the new one beside `--config-name`, else right after the program.
     index = options["name"][0] if "name" in options else script[0] if script is not None else -1
     return ConfigArgument(index, argv[index] if index >= 0 else "", path, hydra=-1, directory=directory)

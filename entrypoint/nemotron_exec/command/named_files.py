@@ -1,7 +1,7 @@
-"""Which YAML files a word of the command names, and where in the word each stands.
+"""Which YAML files a word of the command names, and where in the word each name begins.
 
-`cfg.yaml`, `--config=cfg.yaml`, `config=cfg.yaml`, `-ccfg.yaml`, `@cfg.yaml`, `a.yaml,b.yaml`. A file that exists
-wins over every other reading of its name: `runs/lr=1e-4/cfg.yaml` is a path.
+The forms are `cfg.yaml`, `--config=cfg.yaml`, `config=cfg.yaml`, `-ccfg.yaml`, `@cfg.yaml` and `a.yaml,b.yaml`. A file
+that exists wins over every other reading of its name: `runs/lr=1e-4/cfg.yaml` is a path.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def mentioned_files(word: str, directory: str = "") -> list[str]:
     for char in _SEPARATORS:
         text = text.replace(char, " ")
     pieces = [word]
-    # Between blanks as they stand first: `runs/lr=1e-4/cfg.yaml` is a path.
+    # First try the pieces between blanks as they are: `runs/lr=1e-4/cfg.yaml` is a path.
     for piece in [*(piece.strip("'\"()[];,&|") for piece in word.split()), *text.split()]:
         before, mark, _ = piece.partition("?")
         pieces += [piece, before] if mark and is_yaml_name(before) else [piece]

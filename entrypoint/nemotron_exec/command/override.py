@@ -1,7 +1,8 @@
-"""What an override of the command is, and what it says: decided here, and nowhere else.
+"""Reads overrides. This module alone decides whether a word of the command is one.
 
-`[~|+|++] key[@package] [= value]` as Hydra reads it (hydra/grammar/OverrideParser.g4), which OmegaConf's dot-lists and
-NeMo-RL's overrides are a part of. A word without `=` is one only after `~`: `run.py` is a file name.
+An override is `[~|+|++] key[@package] [= value]`, as Hydra reads it (hydra/grammar/OverrideParser.g4). OmegaConf's
+dot-lists and NeMo-RL's overrides are a part of that grammar. A word without `=` is an override only after `~`: `run.py`
+is a file name.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ class Override:
     """One override.
 
     Attributes:
-        index: Position of the word in argv; -1 where no word of the command says it.
+        index: Position of the word in argv; -1 where it comes from elsewhere.
         word: As written.
         sign: "", "+", "++" or "~".
-        group: The key as written, without its package: of a Hydra group, the folder of its files.
-        path: The key of the config that it is about, split.
+        group: The key as written, without its package: for a Hydra group, the folder of its files.
+        path: The key of the config that the override changes, split.
         text: What follows the `=`; None where there is none.
-        alone: Whether the word is the value alone, after an option (`--dataset.path VALUE`).
+        alone: Whether the word holds only the value, after an option (`--dataset.path VALUE`).
     """
 
     index: int
@@ -54,15 +55,15 @@ class Override:
 
     @property
     def is_about_run(self) -> bool:
-        """Whether it is about the `run` section, which nemotron-exec reads and applies; all others are the script's."""
+        """Whether it changes the `run` section, which nemotron-exec applies. All others belong to the script."""
         if self.path[0] != "run":
             return False
-        # `run=fast` is a word of the script's: a section is a mapping.
+        # The script gets `run=fast` as it is: a `run` section is a mapping.
         return len(self.path) > 1 or self.sign == "~" or (self.text or "").lstrip().startswith("{")
 
     @property
     def key(self) -> str:
-        """The word up to the `=`, sign and package included."""
+        """The word before the `=`, with sign and package."""
         return self.word if self.text is None else self.word[: len(self.word) - len(self.text) - 1]
 
 
@@ -74,15 +75,15 @@ def parse_override(index: int, word: str) -> Override | None:
     sign, key, text = match.groups()
     if (text is None and sign != "~") or key.endswith(":"):
         return None
-    # A Hydra key may name a package: group@package. What it says about `package` counts.
+    # A Hydra key may name a package: group@package. The override changes the keys of that package.
     group, _, package = key.partition("@")
-    package = package.rpartition(":")[2]  # `db@from:to` moves it
+    package = package.rpartition(":")[2]  # `db@from:to` moves the group to the package `to`
     path = tuple(part for part in split_key((package or group).replace("/", ".")) if part)
     return Override(index, word, sign or "", group, path, text) if path else None
 
 
 def parse_option(words: Sequence[str], index: int) -> Override | None:
-    """Read `--a.b VALUE`, `--a.b=VALUE` or `--a.b` at a place of the command, or None if it is no override.
+    """Read `--a.b VALUE`, `--a.b=VALUE` or `--a.b` at an index of the command; None if it is no override.
 
     NeMo Automodel (components/config/_arg_parser.py), jsonargparse and tyro take overrides in this form. An option
     without a dot in its name belongs to the script, and so does an option about `run`.
@@ -102,13 +103,13 @@ def parse_option(words: Sequence[str], index: int) -> Override | None:
 
 
 def parse_overrides(words: Iterable[str], start: int = 0) -> tuple[Override, ...]:
-    """Those of `words` that are overrides; the first word is number `start` of the command."""
+    """The overrides among `words`; `start` is the index of the first word in the command."""
     parsed = (parse_override(index, word) for index, word in enumerate(words, start))
     return tuple(override for override in parsed if override is not None)
 
 
 def split_key(key: str) -> list[str]:
-    """`a.b[0]` as its keys."""
+    """The keys of a path: `a.b[0]` as `["a", "b", "0"]`."""
     head = _HEAD.match(key)
     assert head is not None
     keys = [] if key.startswith("[") else [head.group()]

@@ -1,4 +1,4 @@
-"""Step 1, read: what the wrapped command says about its launcher, its config files and their overrides.
+"""Step 1, read: find launcher, config files and overrides in the wrapped command.
 
 This step changes no word of the command. `Config.render` says later which words change, by their index.
 """
@@ -27,10 +27,9 @@ def read(words: Sequence[str], explicit: Sequence[str] = (), environ: Mapping[st
 
     Args:
         words: The command, as it will be started.
-        explicit: Paths given with `-c`: only arguments that name one of these are configs then, whatever their names
-            end in. A path that is no argument of the command is listed with index -1, but for the config of a Hydra
-            program.
-        environ: The environment: where the program of `python -m` lies.
+        explicit: Paths given with `-c`. Only arguments that name one of these are configs then, whatever their suffix.
+            A path that is no argument of the command gets the index -1, unless it is the config of a Hydra program.
+        environ: The environment, which says where the program of `python -m` lies.
     """
     argv = tuple(words)
     launcher, program = find_program(argv)
@@ -48,7 +47,7 @@ def read(words: Sequence[str], explicit: Sequence[str] = (), environ: Mapping[st
 
 
 def _first_file(argv: tuple[str, ...]) -> int:
-    """The index of the first word that names a file to be run or read: what comes before it may be wrappers."""
+    """The index of the first word that names a YAML file, a Python file or a shell script: wrappers stand before it."""
     files = (at for at, word in enumerate(argv) if is_yaml_name(word) or word.endswith((".py", ".sh")))
     return next(files, len(argv))
 
@@ -111,7 +110,7 @@ def _find_configs(
 
 
 def _configs_in(index: int, word: str, directory: str, environ: Mapping[str, str]) -> list[ConfigArgument]:
-    """The configs that a word names: existing files that may hold something of nemotron-exec's."""
+    """The configs that a word names: existing files that may hold an artifact or a `run` section."""
     override = parse_override(index, word)
     if override is not None and override.is_about_run:
         return []
@@ -135,12 +134,12 @@ def _may_be_ours(path: str, environ: Mapping[str, str]) -> bool:
         with open(path, "rb") as file:
             data = file.read()
     except OSError:
-        return True  # that it cannot be read is said where it is
+        return True  # the reader of the configs reports why it cannot be read
     return may_hold_something_of_ours(data) or ("NEMO_RUN_DIR" in environ and b"/nemo_run" in data)
 
 
 def _explicit_configs(argv: tuple[str, ...], path: str, directory: str) -> list[ConfigArgument]:
-    """Every word that names the file of `-c`; one with index -1 where none does."""
+    """The first word that names the file of `-c`; a config with index -1 where no word does."""
     wanted = _real(path)
     found = []
     for index, word in enumerate(argv):
@@ -158,7 +157,7 @@ def _explicit_configs(argv: tuple[str, ...], path: str, directory: str) -> list[
 
 
 def _real(path: str) -> str:
-    """The path without links; as it is where the working directory is gone."""
+    """The path without links. It is returned unchanged where the working directory is gone."""
     try:
         return os.path.realpath(path)
     except OSError:
@@ -170,10 +169,10 @@ def _next_word(argv: tuple[str, ...], index: int) -> tuple[int, str, str] | None
 
 
 def _is_option_value(argv: tuple[str, ...], index: int) -> bool:
-    """Whether the word belongs to the option before it (`--env A=b`): only where that option is spelled long."""
+    """Whether the word is the value of the long option before it (`--env A=b`). Short options count as flags."""
     before = argv[index - 1]
     return before.startswith("--") and "=" not in before and len(before) > 2 and before not in _CONFIG_FLAGS
 
 
-# Long options after which a `k=v` word is an override, not their value.
+# Long options that take overrides: a `k=v` word after one of them is an override.
 _CONFIG_FLAGS = frozenset({"--overrides", "--hydra-overrides", "--override", "--set"})

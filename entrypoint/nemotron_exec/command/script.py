@@ -1,4 +1,4 @@
-"""Which Python file the command runs: behind torchrun, `python -m`, and launchers that are known by nothing else."""
+"""Finds the Python file that the command runs: behind torchrun, `python -m` or an unknown launcher."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def find_script(
     environ: Mapping[str, str],
     directory: str = "",
 ) -> tuple[int, str] | None:
-    """The index and the file of the Python program that the command starts; None if there is none to be seen.
+    """The index and the file of the Python program that the command starts; None if no word names one.
 
-    A program that is named as a file is it. What `python -m` or another program starts may be a launcher in its turn
-    (coverage, cProfile, accelerate): where it says nothing to Hydra, a later file or module that does is the program.
+    A program named as a file is returned. The program of `python -m`, or one that starts others, may be a launcher
+    itself (coverage, cProfile, accelerate). Where it does not use Hydra, a later file or module that does is returned.
     """
     if program < len(argv) and program and argv[program].endswith(".py"):
         named = os.path.join(directory, argv[program])
@@ -40,7 +40,7 @@ def find_script(
 
 
 def _starts_programs(file: str) -> bool:
-    """Whether a Python file is a launcher in its turn: `python tools/launch.py train.py`."""
+    """Whether a Python file may be a launcher itself: `python tools/launch.py train.py`."""
     source = read_regular(file) or b""
     return any(
         mark in source
@@ -71,7 +71,7 @@ def _candidates(
         if word.endswith(".py"):
             yield index, os.path.join(directory, word)
         elif word == "--module" or module_in(word) == "":
-            # To torchrun it is a flag, and the module the first word that is no option.
+            # For torchrun `--module` is a flag, and the module is the first word after it that is no option.
             at = next(
                 (at for at in range(index + 1, len(argv)) if not argv[at].startswith("-") and argv[at] != "runpy"),
                 len(argv),

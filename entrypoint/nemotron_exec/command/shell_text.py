@@ -1,6 +1,6 @@
-"""The commands inside a literal `bash -c TEXT`: their words, and the directory that each of them runs in.
+"""Reads the commands inside a literal `bash -c TEXT`: their words, and the directory that each of them runs in.
 
-The text is read, and never changed: what a shell expands is the shell's to know.
+The text is read and never changed. A word that a shell would expand stays unknown.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Inner:
 
 
 def text_of(argv: Sequence[str]) -> str | None:
-    """The text that a shell of the command is given by `-c`; None if there is none."""
+    """The text after `-c` of a shell in the command; None if there is none."""
     for index, word in enumerate(argv):
         if os.path.basename(word) in SHELLS:
             for at in range(index + 1, len(argv) - 1):
@@ -49,9 +49,10 @@ def text_of(argv: Sequence[str]) -> str | None:
 
 
 def directory_of_arguments(argv: Sequence[str]) -> str | None:
-    """Where the text of a shell, the first of the words, starts its own arguments: `sh -c 'cd sub && exec "$@"'`.
+    """The directory where a shell's text starts the shell's own arguments: `sh -c 'cd sub && exec "$@"'`.
 
-    None where it starts none or stays in its directory; "" where only the shell knows.
+    The first word is the shell. None if the text starts no arguments or stays in its directory; "" if only the shell
+    knows the directory.
     """
     if os.path.basename(argv[0]) not in SHELLS and not argv[0].endswith(".sh"):
         return None
@@ -73,7 +74,9 @@ def _text_of_file(argv: Sequence[str]) -> str | None:
 
 
 def commands(argv: Sequence[str], directory: str = "") -> list[Inner]:
-    """The commands of that text, up to a `cd` to what only the shell knows; those under nemotron-exec are left out.
+    """The commands of the text, without those that start nemotron-exec.
+
+    The list ends at a `cd` whose directory only a shell can expand.
 
     Args:
         argv: The command.
@@ -91,7 +94,7 @@ def _commands(text: str, directory: str) -> list[Inner]:
     try:
         tokens = [*lexer, ";"]
     except ValueError:
-        return []  # a quote without its end: the shell says so
+        return []  # a quote is not closed: the shell will report it
     found: list[Inner] = []
     words: list[str] = []
     for token in tokens:

@@ -10,8 +10,8 @@ from nemotron_exec.sitecustomize.payload.lazy import pattern
 
 __all__ = ["find_program"]
 
-# torch/distributed/run.py, get_args_parser: the options that take no value. All others take one, also ft_launcher's
-# own (`--ft-…`), in which `--ft-cfg-path F.yaml` is not the training config.
+# torch/distributed/run.py, get_args_parser: the options that take no value. All others take one, and so do
+# ft_launcher's own (`--ft-…`): `--ft-cfg-path F.yaml` is not the training config.
 _FLAGS = frozenset(
     {
         "standalone",
@@ -43,7 +43,7 @@ _PYTHON_VALUED = frozenset({"-W", "-X", "--check-hash-based-pycs"})
 
 
 def find_program(argv: tuple[str, ...]) -> tuple[ElasticLauncher | None, int]:
-    """The launcher of the command and the index of what it starts."""
+    """The launcher of the command, and the index of the program that it starts."""
     for index, word in enumerate(argv):
         name = os.path.basename(word)
         if name in _LAUNCHERS:
@@ -52,12 +52,13 @@ def find_program(argv: tuple[str, ...]) -> tuple[ElasticLauncher | None, int]:
             return _read_python(argv, index)
         if is_yaml_name(word) or name.endswith(".py") or (name.endswith(".sh") and not _starts_a_command(argv, index)):
             break
-    # A shell script, or a program after wrappers of its own (`numactl -N0 prog`): every later word may be an override.
+    # The program is a shell script or stands after unknown wrappers (`numactl -N0 prog`): every later word may be an
+    # override.
     return None, 0
 
 
 def _starts_a_command(argv: tuple[str, ...], script: int) -> bool:
-    """Whether a script becomes its arguments, as an image's entrypoint does: `nvidia_entrypoint.sh torchrun …`."""
+    """Whether a script execs its arguments, as an image's entrypoint does: `nvidia_entrypoint.sh torchrun …`."""
     name = os.path.basename(argv[script + 1]) if script + 1 < len(argv) else ""
     return name in _LAUNCHERS or bool(_PYTHON.match(name))
 
@@ -78,9 +79,9 @@ def _read_python(argv: tuple[str, ...], python: int) -> tuple[ElasticLauncher | 
 
 
 def _is_no_value(argv: tuple[str, ...], index: int) -> bool:
-    """Whether the word cannot be the value of the option before it: another option, or a script that is there.
+    """Whether the word cannot be the value of the option before it: another option, or an existing script.
 
-    Launchers get new flags. argparse takes no word with a dash for a value unless it is a number.
+    New versions of a launcher bring new flags. argparse takes no word with a dash as a value, unless it is a number.
     """
     if index >= len(argv):
         return False
@@ -106,7 +107,8 @@ def _read_launcher(argv: tuple[str, ...], index: int, kind: str) -> tuple[Elasti
             index += 1
         options[name] = value
     if "no_python" in options and index < len(argv):
-        # `torchrun --no-python nemotron-exec python train.py`: what it starts is a command of its own.
+        # torchrun starts another command here (`torchrun --no-python nemotron-exec python train.py`): find that
+        # command's program.
         _, inner = find_program(argv[index:])
         return ElasticLauncher(kind, options), index + inner
     return ElasticLauncher(kind, options), index

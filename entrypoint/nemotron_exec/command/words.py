@@ -1,4 +1,4 @@
-"""What a wrapped command says, as plain data: launcher, program, config arguments, overrides."""
+"""The parts of a wrapped command, as plain data: launcher, program, config arguments, overrides."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class ConfigArgument:
 
     Attributes:
         index: Position in argv of the word to be replaced.
-        prefix: What stands before the path in that word: "" or `--config=`.
+        prefix: The text of the word before the path: "" or `--config=`.
         path: The path, as the launcher finds it: below the directory that the command changes to.
-        written: The path as written, where a wrapper changes the directory; else as `path`.
-        suffix: What stands after the path in that word: a further file, of `--config=a.yaml,b.yaml`.
+        written: The path as written; it differs from `path` where a wrapper changes the directory.
+        suffix: The text of the word after the path: a further file, of `--config=a.yaml,b.yaml`.
         explicit: Whether `-c` names it.
-        hydra: For a Hydra program, whose `path` is D/N.yaml: the index of the word that holds D; -1 where the command
-            has none, and `--config-path` is to be put after the word at `index`, which is `prefix`. None for a plain
-            file argument.
-        directory: D, for a Hydra program: N may have folders of its own.
-        tentative: Whether only the program's source names it. Such a config counts where it names an artifact
+        hydra: For a Hydra program, whose `path` is D/N.yaml: the index of the word that holds D. It is -1 where no word
+            holds D; then `--config-path` is added after the word at `index`, which is `prefix`. None for a plain file
+            argument.
+        directory: D, for a Hydra program: the groups of N are folders in it.
+        tentative: Whether only the program's source names it. Such a config counts only if it names an artifact
             (config/hydra.py, `without_silent`).
     """
 
@@ -58,7 +58,7 @@ class ConfigArgument:
 
 
 def replace_paths(replaced: Sequence[tuple[ConfigArgument, str]]) -> str:
-    """The new word for the configs of one word, each with its new path."""
+    """The new word for several configs in one word, each with its new path."""
     first = replaced[0][0]
     word = first.prefix + (first.path if first.written is None else first.written) + first.suffix
     for argument, path in sorted(replaced, key=lambda pair: -len(pair[0].prefix)):
@@ -78,8 +78,8 @@ class Command:
         program: Index of the training script, module or program; `len(argv)` if there is none.
         configs: The arguments that name configs, in order.
         overrides: The overrides among the words after the program, in order.
-        around: What the wrappers in front of the program change.
-        silent: Configs that only the source of a Hydra program names, and that say nothing to nemotron-exec.
+        around: The surroundings that the wrappers in front of the program change.
+        silent: Configs that only the source of a Hydra program names, and that name no artifact.
     """
 
     argv: tuple[str, ...]
@@ -92,5 +92,5 @@ class Command:
 
     @property
     def relative(self) -> tuple[str, ...]:
-        """The words from the program on: the part that is the same on every node."""
+        """The words from the program on, which are the same on every node."""
         return self.argv[self.program :]

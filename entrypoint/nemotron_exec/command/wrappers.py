@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Surroundings", "surroundings"]
 
-# Program: its options that name the working directory of what it starts.
+# For each program, its options that name the working directory of the command.
 _CHANGES_DIRECTORY = {
     "env": ("-C", "--chdir"),
     "uv": ("--directory",),
@@ -59,8 +59,8 @@ _CHANGES_DIRECTORY = {
     "ray": ("--working-dir",),
     "sky": ("--workdir",),
 }
-# Programs whose command sees another file system, or the files of another machine. With words, only before one of
-# these: their names are those of environments and hosts, too.
+# Programs whose command sees another file system or another machine. Where a program lists words, it does so only with
+# one of them. The names after it may be environments and hosts.
 _ELSEWHERE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("docker", "podman", "podman-hpc", "nerdctl", "kubectl", "oc", "machinectl", "systemd-nspawn"), ()),
     **dict.fromkeys(
@@ -78,7 +78,7 @@ _ELSEWHERE: dict[str, tuple[str, ...]] = {
     "gcloud": ("compute", "alpha", "beta"),
 }
 _CONTAINER = ("--container-image", "--container-name")  # pyxis
-# Program: its options that name the user; None where the first word without a dash does.
+# For each program, its options that name the user; None where the first word without a dash is the user.
 _CHANGES_USER: dict[str, tuple[str, ...] | None] = {
     "gosu": None,
     "su-exec": None,
@@ -112,13 +112,13 @@ _LOGIN = ("-", "-l", "--login", "-i")
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Where the command runs, as far as its wrappers say it.
+    """Where the command runs, as far as its wrappers show.
 
     Attributes:
         directory: Its working directory, relative to the launcher's; "" where that is the same.
-        elsewhere: The wrapper that may start it with other files under the same names; "" where there is none.
-        user: The user whom a wrapper changes to, by name or number; "" where none does.
-        changed_by: The wrapper that does.
+        elsewhere: The wrapper that may start it where the same paths are other files; "" where there is none.
+        user: The user to whom a wrapper changes, by name or number; "" where none does.
+        changed_by: The wrapper that changes the user.
     """
 
     directory: str = ""
@@ -131,7 +131,7 @@ def surroundings(words: Sequence[str]) -> Surroundings:
     """Read the wrappers of a command.
 
     Args:
-        words: Its words, up to its program.
+        words: The command's words, up to its program.
     """
     directory = elsewhere = user = changed_by = ""
     for index, word in enumerate(words):
@@ -139,12 +139,12 @@ def surroundings(words: Sequence[str]) -> Surroundings:
         rest = words[index + 1 :]
         if name in _CHANGES_DIRECTORY:
             for value in _values(rest, _CHANGES_DIRECTORY[name]):
-                if "$" in value or "%" in value:  # Slurm's patterns, and what a shell of the wrapper expands
+                if "$" in value or "%" in value:  # Slurm replaces its patterns, and a shell expands variables
                     elsewhere = name
                 directory = os.path.join(directory, value)
         if _is_elsewhere(name, rest):
             elsewhere = name
-        # The script of a shell in front of it has been read with the shell.
+        # The shell in front of its script has read the script already.
         is_read = name.endswith(".sh") and any(os.path.basename(one) in shell_text.SHELLS for one in words[:index])
         if not is_read and (inner := shell_text.directory_of_arguments(words[index:])) is not None:
             directory = os.path.join(directory, inner)
@@ -179,7 +179,7 @@ def _user(name: str, rest: Sequence[str]) -> str:
 
 
 def _plain(words: Sequence[str], valued: Sequence[str]) -> list[str]:
-    """The words that are neither options nor values of those that take one."""
+    """The words that are neither options nor values of the options `valued`."""
     return [
         word
         for index, word in enumerate(words)
@@ -188,7 +188,7 @@ def _plain(words: Sequence[str], valued: Sequence[str]) -> list[str]:
 
 
 def _values(words: Sequence[str], options: Sequence[str]) -> list[str]:
-    """The values of some options, in each of the forms that they are written in."""
+    """The values of some options, in every form: `-u X`, `-uX`, `--user X`, `--user=X`."""
     found = []
     for index, word in enumerate(words):
         if word == "--":

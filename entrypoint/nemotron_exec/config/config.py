@@ -1,7 +1,7 @@
-"""The command's configs: read, asked for their artifact references, and written with the artifacts filled in.
+"""Reads the command's configs, finds their artifact references, and renders them with the artifacts filled in.
 
-`read` parses each file that the command names, the files that it inherits from and the `run.*` overrides, and finds the
-references. `Config.render` gives the texts of the resolved files; writing them is the caller's.
+`read` parses each file that the command names, the files that it inherits from and the `run.*` overrides.
+`Config.render` returns the texts of the resolved files; the caller writes them.
 """
 
 from __future__ import annotations
@@ -67,14 +67,15 @@ __all__ = ["Config", "read"]
 
 @dataclass(frozen=True)
 class Config:
-    """What `read` found.
+    """The result of `read`.
 
     Attributes:
-        sources: The configs and overrides that the rest comes from.
-        references: Every artifact that `run` names, overrides honoured, in the order of the config.
+        sources: The configs and overrides from which the rest is computed.
+        references: Every artifact that `run` names after overrides, in the order of the config.
         run: The `run` section after overrides; interpolations without an artifact in them stay text.
         artifacts_root: `artifacts.manifest.root`.
-        save_directory: Where the config, or an option of the command, saves checkpoints, if that is a plain value.
+        save_directory: The directory of checkpoints that the config or an option of the command names, if it is a plain
+            value.
         files: Every file that was read.
     """
 
@@ -87,7 +88,7 @@ class Config:
 
     @property
     def empty_wandb(self) -> list[str]:
-        """The keys of `run.wandb` that the config asks for and nothing names: they are null in the resolved text."""
+        """The keys of `run.wandb` that the config uses without a value: they are null in the resolved text."""
         missing = [pair for root in self.sources.roots for pair in root.missing_wandb.items()]
         return list(dict.fromkeys(f"run.wandb.{key}" for key, value in missing if value is None))
 
@@ -118,8 +119,8 @@ def config_of(sources: Sources, words: Sequence[str] = ()) -> Config:
     """The config that the sources make.
 
     Args:
-        sources: The configs and what changes them.
-        words: Those behind the program.
+        sources: The configs, and the overrides that change them.
+        words: The command's words after the program.
 
     Raises:
         LaunchError: A reference is malformed, or an `${art:…}` names no key of `run`.
@@ -158,7 +159,7 @@ def _find_references(sources: Sources) -> tuple[Reference, ...]:
 
 
 def _plain_run(sources: Sources) -> dict[str, object]:
-    """The `run` section as plain data; an interpolation without a value yet stays text."""
+    """The `run` section as plain data. An interpolation without a value yet stays text."""
     merged: dict[str, object] = {}
     for number, root in enumerate(sources.roots):
         run = root.tree.get("run") if isinstance(root.tree, dict) else None
@@ -169,13 +170,13 @@ def _plain_run(sources: Sources) -> dict[str, object]:
 
 
 def _plain_string(sources: Sources, path: tuple[str, ...]) -> str | None:
-    """The text at a path, an override first; None where it is no text, or is not known before the job."""
+    """The text at a path, an override first; None where it is no text, or only the job knows it."""
     for override in reversed(sources.overrides):
         if override.path == path and override.sign != "~":
             node = value_of(override)
             if override.text and isinstance(node, Scalar) and not node.is_expression and tag_of(node).endswith(":str"):
                 return node.value
-            return None  # in another form, `--save DIR`, the value is the script's to read
+            return None  # only the script can read the value of another form, `--save DIR`
     for number, root in reversed(list(enumerate(sources.roots))):
         found = select_plain(root.tree, path)
         if isinstance(found, Scalar):
@@ -186,7 +187,7 @@ def _plain_string(sources: Sources, path: tuple[str, ...]) -> str | None:
 
 
 def _used_keys(sources: Sources, number: int) -> dict[str, Scalar]:
-    """Keys of `${art:KEY,…}` in the config's files, with the first scalar that says each."""
+    """Keys of `${art:KEY,…}` in the config's files and overrides, each with the first scalar that uses it."""
     evaluator = evaluator_of(sources, number, None)
     for scalar, paths in positions_of(sources.roots[number]).values():
         if "art" in scalar.value:
@@ -202,7 +203,7 @@ def _used_keys(sources: Sources, number: int) -> dict[str, Scalar]:
 
 
 def _likely_keys(sources: Sources, number: int, undecided: Sequence[Scalar]) -> list[str]:
-    """Keys of `run` that `${art:${name}}` may mean in the job: an override, a Hydra group or a variable says it."""
+    """Keys of `run` that `${art:${name}}` may mean in the job: an override, a Hydra group or a variable names them."""
     root = sources.roots[number]
     said = {override.text for override in sources.overrides if not override.is_about_run}
     if root.argument.hydra is not None:
@@ -230,16 +231,16 @@ def read(
     """Read the configs of a command.
 
     Args:
-        configs: The arguments that name them.
-        overrides: Those of the command.
-        environ: The environment: `${oc.env:…}` in a reference or in `defaults:` is looked up there.
-        run_wandb: What `run.wandb` gets where it has no value.
-        resolve: `--resolve`.
+        configs: The arguments of the command that name a config.
+        overrides: The overrides of the command.
+        environ: The environment, for `${oc.env:…}` in a reference or in `defaults:`.
+        run_wandb: The values of `run.wandb` that the config leaves empty.
+        resolve: The value of `--resolve`.
         named: Artifacts that no config names, as nodes (named.py); they win over those of `run`.
-        words: The command's words, which may change something in other forms than overrides.
-        start: Index of the first after the program.
+        words: The command's words. Words in other forms than overrides may change the config, too.
+        start: Index of the first word after the program.
         directory: The working directory of the command, for the files that the words name.
-        messages: Told of files that are passed over.
+        messages: Gets a warning for each file that is passed over.
 
     Raises:
         LaunchError: A file is missing or bad, a reference is malformed, or an `${art:…}` names no key of `run`.
@@ -310,7 +311,7 @@ def _load(argument: ConfigArgument, environ: Mapping[str, str], messages: Messag
     """The config with the files that it inherits from; None for a file that is no YAML and not meant for the launcher.
 
     Raises:
-        LaunchError: It was meant for the launcher.
+        LaunchError: The file cannot be parsed although it is meant for the launcher.
     """
     try:
         return load_layers(argument.path, environ)
@@ -340,7 +341,7 @@ def _look(
     *,
     sure: bool,
 ) -> None:
-    """Warn of what nearly is an artifact in the files that a program reads for one config, each file once."""
+    """Warn of mistyped artifacts in the files that a program reads for one config. Each file is looked at once."""
     if messages is None:
         return
     new = [(path, text) for path, text in texts if absolute(path) not in looked_at]

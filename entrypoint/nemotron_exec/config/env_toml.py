@@ -1,6 +1,6 @@
-"""env.toml: the file beside a project that says which W&B project, artifact store and cluster profile it uses.
+"""env.toml: a file beside a project that names its W&B project, artifact store and cluster profile.
 
-As nemo_runspec/env.py reads it, as far as `[wandb]`, `[artifacts]` and `run.env` need it.
+It is read as nemo_runspec/env.py reads it, as far as `[wandb]`, `[artifacts]` and `run.env` need it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ __all__ = ["EnvToml", "find_env_toml", "read_env_toml"]
 
 @dataclass(frozen=True)
 class EnvToml:
-    """What env.toml says.
+    """The content of env.toml.
 
     Attributes:
         path: The file, or None if there is none.
         wandb: `[wandb]`, with the profile's own `wandb` over it.
-        artifacts: `[artifacts]`, likewise.
-        profile: The chosen profile with everything that it extends; what `run.env` is filled from.
+        artifacts: `[artifacts]`, with the profile's own `artifacts` over it.
+        profile: The chosen profile with everything that it extends. `run.env` is filled from it.
     """
 
     path: str | None = None
@@ -63,10 +63,10 @@ def find_env_toml(directory: str, environ: Mapping[str, str]) -> str | None:
 
 
 def read_env_toml(path: str | None, profile: str | None = None) -> EnvToml:
-    """Read the file at `path`; an empty `EnvToml` if that is None.
+    """Read the file at `path`; None gives an empty `EnvToml`.
 
     Raises:
-        LaunchError: It cannot be read, is no TOML, or has no such profile.
+        LaunchError: The file cannot be read, is no TOML, or has no such profile.
     """
     if path is None:
         if profile:
@@ -98,7 +98,7 @@ def _load(path: str) -> dict[str, Any]:
         raise LaunchError(
             wanted, error.strerror or str(error), f"Check --env-file and NEMOTRON_ENV_FILE, {_WITHOUT}"
         ) from None
-    except ValueError as error:  # TOMLDecodeError says the line; UnicodeDecodeError is one as well
+    except ValueError as error:  # TOMLDecodeError names the line; UnicodeDecodeError is a ValueError as well
         raise LaunchError(wanted, str(error), f"Correct the TOML, {_WITHOUT}") from None
     return content
 
@@ -111,7 +111,7 @@ def _table(content: Mapping[str, Any], name: str, path: str) -> dict[str, Any]:
 
 
 def _profile(content: Mapping[str, Any], name: str, path: str) -> dict[str, Any]:
-    """A profile merged over what it `extends`."""
+    """A profile, merged over the profiles that it `extends`."""
     chain: list[str] = []
     tables = []
     current: Any = name

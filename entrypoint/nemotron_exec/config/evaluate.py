@@ -1,7 +1,7 @@
-"""What an expression means in its place in the config, as far as it may be known before the job runs.
+"""The value of an expression at its place in the config, as far as it is known before the job runs.
 
-Evaluation follows OmegaConf 2.3 and 2.4 (omegaconf/base.py, `_resolve_node_interpolation` and `_select_impl`). What
-another rank's environment, a resolver of the script or an override of the command decides has no value: it is `Kept`.
+Evaluation follows OmegaConf 2.3 and 2.4 (omegaconf/base.py, `_resolve_node_interpolation` and `_select_impl`). A value
+is `Kept` where another rank's environment, a resolver of the script or an override of the command decides it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _MAX_RESULT = 1_000_000  # `${mul:x,1000000000}` repeats a string
 
 @dataclass(frozen=True)
 class Value:
-    """A known value; `ours` says whether an artifact, a manifest or the `run` section decided it."""
+    """A known value. `ours` is true where an artifact, a manifest or the `run` section decided it."""
 
     value: Any
     ours: bool
@@ -65,7 +65,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Reached:
-    """The expression stands for a mapping or list of the config itself."""
+    """A mapping or list of the config itself, for which the expression stands."""
 
     tree: Tree
     path: Path
@@ -73,7 +73,7 @@ class Reached:
 
 @dataclass(frozen=True)
 class Kept:
-    """No value here; `broken` where OmegaConf would find none either (missing key, cycle, …)."""
+    """No value is known here. `broken` is true where OmegaConf would find none either (missing key, cycle, …)."""
 
     why: str
     broken: bool = False
@@ -83,7 +83,7 @@ Result = Value | Reached | Kept
 
 
 def _child(tree: Any, key: str) -> tuple[Any, Any] | None:
-    """The child named by one key of a path, with the key as the container holds it."""
+    """The child of a container by one key of a path, together with the key in the container's own type."""
     if isinstance(tree, dict):
         return (key, tree[key]) if key in tree else None
     if isinstance(tree, list):
@@ -96,7 +96,7 @@ def _child(tree: Any, key: str) -> tuple[Any, Any] | None:
 
 
 def select_plain(tree: Any, keys: Iterable[str]) -> Any:
-    """What stands at a path, following no interpolation; None if nothing does."""
+    """The node at a path, following no interpolation; None if there is no node."""
     for key in keys:
         found = _child(tree, key)
         if found is None:
@@ -110,11 +110,12 @@ class Evaluator:
 
     Args:
         tree: The config with its parents merged in and the `run.*` overrides applied.
-        artifacts: By key under `run`; None before they are resolved: then `used` collects the keys that are asked for,
-            and `undecided` the scalars that ask for a key that only the job knows.
-        replaced: Whether an override of the command replaces the value at a path, or something that it lies in.
-        touched: Whether one changes something at, under or above a path.
-        environ: Where `${oc.env:…}` is looked up, for the few values that the launcher itself needs; None keeps it.
+        artifacts: The artifacts by key under `run`. None before they are resolved: then `used` collects the keys that
+            expressions ask for, and `undecided` the scalars whose key only the job knows.
+        replaced: Whether an override of the command replaces the value at a path, or a container of it.
+        touched: Whether an override changes a value at, under or above a path.
+        environ: The environment for `${oc.env:…}`, for the few values that the launcher itself needs. With None such a
+            value is `Kept`.
     """
 
     def __init__(
@@ -211,7 +212,7 @@ class Evaluator:
                 continue
             result = self.interpolation(part, container)
             if isinstance(result, Kept) and self.artifacts is None:
-                open_ = open_ or result  # each of them may ask for an artifact
+                open_ = open_ or result  # go on: a later part may ask for an artifact, too
                 continue
             if isinstance(result, Reached):
                 return Kept(f"{dotted(result.path)} is no scalar")
@@ -220,7 +221,7 @@ class Evaluator:
             pieces.append(str(result.value))
             ours = ours or result.ours
             length += len(pieces[-1])
-            if length > _MAX_RESULT:  # `b: ${a}${a}`, `c: ${b}${b}` and so on
+            if length > _MAX_RESULT:  # `b: ${a}${a}`, `c: ${b}${b}` and so on double a text each time
                 if ours:
                     self._too_long()
                 return Kept("it would be too long")
@@ -233,11 +234,11 @@ class Evaluator:
         )
 
     def interpolation(self, part: Ref | Call, container: Path) -> Result:
-        """`${a.b}` or `${name:…}`."""
+        """The value of `${a.b}` or `${name:…}`."""
         return self._ref(part, container) if isinstance(part, Ref) else self._call(part, container)
 
     def element(self, element: Element, container: Path) -> Result:
-        """An argument of a resolver."""
+        """The value of one argument of a resolver."""
         if isinstance(element, Primitive):
             if len(element.parts) == 1:
                 only = element.parts[0]
@@ -363,7 +364,7 @@ class Evaluator:
             return Kept(f"{resolver} takes two numbers")
         try:
             return Value(ARITHMETIC[resolver](*arguments), ours)
-        except Exception as error:  # noqa: BLE001 - whatever the operands' types raise
+        except Exception as error:  # noqa: BLE001 - the operands may raise any exception
             if ours:
                 raise self._error(
                     f"to resolve {self._source(call)}", f"{type(error).__name__}: {error}", "Correct the operands"
@@ -393,7 +394,7 @@ class Evaluator:
             ) from None
 
     def _manifest(self, call: Call, arguments: list[Any]) -> Result:
-        """`${manifest:DIRECTORY,KEY}`, as nemo_runspec/config/resolvers.py `_manifest_resolver` reads it."""
+        """The value of `${manifest:DIRECTORY,KEY}`, read like nemo_runspec/config/resolvers.py `_manifest_resolver`."""
         wanted = f"to resolve {self._source(call)}"
         if len(arguments) != 2:
             raise self._error(
@@ -444,7 +445,7 @@ class Evaluator:
 
 
 def _inside(container: Value, keys: list[str], path: Path) -> Result:
-    """A value inside an artifact's own mapping or list. It is data: nothing in it is interpolated."""
+    """A value inside an artifact's own mapping or list. Such a value is data: its interpolations are not replaced."""
     value = container.value
     for key in keys:
         found = _child(value, key)
@@ -455,7 +456,7 @@ def _inside(container: Value, keys: list[str], path: Path) -> Result:
 
 
 def _result_size(resolver: str, arguments: list[Any]) -> int:
-    """Length of what `mul` would make out of a string or list, so that a slip does not fill the memory."""
+    """Length of the string or list that `mul` would make. The caller refuses a length that would fill the memory."""
     if resolver == "mul":
         for one, other in (arguments, reversed(arguments)):
             if isinstance(one, (str, list)) and isinstance(other, int):
@@ -464,5 +465,5 @@ def _result_size(resolver: str, arguments: list[Any]) -> int:
 
 
 def dotted(path: Path) -> str:
-    """A path as people write it."""
+    """A path as people write it: `a.b.0`."""
     return ".".join(str(key) for key in path)

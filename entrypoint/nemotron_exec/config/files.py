@@ -1,4 +1,4 @@
-"""Where resolved files go, and the links that stand beside them."""
+"""The paths of resolved files, and the links beside them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Header", "Rendered", "RenderedFile", "moved_files", "moved_in_hydra"
 
 @dataclass(frozen=True)
 class Header:
-    """What the first lines of a resolved file say besides its source and artifacts.
+    """Content of the first lines of a resolved file, besides its source and artifacts.
 
     Attributes:
         created_at: ISO 8601.
@@ -51,9 +51,9 @@ class Rendered:
 
     Attributes:
         files: What to write, mode 0600; their directories are to be made.
-        links: (path, target) of the symbolic links beside them: everything else that the original's directory has.
-        arguments: argv index to the new word: config paths, and overrides whose `${art:…}` were filled in.
-        dropped: argv indices of the `run.*` overrides, which the command does not get.
+        links: (path, target) of symbolic links beside the files, for everything else in the originals' directories.
+        arguments: argv index to the new word: a config path, or an override whose `${art:…}` were filled in.
+        dropped: argv indices of the `run.*` overrides, which are removed from the command.
         moved: The config arguments that change, each with its new path; for a Hydra program with the new directory.
     """
 
@@ -65,7 +65,7 @@ class Rendered:
 
 
 def moved_files(root: Root, ours: set[str], directory: str) -> dict[str, str]:
-    """New paths of the files that move, by their old ones: those that name an artifact, and their heirs."""
+    """New paths by the old ones, for files that name an artifact and for files that inherit from one of these."""
     home = os.path.dirname(root.layer.document.path)
     moved: dict[str, str] = {}
 
@@ -83,7 +83,7 @@ def moved_files(root: Root, ours: set[str], directory: str) -> dict[str, str]:
 
 
 def moved_in_hydra(root: Root, ours: set[str], directory: str) -> dict[str, str]:
-    """New paths in a directory that has the shape of Hydra's; the primary config moves with any of its groups."""
+    """New paths in a directory with the shape of Hydra's. The primary config moves whenever one of its groups does."""
     if not ours:
         return {}
     home = root.argument.directory
@@ -97,12 +97,12 @@ _MAX_SIBLINGS = 4096
 def sibling_links(
     files: Sequence[RenderedFile], resolved: Mapping[str, str], places: set[str]
 ) -> list[tuple[str, str]]:
-    """Links to everything that stands beside the originals: scripts name neighbours relative to their config."""
+    """Links to everything beside the original files, because scripts name neighbours relative to their config."""
     folders: dict[str, str] = {}
     for file in files:
         folder, target = os.path.dirname(file.path), os.path.dirname(file.original)
         folders[folder] = target
-        # A Hydra group's file lies deeper: the folders between are real ones as well.
+        # The file of a Hydra group lies deeper: its parent folders are real folders, too, and need links.
         while folder not in places and os.path.basename(folder) == os.path.basename(target):
             folder, target = os.path.dirname(folder), os.path.dirname(target)
             folders.setdefault(folder, target)

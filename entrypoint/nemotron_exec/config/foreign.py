@@ -1,7 +1,7 @@
-"""YAML files that are no config of the launcher: passed through, whatever they hold.
+"""YAML files that are no config of the launcher are passed through, whatever they hold.
 
-A command names Kubernetes manifests, templates and data beside its config. A file counts only where it has a `run:`
-mapping or an `${art:…}`, or inherits from a file with one of them.
+A command may name Kubernetes manifests, templates and data beside its config. A file is a config only if it has a
+`run:` mapping or an `${art:…}`, or inherits from such a file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _USES_BYTES = pattern(_USES_TEXT.encode())
 
 
 def uses_artifacts(text: str) -> bool:
-    """Whether a text asks for an artifact or for the `run` section."""
+    """Whether a text has an interpolation of an artifact or of the `run` section."""
     return _USES.search(text) is not None
 
 
@@ -42,7 +42,7 @@ def is_template(path: str) -> bool:
 
 
 def has_template_in_run(tree: object) -> bool:
-    """Whether a template's engine is to fill in an artifact of the `run` section: `data: "{{ name }}:v1"`.
+    """Whether a template engine fills in an artifact of the `run` section: `data: "{{ name }}:v1"`.
 
     A command under `run.on_checkpoint` may have braces of its own: `docker inspect -f '{{ .Id }}' job`.
     """
@@ -52,7 +52,7 @@ def has_template_in_run(tree: object) -> bool:
 
 
 def would_be_a_config(path: str) -> bool:
-    """Whether a file that cannot be read as YAML was meant to be a config of the launcher."""
+    """Whether a file that cannot be parsed as YAML was meant to be a config of the launcher."""
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -62,11 +62,11 @@ def would_be_a_config(path: str) -> bool:
 
 
 def counts(layer: Layer) -> bool:
-    """Whether a config, or a file that it inherits from, says something to the launcher."""
+    """Whether a config, or a file that it inherits from, names an artifact or has a `run` section."""
     tree = layer.document.tree()
     text = layer.document.text
     if (isinstance(tree, dict) and "run" in tree and isinstance(tree["run"], dict)) or uses_artifacts(text):
         return True
-    if "/nemo_run" in text:  # a path that is translated where the job runs outside its container
+    if "/nemo_run" in text:  # the launcher translates such a path where the job runs outside its container
         return True
     return any(counts(parent) for _, parent in layer.parents)

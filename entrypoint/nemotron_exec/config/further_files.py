@@ -1,8 +1,9 @@
 """Further YAML, JSON and TOML files of a command: `train.py cfg.yaml overrides.yaml`.
 
-A program may merge them into its config. What depends on a key that one of them sets stays an interpolation. That does
-not hold where the program's text shows neither OmegaConf nor a merge: to it an interpolation means nothing. Their `run`
-section is not applied, so another version of an artifact in it stops the start.
+A program may merge them into its config. An interpolation that depends on a key of such a file is therefore kept. A
+program whose text shows neither OmegaConf nor a merge cannot read interpolations, so there the rule does not hold.
+
+The `run` section of such a file is not applied. If it names another version of an artifact, the start fails.
 """
 
 from __future__ import annotations
@@ -33,19 +34,19 @@ if TYPE_CHECKING:
 __all__ = ["Further", "find", "look_for_run", "paths_of"]
 
 _MAX_BYTES = 1 << 20
-_MAX_KEYS = 1 << 17  # bytes of a file that is written by hand; parsing a larger one would hold up the start
-# A program that shows none of these reads one file at a time, and no interpolation means anything to it.
+_MAX_KEYS = 1 << 17  # bytes of a file that a person writes; parsing a larger one would delay the start
+# A program without any of these words merges no files and reads no interpolations.
 _MERGES = pattern(rb"(?i)omegaconf|hydra|merge|update\(|load_config|_config\(|from nemo")
 
 
 @dataclass(frozen=True)
 class Further:
-    """One file.
+    """One further file.
 
     Attributes:
-        path: As the launcher finds it.
-        tree: What it holds, a mapping or a list.
-        merged: Whether the program may merge it into its config.
+        path: The path from the launcher's working directory.
+        tree: Content of the file, a mapping or a list.
+        merged: Whether the program may merge the file into its config.
     """
 
     path: str
@@ -54,11 +55,11 @@ class Further:
 
 
 def find(words: Sequence[str], start: int, configs: Collection[str], directory: str) -> list[Further]:
-    """The files that the words name beside the configs.
+    """The files that the words name besides the configs.
 
     Args:
         words: The command's words.
-        start: Index of the first after the program.
+        start: Index of the first word after the program.
         configs: The paths of the configs.
         directory: The working directory of the command.
     """
@@ -87,11 +88,11 @@ def _names(word: str, directory: str) -> Iterator[str]:
 
 
 def _tree(path: str, *, merges: bool) -> Any:
-    """The content of a file; None where it can change nothing, or is too large to be written by hand.
+    """The content of a file; None where it can change nothing, or is larger than a person writes.
 
     Args:
         path: The file.
-        merges: Whether the program may merge it: else only a `run` section in it matters.
+        merges: Whether the program may merge the file; if not, only a `run` section in it matters.
     """
     data = read_regular(path, _MAX_KEYS + 1)
     if data is None or len(data) > _MAX_KEYS or not (merges or b"run" in data):
@@ -123,21 +124,21 @@ def _may_merge(words: Sequence[str], start: int, directory: str) -> bool:
 
 
 def paths_of(file: Further, trees: Sequence[Any]) -> Iterator[Path]:
-    """The keys of the configs that a file sets, which may have the config under a name of its own."""
+    """The keys of the configs that a file sets. In the file the config may lie under a further key."""
     tops = {str(key) for tree in trees for key in tree}
     for path in _leaves(file.tree, ()):
         parts = [part for key in path for part in (split_key(key) if isinstance(key, str) else [key]) if part != ""]
         for at, part in enumerate(parts):
             if str(part) not in tops or str(part) == "run":
                 continue
-            # A mapping takes keys that it does not have yet.
+            # At its top a file may also set keys that the mapping does not have yet.
             if at == 0 or stands([str(one) for one in parts[at:]], trees):
                 yield tuple(parts[at:])
                 break
 
 
 def _leaves(tree: Any, path: Path) -> Iterator[Path]:
-    """The path of every value; of a text `a.b=c` the key that it says."""
+    """The path of every value, and the key in each text of the form `a.b=c`."""
     pending: list[tuple[Path, Any]] = [(path, tree)]
     while pending:
         here, node = pending.pop()
@@ -153,16 +154,17 @@ def _leaves(tree: Any, path: Path) -> Iterator[Path]:
 
 
 def look_for_run(file: Further, run: RunWords, warn: Callable[[str], object] | None, *, explicit: bool = False) -> None:
-    """Refuse a file that gives an artifact of `run` another version, and warn of what else it says there.
+    """Refuse a file that names another version of an artifact of `run`, and warn of other keys in its `run` section.
 
     Args:
         file: The file.
         run: The `run` sections of the configs.
-        warn: Told of each key that is not applied.
-        explicit: Whether `-c` names the configs: then it has been said which file counts, and no version is refused.
+        warn: Called for each key that is not applied.
+        explicit: Whether `-c` names the configs. Then the user has chosen the file, and another version only gives a
+            warning.
 
     Raises:
-        LaunchError: It does.
+        LaunchError: The file names another version.
     """
     section = file.tree.get("run") if isinstance(file.tree, dict) else None
     if not isinstance(section, dict):

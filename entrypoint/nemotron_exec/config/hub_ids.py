@@ -1,8 +1,11 @@
-"""Which Hugging Face repositories a config names by their id, outside of `run:`.
+"""Finds the Hugging Face repositories that a config names by their id, outside of `run:`.
 
-No schema says which values are ids. A key says it (`model_name`, `tokenizer.name`, `hf_model_path`, `dataset_name`: the
-keys of NVIDIA's recipes for Megatron-Bridge, NeMo-RL and Automodel), with the form `org/name`. A value taken for
-an id by mistake costs the ranks their offline mode and one line that says so. An id that is missed would stop the job.
+No schema marks the values that are ids. A value counts if its key is a usual one and its form is `org/name`. The keys
+are those of NVIDIA's recipes for Megatron-Bridge, NeMo-RL and Automodel: `model_name`, `tokenizer.name`,
+`hf_model_path`, `dataset_name`.
+
+A value taken for an id by mistake costs the ranks their offline mode, and one line tells the user. A missed id would
+stop the job.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ _MODEL = frozenset({
     "model", "models", "tokenizer", "tokenizers", "processor", "hf", "huggingface", "pretrained", "teacher", "student",
     "draft", "reward", "critic", "encoder", "backbone", "repo",
 })  # fmt: skip
-# Keys that say nothing by themselves: what they are in does.
+# Keys with no meaning of their own: the key above them decides.
 _PLAIN = frozenset({"name", "path", "id", "handle", "identifier", "source"})
 _PATHS = frozenset({
     "dir", "dirs", "directory", "folder", "file", "files", "root", "save", "load", "output", "log", "logs", "cache",
@@ -50,20 +53,20 @@ _SUFFIX = pattern(
 )
 _WORDS = pattern(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 _SINGLE = pattern(r"[A-Za-z0-9][\w.\-]*\Z")
-# A class of the framework that reads local files (NeMo-RL's ResponseDataset, BinaryPreferenceDataset).
+# A class of the framework, which reads local files (NeMo-RL's ResponseDataset, BinaryPreferenceDataset).
 _CLASS = pattern(r"[A-Z]\w*Dataset\Z")
 
 
 @dataclass(frozen=True)
 class HubId:
-    """A value that names a repository, or may do so.
+    """A value that names a repository, or may name one.
 
     Attributes:
-        id: `org/name`, or what stands there where that is not known before the job starts.
+        id: `org/name`, or the expression where the value is not known before the job starts.
         kind: "model", "dataset", or "file" for a `hf://…` that the job itself reads.
-        key: Where it stands, `policy.model_name`.
+        key: Path of the value, `policy.model_name`.
         origin: File and line.
-        known: Whether it is an id; else it is decided in the job.
+        known: Whether the value is an id. If not, only the job knows the value.
     """
 
     id: str
@@ -80,8 +83,8 @@ def find_hub_ids(
 
     Args:
         roots: The config arguments, merged.
-        overrides: Those of the command: what they say counts, and not what it replaces.
-        evaluator: The evaluator of a root, by number; it knows the artifacts and the environment.
+        overrides: The overrides of the command. Their ids count, and the values that they replace do not.
+        evaluator: Returns the evaluator of a root by its number; it knows the artifacts and the environment.
     """
     said = [override for override in overrides if not override.is_about_run]
     gone = {tuple(map(str, override.path)) for override in said}
@@ -108,10 +111,10 @@ def _add(found: dict[tuple[str, str, str], HubId], path: Path, scalar: Scalar, e
     try:
         result = evaluator.scalar(scalar, path)
     except LaunchError:
-        return  # for those whom it concerns
+        return  # the launch itself reports it, if it matters to the job
     where = ".".join(map(str, path))
     if isinstance(result, Kept):
-        # Another key of the config is looked at where it stands itself.
+        # If it stands for another key of the config, that key's own value is looked at.
         if "oc.env" in scalar.value:
             found[scalar.value, "", where] = HubId(scalar.value, kind or "model", where, scalar.origin, known=False)
         return
@@ -127,7 +130,7 @@ def _add(found: dict[tuple[str, str, str], HubId], path: Path, scalar: Scalar, e
 
 
 def _kind_of(path: Path) -> str | None:
-    """Whether a key is one for the id of a model or a data set; None if it is neither."""
+    """The kind of repository, "model" or "dataset", whose id stands at a key; None for any other key."""
     names = [str(key) for key in path if not isinstance(key, int)]
     if not names:
         return None

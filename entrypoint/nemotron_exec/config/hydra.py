@@ -1,8 +1,9 @@
 """A Hydra program's config directory (`--config-path D --config-name N`).
 
-Hydra composes the config from a defaults list that the command line may change, so only what does not depend on that is
-resolved: `${art:…}`, `${run.…}` out of the primary config's `run`, and arithmetic on these. Every file under the
-directory that names an artifact is rewritten into a directory that has everything else of the original beside it.
+Hydra composes the config from a defaults list, which the command line may change. Only values that do not depend on it
+are resolved: `${art:…}`, `${run.…}` from the primary config's `run`, and arithmetic on these. Every file under the
+directory that names an artifact is rewritten into a new directory. There it stands beside links to the rest of the
+original.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ _REFERENCE = pattern(rb"\$\{\s*(?:art|manifest)\s*:")
 
 
 class OnlyRun(Reach):
-    """Everything but `run` may come from a group that the command selects."""
+    """Everything outside of `run` counts as overridden: a group that the command selects may set it."""
 
     def __init__(self, contested: set[str]) -> None:
         super().__init__(("run", key) for key in contested)
@@ -63,7 +64,7 @@ class OnlyRun(Reach):
 
 
 def without_silent(command: Command) -> Command:
-    """The command without a tentative config that says nothing to nemotron-exec: most Hydra programs do not know it.
+    """The command without a tentative config that names no artifact, because most Hydra programs use none.
 
     Raises:
         LaunchError: The primary config does not parse.
@@ -74,7 +75,7 @@ def without_silent(command: Command) -> Command:
 
 
 def mentions_artifacts(argument: ConfigArgument, words: Sequence[str]) -> bool:
-    """Whether the command, the config or a group beside it has a `run` section or override, or `${art:…}`.
+    """Whether the command or the config has a `run` section or override, or either or a group an `${art:…}`.
 
     Raises:
         LaunchError: The primary config does not parse.
@@ -95,7 +96,7 @@ def mentions_artifacts(argument: ConfigArgument, words: Sequence[str]) -> bool:
 
 
 def group_files(directory: str, primary: str) -> tuple[Document, ...]:
-    """The other files under the directory that may name an artifact.
+    """The other YAML files under the directory that may name an artifact.
 
     Raises:
         LaunchError: One of them does not parse, or the directory holds more files than any config has.
@@ -114,10 +115,11 @@ def group_files(directory: str, primary: str) -> tuple[Document, ...]:
 
 
 def _yaml_files(directory: str, primary: str) -> Iterator[tuple[str, bytes]]:
-    """The YAML files under the directory but for the primary one; an empty path where there are too many."""
+    """The YAML files under the directory except the primary one. An empty path comes last where there are too many."""
     seen = looked_at = 0
     for folder, folders, names in os.walk(directory):
-        # A config directory may be the project itself: .git, .venv, .hydra of earlier runs are no groups.
+        # A config directory may be the project itself. Skip .git, .venv and .hydra of earlier runs, which are no
+        # groups.
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
         looked_at += len(names)
         for name in sorted(names):
@@ -137,9 +139,10 @@ def _yaml_files(directory: str, primary: str) -> Iterator[tuple[str, bytes]]:
 def chosen_globally(
     argument: ConfigArgument, primary: Document, groups: tuple[Document, ...], overrides: Sequence[Override]
 ) -> tuple[Document, ...]:
-    """The groups that Hydra may merge at the top of the config, as far as that can be told without composing it.
+    """The groups that Hydra may merge at the top of the config, as far as this is known without composing it.
 
-    A file at the top of the directory, or one of `@package _global_`, that the command or a defaults list names.
+    Such a group lies at the top of the directory or has `@package _global_`, and the command or a defaults list names
+    it.
     """
     named: set[str] = set()
     replaced: dict[str, set[str]] = {}
@@ -157,7 +160,7 @@ def chosen_globally(
                 for scalar in value if isinstance(value, list) else [value]:
                     if isinstance(scalar, Scalar):
                         everywhere = everywhere or "_global_" in f"{key}{scalar.value}"
-                        # An interpolation may name any of them.
+                        # An interpolation may give any name.
                         named.update(["*"] if "${" in scalar.value else _NAMES.findall(scalar.value.partition("@")[0]))
     chosen = []
     for document in groups:
@@ -170,9 +173,10 @@ def chosen_globally(
 
 
 def near_files(argument: ConfigArgument, overrides: Sequence[Override]) -> list[tuple[str, str]]:
-    """The config and the files of groups that the command and its defaults lists select, as paths and texts.
+    """The config and the files of the groups that the command and its defaults lists select, as paths and texts.
 
-    As far as that can be told without composing it: where a name is interpolated or a pattern, every file of the group.
+    The defaults lists are read without composing the config. Where a name is interpolated or a pattern, every file of
+    the group counts.
     """
     root = argument.directory
     replaced = {override.group.strip("/") for override in overrides if override.sign in ("", "~")}
@@ -199,7 +203,7 @@ def _defaults(path: str, folder: str) -> Iterator[tuple[str, str]]:
     try:
         tree: Any = load(path).tree()
     except LaunchError:
-        return  # Hydra will say so
+        return  # Hydra will report it
     entries = tree.get("defaults") if isinstance(tree, dict) else None
     for entry in entries if isinstance(entries, list) else ():
         for key, value in entry.items() if isinstance(entry, dict) else [("", entry)]:
@@ -224,19 +228,19 @@ def _files_of(root: str, group: str, names: str) -> list[str]:
 
 
 def run_of(document: Document) -> dict[Any, Any]:
-    """Its `run` section."""
+    """The `run` section of a document; {} where it has none."""
     tree: Any = document.tree()
     run = tree.get("run") if isinstance(tree, dict) else None
     return run if isinstance(run, dict) else {}
 
 
 def contested(documents: tuple[Document, ...]) -> set[str]:
-    """Keys of `run` that a group sets too: which of them counts is decided by the command's defaults list."""
+    """Keys of `run` that a group sets. The command's defaults list decides which value wins."""
     return {str(key) for document in documents for key in run_of(document)}
 
 
 def words(argument: ConfigArgument, directory: str) -> str:
-    """The new word for the argument; a NUL separates words where the command did not name the directory itself."""
+    """The new word for the config. NUL stands between words where `--config-path` is added to the command."""
     if argument.hydra is not None and argument.hydra >= 0:
         return argument.prefix + directory
     return "\0".join([argument.prefix, "--config-path", directory])

@@ -1,7 +1,7 @@
 """`defaults:` as NeMo-RL reads it (nemo_rl/utils/config.py `load_config_with_inheritance`).
 
-A string or a list of file names with their extension, relative to the file that says it; parents first, each merged
-over the one before, the child last. Hydra's defaults lists, which name groups, are not of this kind and left alone.
+The value is a file name with its extension, or a list of them, relative to the file with the key. Each parent is merged
+over the one before, and the file itself last. Hydra's defaults lists, which name groups, are ignored here.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["Layer", "Merged", "documents_of", "load_layers", "merge_layers"]
 
 _MAX_FILES = 1000
-_MAX_DEPTH = 100  # each level is a few levels of Python's stack, whose end is no error that says what to do
+_MAX_DEPTH = 100  # each level takes Python's stack, and a RecursionError would tell no remedy
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One file of an inheritance chain, with the files that it names as its parents."""
+    """One file of an inheritance chain, with its parents: the files that its `defaults:` names."""
 
     document: Document
     parents: tuple[tuple[Scalar, Layer], ...]
@@ -36,7 +36,7 @@ class Layer:
 
 
 def documents_of(layer: Layer) -> list[Document]:
-    """The file and those that it inherits from, each once."""
+    """The documents of the file and of its ancestors, each once."""
     found: dict[str, Document] = {}
     pending = [layer]
     while pending:
@@ -48,7 +48,7 @@ def documents_of(layer: Layer) -> list[Document]:
 
 
 def load_layers(path: str, environ: Mapping[str, str]) -> Layer:
-    """Read `path` and everything that it inherits from.
+    """Read the file at `path` and every file that it inherits from.
 
     Raises:
         LaunchError: A file is missing or bad, or the files inherit from each other in a circle.
@@ -88,7 +88,7 @@ def load_layers(path: str, environ: Mapping[str, str]) -> Layer:
 
 
 def parents_named(document: Document, environ: Mapping[str, str]) -> list[tuple[Scalar, str]] | None:
-    """The entries of a NeMo-RL `defaults:` with the absolute paths that they name; None if there is none."""
+    """The entries of a NeMo-RL `defaults:`, each with the absolute path that it names; None if the file has none."""
     tree = document.tree()
     entry = tree.get("defaults") if isinstance(tree, dict) else None
     entries = entry if isinstance(entry, list) else [entry]
@@ -110,7 +110,7 @@ def parents_named(document: Document, environ: Mapping[str, str]) -> list[tuple[
 
 @dataclass(frozen=True)
 class Merged:
-    """A chain merged into one tree; `uncertain` are paths whose value depends on what the script registers."""
+    """A chain merged into one tree. The values at `uncertain` paths depend on the resolvers of the script."""
 
     tree: Tree
     uncertain: frozenset[Path]
@@ -140,7 +140,7 @@ def _merge_layer(layer: Layer, uncertain: set[Path]) -> Tree:
 
 
 def _merge_override(base: dict[Any, Any], child: dict[Any, Any], uncertain: set[Path]) -> dict[Any, Any]:
-    """nemo_rl `merge_with_override`: a section with `_override_: true` replaces the inherited one."""
+    """Merge like nemo_rl's `merge_with_override`: a section with `_override_: true` replaces the inherited one."""
     base, child = dict(base), dict(child)
     for key, value in child.items():
         marker = value.get("_override_") if isinstance(value, dict) else None
@@ -160,7 +160,7 @@ def _is_true(marker: Scalar) -> bool:
 def merge(
     base: dict[Any, Any], child: dict[Any, Any], path: Path, root: dict[Any, Any], uncertain: set[Path]
 ) -> dict[Any, Any]:
-    """OmegaConf.merge: mappings are merged, everything else is replaced, `???` replaces nothing."""
+    """Merge like OmegaConf.merge: mappings are merged, other values are replaced, and `???` replaces nothing."""
     result = dict(base)
     for key, value in child.items():
         here = (*path, key)
@@ -168,7 +168,7 @@ def merge(
         if isinstance(value, Scalar) and value.value == "???" and before is not None:
             continue
         if isinstance(value, dict) and isinstance(before, Scalar) and before.is_expression:
-            # OmegaConf expands an interpolation that leads to a mapping, and merges into that.
+            # OmegaConf expands an interpolation of a mapping, and merges into that mapping.
             reached = Evaluator(root, None).scalar(before, here)
             before = reached.tree if isinstance(reached, Reached) else None
             if isinstance(reached, Kept):

@@ -1,4 +1,4 @@
-"""Where an interpolation ends, read without its grammar."""
+"""Finds the end of an interpolation without parsing its grammar."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def end_of_interpolation(text: str, start: int) -> int:
     """The index after the `}` that closes the `${` at `start`.
 
     Raises:
-        ValueError: Nothing closes it.
+        ValueError: No `}` closes it.
     """
     depth = 0
     position = start

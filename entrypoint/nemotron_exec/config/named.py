@@ -1,7 +1,7 @@
 """Artifacts that no config names: `--artifact KEY=REF` and `--artifacts FILE`.
 
-They count as keys of `run`, and win over a config's. The script's YAML need not have a `run` section, which a parser
-that refuses unknown keys would choke on, and gets none.
+They count as keys of `run`, and win over those of a config. No `run` section is written into the script's YAML: a
+parser that refuses unknown keys would fail on it.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def named_artifacts(pairs: Sequence[str], file: str | None) -> dict[str, Any]:
     """The artifacts as nodes of a YAML tree, by key.
 
     Args:
-        pairs: Each `KEY=REF`; they win over those of the file.
+        pairs: The options `KEY=REF`; they win over the file.
         file: A YAML file with one `KEY: REF` a line, or with such lines under `run:`.
 
     Raises:
-        LaunchError: The file cannot be read, or has something else in it.
-        UsageError: A pair is malformed, or two name one key.
+        LaunchError: The file cannot be read, or has other content.
+        UsageError: A pair is malformed, or two pairs name one key.
     """
     named = {} if file is None else _of_file(file)
     given: dict[str, str] = {}
