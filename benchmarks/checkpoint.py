@@ -17,7 +17,7 @@ from benchmarks.environments import ROOT
 from benchmarks.pairs import Comparison
 from benchmarks.row import Row, emit
 
-sys.path.insert(0, os.path.join(ROOT, "tests"))
+sys.path[:0] = [os.path.join(ROOT, "tests"), os.path.join(ROOT, "tests", "support")]
 from trainers import Trainer
 from wandb_backend import Backend
 

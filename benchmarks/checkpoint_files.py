@@ -36,7 +36,7 @@ def main() -> None:
 
 def measure(scratch: str) -> None:
     """Save checkpoints of both kinds in turn, and emit three rows."""
-    from nemotron_exec.sitecustomize.payload.checkpoints.commit import COMMITTER
+    from nemotron_exec.sitecustomize.payload.checkpoints.commit import committer
     from nemotron_exec.sitecustomize.payload.manifest import inventory
 
     small, large = (os.path.join(scratch, name) for name in ("small", "large"))
@@ -52,7 +52,7 @@ def measure(scratch: str) -> None:
         for directory, times in pair:
             read.clear()
             times.append(save(directory, number))
-            assert COMMITTER.settle(60), "the commit thread has not ended"
+            assert committer().settle(60), "the commit thread has not ended"
             if directory == large:
                 most = max(most, passes(read, os.path.join(large, f"iter_{number:07d}")))
     last = os.path.join(large, f"iter_{SAVES:07d}")

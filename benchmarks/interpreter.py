@@ -17,8 +17,10 @@ from benchmarks.pairs import Case, Comparison, be_left_alone, compare, median_in
 from benchmarks.row import Row, emit
 
 PAIRS = 300
+PAIRS_IDLE = 600  # the bar is a tenth of the others
 PAIRS_PER_VERSION = 250
 ADDED = 0.25  # ms
+ENTRY = 0.03  # ms
 MISS = 100  # ns
 MEMORY = 0.3  # MB
 VERSIONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
@@ -68,6 +70,7 @@ def main() -> None:
         with open(handoff, "w", encoding="utf-8") as file:
             file.write('{"schema": 1, "artifacts": []}')
         no_job = {**plain, "PYTHONPATH": job["PYTHONPATH"]}
+        an_entry = {**plain, "PYTHONPATH": empty}
         started = compare(
             Case("bare", [python, "-c", "pass"], plain),
             [
@@ -78,15 +81,23 @@ def main() -> None:
                     [python, "-c", "pass"],
                     {**job, "NEMOTRON_EXEC_HANDOFF": handoff},
                 ),
-                Case("an empty directory on PYTHONPATH", [python, "-c", "pass"], {**plain, "PYTHONPATH": empty}),
-                Case("on PYTHONPATH without a job", [python, "-c", "pass"], no_job),
-                Case("NEMOTRON_EXEC_DISABLE=1", [python, "-c", "pass"], {**job, "NEMOTRON_EXEC_DISABLE": "1"}),
             ],
             pairs=PAIRS,
         )
-        noise = started["A/A: bare Python against itself"]
         for name, result in started.items():
-            report_start(name, result, noise)
+            report_start(name, result)
+        # Any entry on PYTHONPATH costs a start 0.05 ms, whatever is in it: the floor is an empty directory there.
+        idle = compare(
+            Case("an empty directory on PYTHONPATH", [python, "-c", "pass"], an_entry),
+            [
+                Case("A/A: an empty directory on PYTHONPATH", [python, "-c", "pass"], an_entry),
+                Case("on PYTHONPATH without a job", [python, "-c", "pass"], no_job),
+                Case("NEMOTRON_EXEC_DISABLE=1", [python, "-c", "pass"], {**job, "NEMOTRON_EXEC_DISABLE": "1"}),
+            ],
+            pairs=PAIRS_IDLE,
+        )
+        for name, result in idle.items():
+            report_idle(name, result)
         unwritten = {"PYTHONDONTWRITEBYTECODE": "1"}
         name = "a job, installed without compiling, PYTHONDONTWRITEBYTECODE=1"
         result = compare(
@@ -94,24 +105,27 @@ def main() -> None:
             [Case(name, [python, "-c", "pass"], {**as_shipped, **unwritten})],
             pairs=PAIRS,
         )[name]
-        report_start(name, result, noise)
+        report_start(name, result)
         for version in VERSIONS:
             if other := interpreter(version):
-                report_start(f"a job under Python {version}, as shipped", per_version(other, plain, as_shipped), noise)
+                report_start(f"a job under Python {version}, as shipped", per_version(other, plain, as_shipped))
         report_miss(python, job)
         report_memory(python, plain, job)
         report_modules(python, plain, job)
 
 
-def report_start(name: str, result: Comparison, noise: Comparison) -> None:
-    """Emit a start. The bar bounds the added time; without a job, the added time must be within the noise."""
-    bar, met = f"at most +{ADDED:g} ms", result.added <= ADDED
-    if name.startswith(("A/A", "an empty directory")):
-        bar, met = "", None
-    elif name in ("on PYTHONPATH without a job", "NEMOTRON_EXEC_DISABLE=1"):
-        # The two intervals overlap, or the start with the injector is faster.
-        bar, met = "as A/A", result.interval[0] <= noise.interval[1]
+def report_start(name: str, result: Comparison) -> None:
+    """Emit a start under a job. The bar bounds the added time."""
+    bar, met = (f"at most +{ADDED:g} ms", result.added <= ADDED) if not name.startswith("A/A") else ("", None)
     emit(Row.of(f"start: {name}", result, against="bare Python", bar=bar, met=met))
+
+
+def report_idle(name: str, result: Comparison) -> None:
+    """Emit a start without a job. It is missed where the whole interval of the added time is above the bar."""
+    bar, met = f"at most +{ENTRY:g} ms, with the interval", result.interval[0] <= ENTRY
+    if name.startswith("A/A"):
+        bar, met = "", None
+    emit(Row.of(f"start: {name}", result, against="an empty directory on PYTHONPATH", bar=bar, met=met))
 
 
 def interpreter(version: str) -> str:
