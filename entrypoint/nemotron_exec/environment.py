@@ -1,4 +1,4 @@
-"""The job's environment: our directory first on PYTHONPATH, and the few variables that the injector reads."""
+"""The job's environment: the injector's directory first on PYTHONPATH, and a few variables for the injector."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 OF_THE_JOBS_PYTHON = ("PYTHONPATH", "PYTHONHOME", "PYTHONEXECUTABLE")
 """Variables that no Python of the launcher may see."""
 _GIVEN = "NEMOTRON_EXEC_GIVEN"
-_BETWEEN = "\x1e"  # ASCII's record separator, which no path and no project has
+_BETWEEN = "\x1e"  # ASCII's record separator, which no path or project name has
 
 
 def is_disabled(environ: Mapping[str, str]) -> bool:
@@ -42,10 +42,10 @@ def is_disabled(environ: Mapping[str, str]) -> bool:
 
 
 def without_given(environ: Mapping[str, str]) -> Mapping[str, str]:
-    """The environment without what a launcher around this one has set for its job.
+    """The environment without the variables that an outer launcher has set for its job.
 
-    A job may start jobs with configs of their own. What the outer launcher has decided for its job (store, backend, W&B
-    project) is not what the user says about the inner one. What has another value by now was set by the job.
+    A job may start jobs with configs of their own. Store, backend and W&B project of the outer job are not the user's
+    choice for the inner one. A variable whose value has changed since was set by the job, and stays.
     """
     if not environ.get(_GIVEN):
         return environ
@@ -63,7 +63,7 @@ def injector_directory() -> str:
 
 
 def home_directory(environ: Mapping[str, str]) -> str | None:
-    """The user's home: HOME, else that of the passwd entry; None where there is neither, as in many containers."""
+    """The user's home: HOME, else that of the passwd entry; None where both are missing, as in many containers."""
     home = environ.get("HOME", "")
     if os.path.isabs(home):
         return home
@@ -81,11 +81,11 @@ def homeless(wanted: str) -> LaunchError:
 
 
 def default_store(environ: Mapping[str, str]) -> str | None:
-    """Root of the manifest store where neither option nor config names one; None where there is no home.
+    """Root of the manifest store if no option and no config names one; None where there is no home.
 
-    `NEMO_ARTIFACT_ROOT` is the name that NVIDIA's Nemotron gives it; else an embedded store under the user's data
-    directory (XDG Base Directory Specification). The same as the payload's `manifest.default_root`, whose module the
-    way to exec cannot afford; a test holds the two together.
+    NVIDIA's Nemotron names the root in `NEMO_ARTIFACT_ROOT`. Without it the store lies in the user's data directory
+    (XDG Base Directory Specification). The payload's `manifest.default_root` computes the same, but its import would
+    slow down the way to exec. A test compares the two.
     """
     if root := environ.get("NEMO_ARTIFACT_ROOT"):
         return root
@@ -108,7 +108,7 @@ def user_cache(environ: Mapping[str, str]) -> str | None:
 
 
 def default_cache(environ: Mapping[str, str]) -> str | None:
-    """Where downloads are kept without `--cache-dir`; None where there is no home."""
+    """The cache for downloads without `--cache-dir`; None where there is no home."""
     cache = user_cache(environ)
     return cache and os.path.join(cache, "nemotron-exec")
 
@@ -127,13 +127,13 @@ def job_environment(
     """The environment of the wrapped command.
 
     Args:
-        environ: The launcher's own; every entry but those named below is passed on as it is.
+        environ: The launcher's own environment. Every variable that is not named below is passed on unchanged.
         store: Root of the manifest store.
-        backend: "wandb" or "manifest"; None leaves the decision to what a process finds.
-        handoff: Path of the hand-off file; None removes the variable, lest a job read an older job's.
-        handoff_value: The hand-off itself, for processes that do not see the file; None removes the variable.
-        defaults: Variables to be set where the job does not set them (`WANDB_PROJECT`).
-        settings: Variables to be set whatever the job sets (`HF_HUB_CACHE`, a view of the job's own).
+        backend: "wandb" or "manifest"; None lets each process of the job choose.
+        handoff: Path of the hand-off file; None removes the variable, so that no job reads an older job's.
+        handoff_value: The hand-off itself, for processes that cannot read the file; None removes the variable.
+        defaults: Variables for the job that the environment does not set yet (`WANDB_PROJECT`).
+        settings: Variables that replace those of the environment (`HF_HUB_CACHE`, a view of the job's own).
         strict: Whether failures of the injector are fatal.
     """
     job = dict(environ)
@@ -143,7 +143,7 @@ def job_environment(
         job.setdefault(name, value)
     job.update(settings or {})
     ours = injector_directory()
-    # No empty entry: it would put the working directory on sys.path.
+    # An empty entry would put the working directory on sys.path.
     others = [entry for entry in job.get("PYTHONPATH", "").split(os.pathsep) if entry != ours]
     if others == [""]:
         others = []

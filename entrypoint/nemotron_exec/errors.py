@@ -1,6 +1,6 @@
-"""The ways in which the launcher fails, each with the exit code that design.md gives it.
+"""The errors of the launcher, each with its exit code from design.md.
 
-Every message has three parts: what was wanted, what was found, what to do. Exit codes follow env(1).
+Every message has three parts: the aim, the fault, the remedy. Exit codes follow env(1).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ EXIT_NOT_FOUND = 127
 
 
 class LaunchError(Exception):
-    """nemotron-exec failed and would fail again.
+    """A failure of nemotron-exec that would happen again.
 
     Args:
-        wanted: What was to be done, naming file, key and value.
-        found: What stood in the way.
+        wanted: The aim, with file, key and value.
+        found: The fault.
         remedy: What the user can do about it.
-        exit_code: Overrides the class's code; used when another node's published error is raised here.
+        exit_code: Replaces the class's code; used when another node's published error is raised here.
     """
 
     exit_code = EXIT_FAILED
@@ -47,7 +47,7 @@ class LaunchError(Exception):
 
 
 class TemporaryError(LaunchError):
-    """It failed now and may pass later: a server down, a disk full, a time-out."""
+    """A failure that may pass: a server down, a disk full, a time-out."""
 
     exit_code = EXIT_TEMPFAIL
 

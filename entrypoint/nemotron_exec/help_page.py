@@ -1,4 +1,4 @@
-"""`nemotron-exec --help`: the options by what one wants, three examples, and what else there is to know."""
+"""`nemotron-exec --help`: options grouped by purpose, three examples, and further notes."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _MORE = (
 
 
 class HelpPage(click.Command):
-    """A command whose options stand in groups, over the whole width of the terminal."""
+    """A command whose help shows its options in groups, over the whole width of the terminal."""
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Usage, what it does, examples, options, and the rest."""
+        """Write usage, description, examples, options and further notes."""
         self.format_usage(ctx, formatter)
         self.format_help_text(ctx, formatter)
         with formatter.section("Examples"):
@@ -44,7 +44,7 @@ class HelpPage(click.Command):
             formatter.write_dl(list(_MORE))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The options by group."""
+        """Write the options by group."""
         last = list(GROUPS)[-1]
         grouped = {name: title for title, names in GROUPS.items() for name in names}
         order = [name for names in GROUPS.values() for name in names]

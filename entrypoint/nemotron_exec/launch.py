@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = ["launch", "main"]
 
-# Faults of the machine, which may have gone when the job is started again.
+# Faults of the machine, which may be gone at the next start.
 _MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
 
 
 def main(words: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
-    """Launch, and turn every way of failing into one message and the exit code of the design page."""
+    """Launch the command, and turn every failure into one message and the exit code of the design page."""
     messages = Messages()
     try:
         with _output_written():
@@ -126,7 +126,7 @@ def launch(chosen: Options, words: Sequence[str], environ: Mapping[str, str], me
     if chosen.lock and not place.index:
         lock.write(chosen.lock, resolution, os.getcwd())
     job_words = resolved_command(command, resolution, nemo_run.translation(environ))
-    # Without a config of its own the command is a part of the job around it: its checkpoints go where that job's go.
+    # A command without a config of its own belongs to the job around it, so its checkpoints go to that job's store.
     apart = bool(command.configs or chosen.artifact or chosen.artifacts) or own is environ
     environment = job_environment(
         own if apart else environ,
@@ -164,11 +164,11 @@ def launch(chosen: Options, words: Sequence[str], environ: Mapping[str, str], me
 
 
 def _expect_outputs(words: Sequence[str], environment: dict[str, str], messages: Messages) -> None:
-    """Have the injector register `run.outputs` when this process, which becomes the command, has ended well."""
+    """Have the injector register `run.outputs` after this process, which becomes the command, has ended well."""
     from nemotron_exec.doctor.own_interpreter import start_of
     from nemotron_exec.sitecustomize.payload.checkpoints.outputs import VARIABLE
 
-    environment[VARIABLE] = str(os.getpid())  # exec keeps it
+    environment[VARIABLE] = str(os.getpid())  # the process keeps its number across exec
     if start_of(words, environment).words is not None:
         return
     messages.warning(
@@ -181,7 +181,7 @@ class _Signalled(BaseException):
     """SIGTERM or SIGHUP arrived while this process was still the launcher.
 
     Attributes:
-        arrived: The number of the signal; 0 before. Python drops an exception that is raised in a callback or a
+        arrived: Number of the signal; 0 before one arrives. Python drops an exception raised in a callback or a
             finalizer, and the job must not start then either.
     """
 
@@ -194,7 +194,7 @@ class _Signalled(BaseException):
 
 @contextlib.contextmanager
 def _signals_as_exceptions() -> Iterator[None]:
-    """Until exec, let a signal unwind the stack, so that leases are released and nothing half-written stays."""
+    """Until exec, turn a signal into an exception, so that leases are released and no half-written file stays."""
 
     def unwind(number: int, _frame: FrameType | None) -> None:
         _Signalled.arrived = number
@@ -202,22 +202,22 @@ def _signals_as_exceptions() -> Iterator[None]:
 
     caught = [
         number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL
-    ]  # what was ignored when we were started stays ignored, nohup's SIGHUP above all
+    ]  # a signal that was ignored at the start stays ignored, above all nohup's SIGHUP
     for number in caught:
         signal.signal(number, unwind)
-    # No restoring before exec is needed: the kernel resets caught signals there, and leaves ignored ones alone.
+    # The handlers need not be restored before exec: the kernel resets caught signals there, and keeps ignored ones.
     try:
         yield
     finally:
         for number in caught:
-            # SIGTERM stays ignored where the exit code of the job's error is held (publishing.hold_exit_code).
+            # Keep SIGTERM ignored where the exit code of the job's error is held (publishing.hold_exit_code).
             if signal.getsignal(number) is unwind:
                 signal.signal(number, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
 def _output_written() -> Iterator[None]:
-    """Have what was printed written before the process ends, and a disk that is full said as any other fault."""
+    """Write all output before the process ends, and report a full disk like any other fault."""
     try:
         with contextlib.suppress(AttributeError):
             sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a path may be no UTF-8
@@ -244,7 +244,7 @@ def _nobody_reads() -> bool:
 
 def _exit_code(error: LaunchError, environ: Mapping[str, str]) -> int:
     if error.exit_code == EXIT_TEMPFAIL:
-        # A scheduler may know another code as "try again".
+        # The scheduler may retry on another code than 75.
         with contextlib.suppress(ValueError):
             return int(environ.get("NEMOTRON_EXEC_TEMPFAIL_CODE", "")) & 0xFF
     return error.exit_code

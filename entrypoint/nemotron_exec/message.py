@@ -1,4 +1,4 @@
-"""Messages for people: stderr only, one prefix, one line each. stdout belongs to the command."""
+"""Messages for people, on stderr only: one prefix, one line each. stdout belongs to the command."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 class Messages:
-    """Writes each message as one line to `stream`, without the passwords and signatures of URLs, and without keys.
+    """Writes each message as one line to `stream`, without keys and without the passwords and signatures of URLs.
 
     Args:
         threshold: "debug" (`-v`), "info" (default), "warning" (`-q`).
         log_format: "text" or "json" (one object a line: level, message, and the fields of the message).
-        stream: Where the lines go; stderr at the time of the call if None.
-        program: What each line begins with.
+        stream: Where the lines are written; None for stderr at the time of the call.
+        program: The prefix of each line.
         strict: Whether a warning is an error (`--strict`).
     """
 
@@ -55,25 +55,25 @@ class Messages:
         return _LEVELS[self.threshold] > _LEVELS["info"]
 
     def debug(self, text: str, **fields: object) -> None:
-        """Something only `-v` shows."""
+        """Print a message that only `-v` shows."""
         self._write("debug", text, fields)
 
     def info(self, text: str, **fields: object) -> None:
-        """Something that `-q` hides."""
+        """Print a message that `-q` hides."""
         self._write("info", text, fields)
 
     def warning(self, text: str, **fields: object) -> None:
-        """Something the user should change, though the job starts.
+        """Print a warning: the job starts, but the user should change something.
 
         Raises:
-            LaunchError: Under `--strict`, where it does not.
+            LaunchError: The options have `--strict`, under which the job does not start.
         """
         if self._strict:
             raise LaunchError("start the command under --strict", text, "Mend it, or leave out --strict")
         self._write("warning", text, fields)
 
     def error(self, text: str, **fields: object) -> None:
-        """Why the job does not start."""
+        """Print why the job does not start."""
         self._write("error", text, fields)
 
     def _write(self, level: str, text: str, fields: dict[str, object]) -> None:
@@ -86,24 +86,25 @@ class Messages:
         else:
             label = "" if level in ("info", "debug") else f"{level}: "
             line = f"{self._program}: {label}" + text.replace("\n", "\n  ")
-        from nemotron_exec.sitecustomize.payload.notice import redact  # with a message there is time for it
+        from nemotron_exec.sitecustomize.payload.notice import redact  # printing a message costs more than this import
 
         line = redact(line)
         stream = self._stream or sys.stderr
         try:
             if self.log_format != "json" and stream.isatty():
                 line = self._for_people(line, level, stream)
-            # One write a line, so that the lines of many ranks sharing one stderr do not interleave.
+            # Write each line at once, so that the lines of many ranks on one stderr do not interleave.
             stream.write(line + os.linesep)
             stream.flush()
         except (OSError, ValueError):
             # A stderr that is closed or full must not keep the job from starting.
             if stream is sys.stderr:
-                # What the full one holds back would be tried again at the end, and make the exit code 120.
+                # Drop the text that the full stderr still buffers: Python would write it again at exit and set the exit
+                # code to 120.
                 sys.stderr = open(2, "w", closefd=False, errors="backslashreplace")  # noqa: SIM115
 
     def _for_people(self, line: str, level: str, stream: TextIO) -> str:
-        """On a terminal the level has a colour, and what wraps stands under the beginning of the text."""
+        """The line for a terminal: its level is coloured, and wrapped lines are indented below the text."""
         from nemotron_exec import terminal
 
         line = terminal.wrapped(line, terminal.width_of(stream), "  ")

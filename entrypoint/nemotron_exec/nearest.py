@@ -10,7 +10,7 @@ __all__ = ["did_you_mean"]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`Did you mean X or Y?` with at most two of the known names; "" where none is near."""
+    """`Did you mean X or Y?` with at most two of the known names; "" where no name is near."""
     import difflib
 
     found = difflib.get_close_matches(name, list(known), 2, 0.6)

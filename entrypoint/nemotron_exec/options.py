@@ -1,7 +1,7 @@
-"""The options of nemotron-exec: one table, from which come the parser, the environment twins and the reference page.
+"""The options of nemotron-exec in one table. Parser, environment twins and reference page are made from it.
 
-click is loaded only where there is an option, an error or a help text to show; options that come from the environment
-alone (a Docker ENTRYPOINT) need none of it.
+click is loaded only for an option, an error or a help text. Options that come from the environment alone (a Docker
+ENTRYPOINT) do not need it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["OPTIONS", "Option", "Options", "parse"]
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked of nemotron-exec itself. Times are in seconds."""
+    """The options that the user gave to nemotron-exec itself. Times are in seconds."""
 
     config: tuple[str, ...] = ()
     artifact: tuple[str, ...] = ()
@@ -63,12 +63,12 @@ class Option:
 
     Attributes:
         name: Field of `Options`.
-        flags: As written on the command line.
+        flags: The flags of the command line.
         help: One sentence.
         metavar: Placeholder of the value; None for a flag.
-        choices: Allowed values, if they are few.
-        convert: From text to value; raises ValueError.
-        expects: What `convert` takes, in words.
+        choices: The allowed values; () for any.
+        convert: Converts text to a value; raises ValueError.
+        expects: Description of the texts that `convert` takes.
         twin: Whether `NEMOTRON_EXEC_<NAME>` is read (design ruling 21).
     """
 
@@ -83,7 +83,7 @@ class Option:
 
     @property
     def variable(self) -> str | None:
-        """The environment variable that sets it."""
+        """The environment variable that sets the option."""
         return f"NEMOTRON_EXEC_{self.name.upper()}" if self.twin else None
 
 
@@ -112,7 +112,7 @@ def _lines(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.splitlines() if part.strip())
 
 
-_WIDEST = 160  # columns of --help; click stops at 80
+_WIDEST = 160  # columns of --help, where click would stop at 80
 _REPEATABLE = ("config", "artifact")
 OPTIONS: tuple[Option, ...] = (
     Option(
@@ -224,18 +224,18 @@ OPTIONS: tuple[Option, ...] = (
 
 
 def parse(words: Sequence[str], environ: Mapping[str, str]) -> tuple[Options, tuple[str, ...]]:
-    """Split the command line into our options and the command.
+    """Split the command line into the options of nemotron-exec and the command.
 
     Args:
         words: Everything after `nemotron-exec`.
-        environ: For the options' environment twins; an option on the command line wins.
+        environ: The environment, for the options' environment twins. An option on the command line wins.
 
     Returns:
         The options, and the words of COMMAND (empty only with an option that needs none).
 
     Raises:
-        UsageError: An option or value that does not exist, or no command.
-        SystemExit: After `--help`, `--version` and what a shell asked for completion, code 0.
+        UsageError: An option or a value does not exist, or there is no command.
+        SystemExit: The words are `--help` or `--version`, or a shell asks for completion; the code is 0.
     """
     values = _from_environment(environ)
     completing = bool(environ.get("_NEMOTRON_EXEC_COMPLETE"))
@@ -291,7 +291,7 @@ def _with_click(words: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[
         raise SystemExit(shell_complete(command, {}, "nemotron-exec", "_NEMOTRON_EXEC_COMPLETE", instruction))
     try:
         context = command.make_context("nemotron-exec", list(words))
-    except click.exceptions.Exit as done:  # --help and --version
+    except click.exceptions.Exit as done:  # click exits after --help and --version
         raise SystemExit(done.exit_code) from None
     except click.UsageError as error:
         raise UsageError(
@@ -312,7 +312,7 @@ def _with_click(words: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[
 
 
 def click_command() -> click.Command:
-    """The same table as a click command: for parsing, `--help`, shell completion and the reference page."""
+    """The table as a click command: for parsing, `--help`, shell completion and the reference page."""
     import click
 
     from nemotron_exec import __version__

@@ -1,4 +1,4 @@
-"""Where a value stands in the user's files, for messages."""
+"""The place of a value in the user's files, for messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Origin"]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where in the user's input something was said. Lines count from 1; 0 where there is none (overrides)."""
+    """A place in the user's input. Lines count from 1; 0 stands for no line (overrides)."""
 
     file: str
     line: int = 0

@@ -61,18 +61,18 @@ def references_of(named: Mapping[str, Any], environ: Mapping[str, str]) -> dict[
     """The references by key.
 
     Raises:
-        LaunchError: One is malformed.
+        LaunchError: A reference is malformed.
     """
     found = {}
     for key, node in named.items():
         reference = reference_in(key, node, {key: node}, Evaluator({}, None, environ=environ))
-        assert reference is not None  # a used key holds a reference, or has raised
+        assert reference is not None  # `node` counts as used, so it names a reference or reference_in has raised
         found[key] = reference
     return found
 
 
 def with_named(tree: Any, named: Mapping[str, Any] | None) -> Any:
-    """The tree of a config whose `run` has these keys, too."""
+    """The tree of a config, its `run` extended by these keys."""
     if not named or not isinstance(tree, dict):
         return tree
     run = tree.get("run")

@@ -1,4 +1,4 @@
-"""Texts that nearly ask for an artifact: `$art:data`, `{art:data}`, `${art.data.path}`, `${artifact:data}`."""
+"""Mistyped interpolations of an artifact: `$art:data`, `{art:data}`, `${art.data.path}`, `${artifact:data}`."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ _RIGHT = pattern(r"\$\{\s*art\s*:")
 
 
 def near_misses(files: Sequence[tuple[str, str]], sections: str = "", *, sure: bool) -> Iterator[str]:
-    """A warning for each, with the right spelling.
+    """A warning for each mistyped interpolation, with the right spelling.
 
     Args:
         files: Paths and texts that the program reads together; the path is empty for a word of the command.
-        sections: A text that may have a section of a name that they use, beside themselves.
-        sure: Whether they are written for nemotron-exec; a template of others has `{{ artifact.name }}`.
+        sections: A further text. A section of it, or of the files, that has the name used is no mistake.
+        sure: Whether the files are written for nemotron-exec. A template of another program may have `{{ artifact.name
+            }}`.
     """
     known = "\n".join([sections, *(text for _, text in files)])
     here = working_directory() + "/"
     for path, text in files:
-        # Of a word a blank and `#` are a part; of a file they begin a comment.
+        # In a file `#` after a blank begins a comment. In a word of the command both are part of the word.
         shown = path.removeprefix(here)
         yield from _near(shown, [_without_comment(line) for line in text.splitlines()] if path else [text], known, sure)
 
@@ -62,7 +63,7 @@ def _near(path: str, lines: Sequence[str], known: str, sure: bool) -> Iterator[s
             if before in ("$", "<") and not colon.strip():
                 continue
             if before in ("${", "$") and re.search(rf"(?m)^[ {{]*[\"']?{name}[\"']?\s*:", known):
-                continue  # a section of that name
+                continue  # the name is a section of the config
             if not sure and not _is_sure(before, name, colon.strip()):
                 continue
             yield _spelled(match.group().strip(), place, match["rest"])
@@ -71,7 +72,7 @@ def _near(path: str, lines: Sequence[str], known: str, sure: bool) -> Iterator[s
 
 
 def _is_sure(before: str, name: str, colon: str) -> bool:
-    """Whether what nearly is an artifact can be nothing else, in a file that says nothing to nemotron-exec."""
+    """Whether a mistyped interpolation can mean nothing else, in a file that has nothing else for nemotron-exec."""
     if colon == ":":
         return before not in ("<", "$[") or name.lower() == "art"
     return before == "${" and name.lower() == "art" and colon in (".", ",", ";")

@@ -1,8 +1,11 @@
 """Overrides in other forms than `key=value`: `--root=/o`, `--root /o`, `root /o`, `--options root=/o`, JSON.
 
-How a script reads its options is its own. A word that reads as an override of a key that the config has may be one, so
-what depends on that key stays an interpolation (touched.py has the forms that only keep). For `run.*`, which the
-launcher itself has to apply, it asks for the form that it can, or warns where the word may mean something else.
+Only the script knows how it reads its options. A word that may override a key of the config is taken for an override,
+so an expression that depends on the key stays an interpolation. touched.py knows further forms, which only keep
+expressions.
+
+The launcher itself has to apply `run.*`. For another form it stops and names the right one, or warns where the word may
+mean something else.
 """
 
 from __future__ import annotations
@@ -49,19 +52,19 @@ def read(
 
     Args:
         words: The command's words.
-        start: Index of the first that may be one.
+        start: Index of the first word that may be an override.
         roots: The configs.
-        known: The overrides that are read as such.
+        known: The overrides in the form `key=value`, read already.
         configs: Indices of the words that name the configs.
         directory: The working directory of the command.
         warn: As for `other_forms`.
 
     Raises:
-        LaunchError: One is about `run`, in a form that cannot be applied.
+        LaunchError: A word overrides a key of `run` in a form that cannot be applied.
     """
     refuse_stranded(words, known)
     found = other_forms(words, start, [root.tree for root in roots], known, configs=configs, warn=warn)
-    # Hydra composes in the job: what its overrides may change is not resolved anyway.
+    # Hydra composes in the job, so nothing that its overrides may change is resolved anyway.
     trees = [root.tree for root in roots if root.argument.hydra is None and isinstance(root.tree, dict)]
     if not trees:
         return found, set()
@@ -85,18 +88,18 @@ def other_forms(
     configs: Iterable[int] = (),
     warn: Callable[[str], object] | None = None,
 ) -> tuple[Override, ...]:
-    """What reads as an override of a key of the configs, and is none of those that are known.
+    """The words that override a key of the configs in another form than `key=value`.
 
     Args:
         words: The command's words.
-        start: Index of the first that may be one.
+        start: Index of the first word that may be an override.
         trees: The configs.
-        known: The overrides that are read as such.
+        known: The overrides in the form `key=value`, read already.
         configs: Indices of the words that name the configs.
-        warn: Told of what may be meant for `run`, and may as well be the script's own.
+        warn: Called for each word that may be meant for `run`, but may be the script's own as well.
 
     Raises:
-        LaunchError: One is about `run`, in a form that cannot be applied.
+        LaunchError: A word overrides a key of `run` in a form that cannot be applied.
     """
     mappings = [tree for tree in trees if isinstance(tree, dict)]
     if not mappings:
@@ -116,7 +119,7 @@ def other_forms(
         for key, text, dashed, sure in _keys(words[index], following):
             for path in _paths(key, mappings, dashed=dashed):
                 if path[0] == "run" and path != _path(key) and not _stands(path, mappings):
-                    continue  # `--mlflow.run.id` is about a run of others
+                    continue  # `--mlflow.run.id` means another program's run
                 about_run = path[0] == "run" and len(path) > 1
                 value = text if text is not None else following
                 if (
@@ -143,10 +146,10 @@ def _look_for_run(
     skipped: set[int],
     warn: Callable[[str], object] | None,
 ) -> None:
-    """Refuse what means a key of `run`, and warn of what may.
+    """Refuse a word that surely means a key of `run`, and warn of a word that may.
 
     Raises:
-        LaunchError: A word can hardly mean anything else.
+        LaunchError: A word can hardly mean anything but a key of `run`.
     """
     places = [(words, index) for index in range(start, len(words)) if index not in skipped]
     places += [(more, index) for _, more in words_of_files(words, start) for index in range(len(more))]
@@ -164,7 +167,7 @@ def _look_for_run(
 
 
 def _below_a_name(known: Sequence[Override], mappings: Sequence[Any], *, has_run: bool) -> list[Override]:
-    """Overrides of a script that has its config under a name of its own: `cfg.root=/o`."""
+    """Overrides of a script that holds its config under a further name: `cfg.root=/o`."""
     found = []
     for override in known:
         path = override.path[1:]
@@ -181,10 +184,10 @@ def _below_a_name(known: Sequence[Override], mappings: Sequence[Any], *, has_run
 
 
 def refuse_stranded(words: Sequence[str], overrides: Sequence[Override]) -> None:
-    """Refuse a `run.*` override that is all that an option has: the option would be left without a value.
+    """Refuse a `run.*` override that is the only value of an option: without it the option would have no value.
 
     Raises:
-        LaunchError: One is.
+        LaunchError: An override is such a value.
     """
     for override in overrides:
         if not override.is_about_run or not 1 <= override.index < len(words):
@@ -203,12 +206,12 @@ def _not_applied(word: str, key: str, text: str | None) -> LaunchError:
 
 
 def _keys(word: str, following: str | None) -> Iterator[tuple[str, str | None, bool, bool]]:
-    """What may be keys in a word.
+    """The names in a word that may be keys.
 
-    Each with its value, if it has one, whether it is written as an option, and whether it can hardly be anything else
-    than a key: `data:x` may be a name and a version.
+    Each comes with its value (None for none), whether it is written as an option, and whether it is surely a key.
+    `data:x` is not surely a key: it may be a name and a version.
     """
-    # The whole word first: a value may hold what separates others, `--root=${art:data,path}`.
+    # Try the whole word first, because a value may hold separators: `--root=${art:data,path}`.
     tokens = dict.fromkeys([word, *(token for token in _SPLIT.split(word) if token)])
     for token in tokens:
         rest = token[1:].rstrip("]") if token.startswith("[") else token
@@ -230,10 +233,10 @@ def _keys(word: str, following: str | None) -> Iterator[tuple[str, str | None, b
 
 
 def _paths(key: str, mappings: Sequence[Any], *, dashed: bool) -> Iterator[tuple[str, ...]]:
-    """What the key may mean as a path.
+    """The paths that a key may mean.
 
-    argparse writes `--seq-length` for `seq_length`, and takes `--seq` for it; a script may have its config under a name
-    of its own: `--config.root`.
+    argparse writes `--seq-length` for `seq_length`, and accepts `--seq` for it. A script may hold its config under a
+    further name: `--config.root`.
     """
     for name in dict.fromkeys((key, key.replace("-", "_"))):
         path = _path(name)
@@ -252,9 +255,9 @@ def _path(name: str) -> tuple[str, ...]:
 
 
 def _is_key(path: tuple[str, ...], mappings: Sequence[Any], *, named: bool) -> bool:
-    """Whether a config has the key, or a mapping that it would be put into.
+    """Whether a config has the key, or a mapping that would take it.
 
-    A bare word is one only for a value: `train` in front of a file may be a command of the script.
+    A bare word counts only if the key has a plain value: `train` in front of a file may be a command of the script.
     """
     for tree in mappings:
         node: Any = tree
@@ -279,12 +282,12 @@ def _bears_on(path: tuple[str, ...], mappings: Sequence[Any]) -> bool:
 
 
 def _is_meant(path: tuple[str, ...], value: str | None) -> bool:
-    """Whether a value can be one of that key: of an artifact a text like `run.data=5` of a note is none."""
+    """Whether the value fits the key of `run`. In a note, `run.data=5` gives an artifact no possible value."""
     return path[1] in SETTINGS or len(path) > 2 or not value or value.startswith("-") or is_reference(value)
 
 
 def _lines_of_run(word: str) -> Iterator[tuple[str, str | None]]:
-    """The keys below `run:` of a text of YAML lines, each with its value."""
+    """The keys below `run:` in a word that holds several lines of YAML, each with its value."""
     if "\n" not in word or "run" not in word:
         return
     try:

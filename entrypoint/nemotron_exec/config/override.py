@@ -1,7 +1,7 @@
-"""What the command's overrides do to the config: the values of `run.*`, and which paths the others may change.
+"""The effect of the command's overrides on the config: values of `run.*`, and the paths that the others may change.
 
-`run.*` overrides are applied before anything is resolved. All others stay the script's, and what they could change must
-stay an interpolation.
+`run.*` overrides are applied before anything is resolved. The script applies all others, so a value that they could
+change must stay an interpolation.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ __all__ = ["Reach", "value_of"]
 
 
 def value_of(override: Override) -> Node:
-    """Its value, read as YAML reads it (Hydra's quotes, lists and dictionaries are YAML's as well).
+    """The value of an override, read as YAML. Hydra's quotes, lists and dictionaries are YAML, too.
 
     Raises:
-        LaunchError: It is neither.
+        LaunchError: The value is no YAML.
     """
     try:
         root = parse_text(override.text or "", override.word).root
@@ -42,19 +42,19 @@ def _empty(word: str) -> Scalar:
 
 
 class Reach:
-    """Which paths of the config the script's overrides could change."""
+    """The paths of the config that the script's overrides could change."""
 
     def __init__(self, paths: Iterable[tuple[Any, ...]]) -> None:
         self._exact = {tuple(map(str, path)) for path in paths}
         self._above = {path[:length] for path in self._exact for length in range(len(path) + 1)}
 
     def replaces(self, path: Path) -> bool:
-        """Whether the value at `path`, or something that it lies in, is given anew."""
+        """Whether an override replaces the value at `path`, or a container of it."""
         if not self._exact:
             return False
         keys = tuple(map(str, path))
         return any(keys[:length] in self._exact for length in range(1, len(keys) + 1))
 
     def touches(self, path: Path) -> bool:
-        """Whether something at, above or under `path` is."""
+        """Whether an override changes a value at, above or under `path`."""
         return bool(self._exact) and (tuple(map(str, path)) in self._above or self.replaces(path))

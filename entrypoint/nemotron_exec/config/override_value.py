@@ -1,8 +1,8 @@
-r"""The value of an override, with its `${art:…}` filled in: each in its place, every other byte left as it is.
+r"""Fills in the `${art:…}` in the value of an override, and leaves every other byte as it is.
 
-Two readers must find in it what they would have found: Hydra, whose grammar has sweeps (`a,b`), functions
-(`choice(a,b)`) and escapes (`epoch\=1`), and YAML, as which OmegaConf's dot-lists read a value. Where no text can be
-found that is surely right, the expression stays, and the injector's resolver gives its value in the job.
+Both possible readers must still read the value that was meant. Hydra's grammar has sweeps (`a,b`), functions
+(`choice(a,b)`) and escapes (`epoch\=1`). OmegaConf's dot-lists read a value as YAML. Where no text is surely right for
+both, the expression stays, and the injector's resolver gives its value in the job.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["fill", "interpolations_in"]
 
-# hydra/grammar/OverrideLexer.g4. The value of the interpolation is an element of these; all other functions of Hydra
-# (casts, ranges, sort, glob) look at the text of their arguments.
+# hydra/grammar/OverrideLexer.g4: these functions take the value of the interpolation as an element. All others (casts,
+# ranges, sort, glob) look at the text of their arguments.
 _FUNCTIONS = frozenset({"choice", "tag", "shuffle", "extend_list"})
 _ID = pattern(r"[A-Za-z_][A-Za-z0-9_\-]*\Z")
 _TYPED = pattern(
@@ -42,15 +42,16 @@ _WORD = pattern(r"[A-Za-z_/][A-Za-z0-9_/.+\-]*\Z")
 
 @dataclass(frozen=True)
 class _Element:
-    """One primitive of the value: what stands between its commas, brackets and parentheses.
+    """One primitive of the value: the text between its commas, brackets and parentheses.
 
     Attributes:
-        start: Where it begins in the value, blanks left out.
-        end: Where it ends.
-        spans: The interpolations in it that count, which are not escaped.
+        start: Index of its first character, after blanks.
+        end: Index after its last character, before blanks.
+        spans: The interpolations in it, without those that are escaped.
         open: The containers around it, outermost first: `[`, `{`, or the name of a function.
-        odd: Whether a backslash stands where OmegaConf would read it as an escape of the replaced text.
-        glued: Whether a bracket closes before it: no value of Hydra's, and to YAML a quote in it is text.
+        odd: Whether OmegaConf would read one of its backslashes as an escape in the replaced text.
+        glued: Whether a closing bracket stands directly before it. Hydra reads no such value, and YAML reads a quote in
+            it as text.
     """
 
     start: int
@@ -62,7 +63,7 @@ class _Element:
 
 
 def interpolations_in(text: str) -> list[str]:
-    """The interpolations of a value, those inside others left out, that are not escaped."""
+    """The interpolations of a value, without escaped ones and without those inside another."""
     elements = _elements(text)
     if elements is None:
         return [text]
@@ -73,20 +74,20 @@ def fill(text: str, replace: Callable[[str], Edit | None], *, hydra: bool) -> st
     """The value with its interpolations replaced.
 
     Args:
-        text: What follows the `=` of the override.
-        replace: The edit of one interpolation; None where it stays.
-        hydra: Whether the program is known to read it as Hydra does. Else it may be YAML to it.
+        text: The text after the `=` of the override.
+        replace: Returns the edit of one interpolation; None where it stays.
+        hydra: Whether the program is known to be Hydra's. If not, the value may be read as YAML.
     """
     elements = _elements(text)
     if elements is None or (not hydra and _PAIR.search(text)):
-        return text  # to YAML `a${art:d,size}: b` is a mapping, and OmegaConf resolves nothing in a key
+        return text  # for YAML `a${art:d,size}: b` is a mapping, and OmegaConf resolves nothing in a key
     swept = len([element for element in elements if not element.open]) > 1
     pieces = []
     position = 0
     for element in elements:
         if not element.spans:
             continue
-        # Only Hydra knows elements outside of brackets: to YAML all of them are one text.
+        # Only Hydra splits a value outside of brackets into elements. For YAML it is one text.
         alone = hydra or not (swept or element.glued or any(name not in "[{" for name in element.open))
         new = _Filler(text, element, replace, alone=alone).text()
         if new is not None:
@@ -94,7 +95,7 @@ def fill(text: str, replace: Callable[[str], Edit | None], *, hydra: bool) -> st
             position = element.end
     rest = text[position:]
     if hydra and pieces and pieces[-1][-1:] in ("'", '"', "]", "}"):
-        rest = rest if rest.strip(" \t") else ""  # Hydra takes no blank behind the last quote or bracket
+        rest = rest if rest.strip(" \t") else ""  # Hydra accepts no blank after the last quote or bracket
     return "".join([*pieces, rest])
 
 
@@ -107,7 +108,7 @@ class _Filler:
         self._alone = alone
 
     def text(self) -> str | None:
-        """The new text of the element; None where it stays."""
+        """The new text of the element; None where it stays as it is."""
         if self._element.odd or any(name not in _FUNCTIONS and name not in "[{" for name in self._element.open):
             return None
         edits = [self._replace(self._source[start:end]) for start, end in self._spans]
@@ -120,7 +121,7 @@ class _Filler:
         return self._mixed(edits, quote)
 
     def _whole(self, edit: Edit | None, quote: str) -> str | None:
-        """The element is one interpolation, in quotes or without."""
+        """The new text of an element that is one interpolation, quoted or not."""
         if edit is None:
             return None
         if not isinstance(edit, Whole):
@@ -129,7 +130,7 @@ class _Filler:
         if isinstance(value, str) and quote and not _spoils(value, quote) and "${" not in value:
             return quote + value + quote
         if not self._alone:
-            # To YAML quotes are part of the text, to Hydra they are not; and `None` is a word to Hydra.
+            # YAML counts the quotes as part of the text, and Hydra does not. Hydra reads the word `None` as null.
             plain = not quote and value is not None and not isinstance(value, (list, dict))
             return str(value) if plain and str(value) and _PLAIN.match(str(value)) else None
         try:
@@ -138,7 +139,7 @@ class _Filler:
             return None
 
     def _mixed(self, edits: list[Edit | None], quote: str) -> str | None:
-        """The element is text with interpolations in it, and a text it stays."""
+        """The new text of an element that mixes text and interpolations. It must stay a text."""
         values = [str(edit.value) if isinstance(edit, Whole) else None for edit in edits]
         texts = [
             value if value is not None else self._source[start:end] if edit is None else edit.text  # type: ignore[union-attr]
@@ -169,7 +170,7 @@ class _Filler:
         return "".join([*pieces, self._source[position:]])
 
     def _is_text(self, joined: str) -> bool:
-        """Whether both readers take it for a text, as they would have taken the original."""
+        """Whether both readers read the new text as a string, as they read the old one."""
         if _TYPED.match(joined):
             return False
         if "\\" in joined or self._element.open or not self._alone:
@@ -181,33 +182,33 @@ def _is_text_in_yaml(joined: str) -> bool:
     try:
         root = parse_text(joined, joined).root
     except LaunchError:
-        return True  # the original was no YAML either
+        return True  # the original value was no YAML either
     return not isinstance(root, Scalar) or tag_of(root).endswith(":str")
 
 
 def _spoils(text: str, quote: str) -> bool:
-    """Whether a text cannot stand between quotes as it is."""
+    """Whether a text cannot stand between these quotes unescaped."""
     return quote in text or "\\" in text or "\n" in text
 
 
 def _escape(value: str) -> str:
-    """A text as Hydra wants it outside of quotes."""
+    """The text, escaped for Hydra outside of quotes."""
     return "".join(f"\\{char}" if char in _ESCAPED else char for char in value)
 
 
 def _literal(value: Any) -> str:
-    """A value as Hydra's grammar and YAML both read it; quoted unless it is a plain path or word."""
+    """A literal that Hydra's grammar and YAML read alike. It is quoted unless it is a plain path or word."""
     if isinstance(value, str):
         if _WORD.match(value) and yaml_literal(value) == value:
             return value
         escaped = escape(value)
         if "\\" in escaped and "'" not in escaped and not escaped.endswith("\\"):
-            return f"'{escaped}'"  # in double quotes YAML would take the backslash for an escape
+            return f"'{escaped}'"  # in double quotes YAML would read the backslash as an escape
     return grammar_literal(value)
 
 
 def _elements(text: str) -> list[_Element] | None:
-    """The primitives of a value; None where it is not as Hydra's grammar has it."""
+    """The primitives of a value; None where it does not follow Hydra's grammar."""
     try:
         return list(_scan(text))
     except ValueError:
@@ -227,7 +228,7 @@ def _scan(text: str) -> Iterator[_Element]:
         stop = start + len(source.rstrip(" \t"))
         if spans:
             yield _Element(start + blank, stop, tuple(spans), tuple(open_), odd or text[stop - 1] == "\\", glued)
-        elif not open_:  # of a container here only what stands in it matters; but it counts
+        elif not open_:  # outside of a container each element counts, also without an interpolation
             yield _Element(stop, stop, (), (), odd)
 
     while position < len(text):
@@ -297,7 +298,7 @@ def _spans_in(text: str, start: int, end: int) -> tuple[list[tuple[int, int]], b
 
 
 def _end_of_quoted(text: str, start: int) -> int:
-    """The index after the quote that ends what begins at `start`."""
+    """The index after the quote that closes the quote at `start`."""
     position = start + 1
     while position < len(text):
         if text[position] == "\\":

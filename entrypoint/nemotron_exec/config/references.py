@@ -29,14 +29,14 @@ __all__ = [
     "refuse_unknown_keys",
 ]
 
-# A host with its port, under a key that says so: `addr: head:6379`.
+# A host with a port is no artifact if its key is one of an address: `addr: head:6379`.
 _ADDRESS_KEY = pattern(r"(?i)addr|host|port|url|uri|endpoint|server|master|broker|redis|proxy")
 _ADDRESS = pattern(r"[\w.\-]+:\d{2,5}\Z")
 NO_REFERENCES = ("env", "wandb", "outputs", "on_checkpoint")
 
 
 def look_up(evaluator: Evaluator, scalar: Scalar, path: Path, tree: Any) -> None:
-    """Evaluate for the keys that are asked for; errors are for those whom they concern."""
+    """Evaluate a scalar, so that the evaluator notes its keys. An error in a value that nothing reads is ignored."""
     try:
         evaluator.scalar(scalar, path)
     except LaunchError:
@@ -45,7 +45,7 @@ def look_up(evaluator: Evaluator, scalar: Scalar, path: Path, tree: Any) -> None
 
 
 def may_be_reference(node: Any) -> bool:
-    """Whether what stands at a key of `run` can name an artifact: a text, or `{hf: …}`. Other mappings never do."""
+    """Whether the node at a key of `run` can name an artifact: a text, or a mapping `{hf: …}`."""
     return isinstance(node, Scalar) or (isinstance(node, dict) and "hf" in node)
 
 
@@ -54,9 +54,9 @@ def reference_in(key: str, node: Any, used: Mapping[str, Scalar], known: Evaluat
 
     Args:
         key: The key.
-        node: What stands there.
-        used: The keys that `${art:KEY…}` uses: their value names an artifact, whatever it looks like.
-        known: Evaluates `${oc.env:…}` as well.
+        node: The node at the key.
+        used: The keys that `${art:KEY…}` uses. Their values name an artifact, whatever they look like.
+        known: An evaluator that knows the values of `${oc.env:…}`, too.
 
     Raises:
         LaunchError: The value is malformed, or not known before the job starts.
@@ -100,10 +100,10 @@ def _first_scalar(node: Mapping[Any, Any]) -> Scalar:
 
 
 def refuse_contested(root: Root, overrides: Sequence[Override], found: Mapping[str, Reference]) -> None:
-    """Two versions of one artifact in a Hydra config: which counts is decided when Hydra composes, after the launcher.
+    """Refuse two versions of one artifact in a Hydra config: Hydra chooses between them only in the job.
 
     Raises:
-        LaunchError: There are two.
+        LaunchError: A group gives an artifact another version.
     """
     said = {override.path for override in overrides if override.is_about_run}
     for document in root.chosen:
@@ -121,7 +121,7 @@ def refuse_contested(root: Root, overrides: Sequence[Override], found: Mapping[s
 
 
 def refuse_two_versions(first: Reference, other: Reference) -> None:
-    """Two versions of one artifact in two configs of a command: whether they are merged is the program's to decide.
+    """Refuse two versions of one artifact in two configs of a command: only the program knows how it merges them.
 
     Raises:
         LaunchError: Always.
@@ -134,14 +134,14 @@ def refuse_two_versions(first: Reference, other: Reference) -> None:
 
 
 def refuse_unknown_keys(root: Root, used: Mapping[str, Scalar], found: Mapping[str, Reference]) -> None:
-    """Every key that is asked for must name an artifact.
+    """Refuse a key of `${art:KEY,…}` that names no artifact.
 
     Raises:
-        LaunchError: One does not.
+        LaunchError: A key names no artifact.
     """
     for key, scalar in used.items():
         if key in found or scalar.document in root.groups:
-            continue  # a group that the command does not select may use what its own experiment defines
+            continue  # a group that is not selected may use keys that its own experiment defines
         run = root.tree.get("run") if isinstance(root.tree, dict) else None
         raise _unknown_key(key, scalar, run if isinstance(run, dict) else None)
 

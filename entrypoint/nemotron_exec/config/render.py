@@ -1,4 +1,4 @@
-"""The resolved files of a config: each `${art:…}` replaced, every other byte as it was; and the command's new words."""
+"""Renders the resolved files of a config, and the command's new words. Only the `${art:…}` change, no other byte."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HYDRA_HEADER = pattern(r"(?:[ \t]*(?:#[ \t]*@[^\r\n]*)?\r?\n)*")
 
 
 def translate_text(document: Document, changes: Changes, translate: Callable[[str], str]) -> bool:
-    """Translate what the user wrote, not what an artifact has put in its place. Whether anything changed."""
+    """Translate the user's own texts, but not values that come from an artifact. Return whether anything changed."""
     changed = False
     for _, scalar in scalars_of(document.tree(), ()):
         if tag_of(scalar) != STR_TAG or translate(scalar.value) == scalar.value:
@@ -49,7 +49,7 @@ def translate_text(document: Document, changes: Changes, translate: Callable[[st
 
 
 def filled_override(override: Override, evaluator: Evaluator, *, hydra: bool) -> dict[int, str]:
-    """An override with its `${art:…}` replaced, by its index; empty if nothing is."""
+    """The override with its `${art:…}` replaced, by its index; {} if nothing changed."""
     from nemotron_exec.config.override_value import fill
 
     def replace(expression: str) -> Edit | None:
@@ -61,12 +61,12 @@ def filled_override(override: Override, evaluator: Evaluator, *, hydra: bool) ->
 
 
 def mentions_us(scalar: Scalar) -> bool:
-    """Whether a parent with this in it must be rewritten. Arithmetic alone is no reason: the script can do that."""
+    """Whether a parent file with this scalar must be rewritten. Arithmetic alone needs none: the script can do that."""
     return any(word in scalar.value for word in ("art", "manifest", "run"))
 
 
 def header_comment(document: Document, artifacts: Mapping[str, Artifact], header: Header) -> str:
-    """The comment at the top of a resolved file: from what, when, with which artifacts."""
+    """The comment at the top of a resolved file: its source, the time and the artifacts."""
     lines = [
         f"Resolved by nemotron-exec {__version__} from {_one_line(document.path)}",
         f"at {_one_line(header.created_at)}. Do not edit: the original is the source.",
@@ -76,12 +76,12 @@ def header_comment(document: Document, artifacts: Mapping[str, Artifact], header
 
 
 def _one_line(text: str) -> str:
-    """Text of others inside a comment: nothing in it ends the line or breaks the YAML."""
+    """The text on one line, so that a comment with it cannot end early or break the YAML."""
     return yaml_double_quoted(text.encode("utf-8", "replace").decode())[1:-1]
 
 
 def encode_text(document: Document, text: str) -> bytes:
-    """The text as UTF-8.
+    """The text with its byte order mark, as UTF-8.
 
     Raises:
         LaunchError: A value has a lone surrogate.
@@ -104,13 +104,14 @@ def render(
 
     Args:
         sources: The configs and overrides.
-        artifacts: What the references have become, by key.
-        directory: Where the files will be.
-        header: What their first lines say.
-        translate: Applied to the text of every string, where the job's paths lie elsewhere (`/nemo_run`).
+        artifacts: The artifacts of the references, by key.
+        directory: The directory of the resolved files.
+        header: Content of their first lines.
+        translate: Applied to the text of every string where the job has other paths than the user (`/nemo_run`).
 
     Raises:
-        LaunchError: An expression with an artifact cannot be resolved, or the file would not read as it should.
+        LaunchError: An expression with an artifact cannot be resolved, or the new text would be read differently than
+            meant.
     """
     files: list[RenderedFile] = []
     places: set[str] = set()
@@ -140,15 +141,15 @@ def render(
 
 
 def _is_applied(sources: Sources, override: Override) -> bool:
-    """Whether the resolved files say all that an override says, so that the command need not."""
+    """Whether the resolved files contain the whole effect of an override, so that it can be left out of the command."""
     for root in sources.roots:
         if root.argument.hydra is None:
             continue
         if root.argument.index < 0:
-            return False  # the program composes by itself, and applies the words by itself
+            return False  # the program composes the config itself, and applies the words itself
         again = override.sign in ("", "++") and override.path[1:2]
         if again and str(override.path[1]) in hydra.contested(root.chosen):
-            return False  # the group may be merged over the file that we write it into
+            return False  # Hydra may merge the group over the file that the launcher writes the override into
     return override.is_about_run
 
 
@@ -160,7 +161,7 @@ def _render_root(
     header: Header,
     translate: Callable[[str], str] | None,
 ) -> list[RenderedFile]:
-    """The files of one config argument that change, the named one first; none if nothing does."""
+    """The files of one config argument that change, the named one first; [] if nothing changes."""
     root = sources.roots[number]
     evaluator = evaluator_of(sources, number, artifacts)
     changes = {document.path: Changes() for document in root.documents}
@@ -196,7 +197,7 @@ def _render_root(
         if document.path not in moved:
             continue
         body = splice(document, changes[document.path])
-        # Hydra reads `# @package …` only before all other comments.
+        # Hydra reads `# @package …` only before all other comments, so the header goes after it.
         end = match.end() if (match := HYDRA_HEADER.match(body)) and "@" in match.group() else 0
         text = document.mark + body[:end] + header_comment(document, artifacts, header) + body[end:]
         files.append(RenderedFile(document.path, moved[document.path], encode_text(document, text)))
@@ -204,20 +205,20 @@ def _render_root(
 
 
 def _edit(sources: Sources, scalar: Scalar, paths: Sequence[Path], evaluator: Evaluator, root: Root) -> Any:
-    """What becomes of one scalar; None leaves it as it is."""
+    """The edit of one scalar; None leaves it as it is."""
     live = [path for path in paths if node_at(root.tree, path) is scalar]
     if live:
         edit = rewrite(scalar, live, evaluator, sources.resolve)
         if isinstance(edit, Whole):
-            # OmegaConf merges what the command says into a mapping or list of the config, and puts it in the place
-            # of an interpolation.
+            # OmegaConf merges an override into a mapping or list, but replaces an interpolation by it. So the
+            # expression must stay where an override changes the value.
             in_hydra = root.argument.hydra is not None
             reach = sources.commanded if in_hydra else sources.reaches[sources.roots.index(root)]
             container = isinstance(edit.value, (dict, list))
             if any(reach.touches(path) and (container or not reach.replaces(path)) for path in live):
                 return None
         return edit
-    try:  # a child of the file replaced it: nothing reads it
+    try:  # a file that inherits replaced the value: nothing reads this one
         return rewrite(scalar, paths, evaluator, sources.resolve)
     except LaunchError:
         return None

@@ -1,7 +1,7 @@
-"""Which parts of an expression become literals: artifacts and what depends on them. The rest stays.
+"""Decides which parts of an expression become literals: artifacts, and parts that depend on them.
 
-A scalar that an alias repeats stands in several places; a part of it is replaced only by a value that is the same in
-all.
+A scalar that an alias repeats stands at several paths. A part of it is replaced only if its value is the same at all of
+them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _RESOLVER = pattern(r"[A-Za-z_][A-Za-z0-9_\-]*(?:\.[A-Za-z_][A-Za-z0-9_\-]*)*\Z"
 
 
 def rewrite(scalar: Scalar, paths: Sequence[Path], evaluator: Evaluator, resolve: Resolve) -> Edit | None:
-    """The edit of a scalar that stands at `paths`, or None if nothing in it is to be replaced.
+    """The edit of a scalar that stands at `paths`, or None if nothing in it changes.
 
     Raises:
         LaunchError: An artifact in it cannot be resolved.
@@ -44,7 +44,7 @@ def rewrite(scalar: Scalar, paths: Sequence[Path], evaluator: Evaluator, resolve
         parts = scalar.expression.parts
     except GrammarError as error:
         if _OURS.search(scalar.value) is None:
-            return None  # the script's to complain about, if it reads it at all
+            return None  # the script may complain about it, if it reads the value at all
         said, remedy = str(error), "Correct it"
         if "BRACE_CLOSE" in said and scalar.value.count("{") > scalar.value.count("}"):
             said, remedy = "it has no closing `}`", "Close each `${` with a `}`"
@@ -73,7 +73,7 @@ class _Rewriter:
         self._resolve = resolve
 
     def value(self, part: Ref | Call) -> Value | None:
-        """The value of an interpolation that is to be replaced."""
+        """The value that replaces an interpolation; None where the interpolation stays."""
         results = [self._evaluator.within(self._scalar, part, container) for container in self._containers]
         return self._agreed(results, arithmetic=isinstance(part, Call) and part.name[0] in ARITHMETIC)
 
@@ -88,10 +88,10 @@ class _Rewriter:
         return first
 
     def join(self, parts: Sequence[Literal | Ref | Call], *, before_end: str) -> str:
-        """Text with interpolations in it; `before_end` is the quote that ends it, if one does."""
+        """The text of literals and interpolations; `before_end` is the quote that closes it, "" for none."""
         pieces: list[str] = []
-        run = ""  # literal text that touches a replaced piece, to be escaped with it
-        original = ""  # the same stretch as it stands in the source
+        run = ""  # literal text beside a replaced piece, which is escaped together with it
+        original = ""  # the same text as it stands in the source
         touched = False
 
         def flush(*, before_interpolation: bool) -> None:
@@ -113,7 +113,7 @@ class _Rewriter:
                 flush(before_interpolation=True)
                 pieces.append(self.kept(part))
         if touched and not before_end and not any("${" in piece for piece in pieces) and "${" not in run:
-            # Without any `${` OmegaConf does not parse the text, and no backslash in it is an escape.
+            # Without `${` OmegaConf does not parse the text, so a backslash in it is no escape.
             pieces.append(run)
         else:
             flush(before_interpolation=False)

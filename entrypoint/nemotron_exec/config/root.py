@@ -1,4 +1,4 @@
-"""The configs of the command with the files that they inherit from, what the job may change, and walks over trees."""
+"""The merged configs of the command, the paths that the job may change, and walks over trees."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Root:
-    """One config argument with its files, merged."""
+    """One config argument, merged with its files."""
 
     argument: ConfigArgument
     layer: Layer
@@ -54,7 +54,7 @@ class Root:
 
     @property
     def layers(self) -> list[Layer]:
-        """Every file once, the named one first."""
+        """Every layer once, the named file's first."""
         found: dict[str, Layer] = {}
 
         def visit(layer: Layer) -> None:
@@ -69,16 +69,16 @@ class Root:
 
 @dataclass(frozen=True)
 class Sources:
-    """What a config is made from.
+    """The configs of a command, and everything that decides their values.
 
     Attributes:
         roots: Each config of the command, merged with the files that it inherits from.
-        overrides: The overrides of the command, whatever their form.
+        overrides: The overrides of the command, in any form.
         environ: The environment, for `${oc.env:…}` in a reference.
-        resolve: `--resolve`.
+        resolve: The value of `--resolve`.
         named: The artifacts of `--artifact` and `--artifacts`, as nodes.
-        commanded: What the overrides of the command change for the script.
-        reaches: For each root, what may differ in the job.
+        commanded: The paths that overrides of the command change for the script.
+        reaches: For each root, the paths that may have another value in the job.
     """
 
     roots: Sequence[Root]
@@ -98,14 +98,14 @@ def sources_of(
     named: Mapping[str, Any],
     touched: Iterable[Path] = (),
 ) -> Sources:
-    """The sources, with what the job may change of them: by overrides, or by `touched`, other words."""
+    """The sources, with the paths that the job may change: by overrides, or by other words (`touched`)."""
     about_script = [*(override.path for override in overrides if override.path[0] != "run"), *touched]
     reaches = [_reach(root, roots, about_script) for root in roots]
     return Sources(roots, overrides, environ, resolve, named, Reach(about_script), reaches)
 
 
 def _reach(root: Root, roots: Sequence[Root], about_script: Sequence[tuple[Any, ...]]) -> Reach:
-    """What may differ in the job: the script's overrides, and keys that another config of the command has too."""
+    """The paths that may have another value in the job: of overrides, and of keys that another config has, too."""
     if root.argument.hydra is not None:
         return hydra.OnlyRun(hydra.contested(root.groups))
     paths = [*about_script, *root.uncertain]
@@ -118,13 +118,13 @@ def _reach(root: Root, roots: Sequence[Root], about_script: Sequence[tuple[Any, 
 def evaluator_of(
     sources: Sources, number: int, artifacts: Mapping[str, Artifact] | None, environ: Mapping[str, str] | None = None
 ) -> Evaluator:
-    """What evaluates the expressions of one root.
+    """The evaluator of the expressions of one root.
 
     Args:
         sources: The configs and overrides.
         number: Index of the root.
-        artifacts: What the references have become, by key; None before they are resolved.
-        environ: Where `${oc.env:…}` is looked up; None leaves it to the job.
+        artifacts: The artifacts of the references, by key; None before they are resolved.
+        environ: The environment for `${oc.env:…}`; None leaves it to the job.
     """
     reach = sources.reaches[number]
     tree = sources.roots[number].tree
@@ -147,7 +147,7 @@ def scalars_of(tree: Any, path: Path) -> list[tuple[Path, Scalar]]:
 
 
 def node_at(tree: Any, path: Path) -> Any:
-    """What stands at a path; None if nothing does."""
+    """The node at a path; None if there is none."""
     for key in path:
         try:
             tree = tree[key]
@@ -157,7 +157,7 @@ def node_at(tree: Any, path: Path) -> Any:
 
 
 def positions_of(root: Root) -> dict[int, tuple[Scalar, list[Path]]]:
-    """Every scalar of the files that holds `${`, with all paths at which it stands."""
+    """Every scalar of the files that holds `${`, with all its paths."""
     found: dict[int, tuple[Scalar, list[Path]]] = {}
     for layer in root.layers:
         if "${" not in layer.document.text:
@@ -166,7 +166,7 @@ def positions_of(root: Root) -> dict[int, tuple[Scalar, list[Path]]]:
             if scalar.is_expression and not (layer.inherits and path[0] == "defaults"):
                 found.setdefault(id(scalar), (scalar, []))[1].append(path)
     for document in root.groups:
-        # Where Hydra puts a group is not known here: no path of the config leads to it.
+        # The path of a group in the config is not known here, so take one that no interpolation can name.
         for path, scalar in scalars_of(document.tree(), ("\0", document.path)):
             if scalar.is_expression:
                 found.setdefault(id(scalar), (scalar, []))[1].append(path)
@@ -188,7 +188,7 @@ def override_scalar(override: Override, text: str) -> Scalar:
 
 
 def plain_value(tree: Any, path: Path, evaluator: Evaluator) -> object:
-    """A subtree as plain data; an interpolation that has no value yet stays text."""
+    """A subtree as plain data. An interpolation without a value yet stays text."""
     if isinstance(tree, dict):
         return {str(key): plain_value(value, (*path, key), evaluator) for key, value in tree.items()}
     if isinstance(tree, list):

@@ -1,4 +1,4 @@
-"""The section `run:` of a config: its defaults, its overrides and what may stand in it."""
+"""The section `run:` of a config: its defaults, its overrides and its valid content."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _WANDB_KEYS = ("project", "entity")
 
 @dataclass(frozen=True)
 class Injected:
-    """What the launcher adds to `run`.
+    """The values that the launcher adds to `run`.
 
     Attributes:
-        project: `run.wandb.project`, where the config has no value of its own.
-        entity: `run.wandb.entity`, likewise.
-        env: What a profile of env.toml puts over `run.env` (nemo_runspec/config/loader.py does the same).
-        null: Whether a key that is asked for and known nowhere becomes null: NVIDIA's recipes ask for
-            `${run.wandb.project}` also where no W&B is configured, and without it OmegaConf refuses the config.
+        project: Value of `run.wandb.project` where the config has none.
+        entity: Value of `run.wandb.entity` where the config has none.
+        env: Values of a profile of env.toml that replace those of `run.env`, as in nemo_runspec/config/loader.py.
+        null: Whether a key of `run.wandb` that the config uses, but nothing gives, becomes null. NVIDIA's recipes use
+            `${run.wandb.project}` also without W&B, and OmegaConf refuses an interpolation of a missing key.
     """
 
     project: str | None = None
@@ -49,7 +49,7 @@ class Injected:
     null: bool = False
 
     def missing_from(self, wandb: Any) -> dict[str, str]:
-        """What a `run.wandb` section lacks; null counts as absent."""
+        """The keys and values that a `run.wandb` section lacks. A null value counts as absent."""
         given = wandb if isinstance(wandb, dict) else {}
         pairs = {"project": self.project, "entity": self.entity}
         return {key: value for key, value in pairs.items() if value and is_null(given.get(key))}
@@ -59,7 +59,7 @@ def check_run(tree: Any, document: Document) -> None:
     """Refuse a `run` that is no mapping.
 
     Raises:
-        LaunchError: It is a list, a text or a number.
+        LaunchError: `run` is a list, a text or a number.
     """
     if not isinstance(tree, dict):
         return
@@ -90,7 +90,7 @@ def profile_overrides(env: Mapping[str, Any], path: tuple[str, ...] = ("run", "e
 
 
 def apply_override(tree: Any, override: Override, document: Document) -> Any:
-    """The tree with one `run.*` override applied; what it shares with the original is not changed."""
+    """The tree with one `run.*` override applied. The original tree is not changed."""
     if not isinstance(tree, dict):
         raise document.error(f"to apply the override {override.word}", "the config is no mapping", "Leave it out")
     result = dict(tree)
@@ -109,7 +109,7 @@ def apply_override(tree: Any, override: Override, document: Document) -> Any:
 
 
 def find_missing_wandb(tree: Any, injected: Injected, layer: Layer) -> dict[str, str | None]:
-    """What `run.wandb` gets: nothing where the config has no `run` and never asks for it."""
+    """The keys to add to `run.wandb`. There are none where the config neither has `run` nor uses `run.wandb`."""
     if not isinstance(tree, dict):
         return {}
     run = tree.get("run")
@@ -129,7 +129,7 @@ def find_missing_wandb(tree: Any, injected: Injected, layer: Layer) -> dict[str,
 
 
 def texts_of(layer: Layer) -> list[str]:
-    """The text of a config and of those that it inherits from."""
+    """The texts of a config and of the files that it inherits from."""
     return [layer.document.text, *(text for _, parent in layer.parents for text in texts_of(parent))]
 
 

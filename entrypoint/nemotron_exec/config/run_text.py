@@ -1,4 +1,4 @@
-"""The section `run:` in the text of a config: `run.wandb` and `run.*` overrides are written there."""
+"""Writes `run.wandb` and `run.*` overrides into the section `run:` of a config's text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["add_wandb", "apply_run_overrides", "last_pair", "override_data"]
 
 
 def last_pair(node: Any, key: str) -> tuple[Scalar, Any] | None:
-    """The last pair of that key in a mapping of the text."""
+    """The last pair with the key in a mapping of the text."""
     if isinstance(node, MappingNode):
         for name, value in reversed(node.pairs):
             if isinstance(name, Scalar) and name.value == key:
@@ -36,7 +36,7 @@ def add_wandb(root: Root, changes: Changes) -> None:
 
 
 def _insert(document: Document, changes: Changes, path: tuple[str, ...], values: dict[str, Any]) -> None:
-    """Give the mapping at `path` of the text these keys; a null or absent mapping on the way is made."""
+    """Add keys to the mapping at `path` of the text. A null or absent mapping on the way is created."""
     node: Any = document.root
     for number, name in enumerate(path):
         pair = last_pair(node, name)
@@ -46,7 +46,7 @@ def _insert(document: Document, changes: Changes, path: tuple[str, ...], values:
             nested = {key: nested}
         if pair is None:
             if isinstance(node, MappingNode) and id(node) in document.aliased and number:
-                return  # an anchor that others repeat: adding to it would change them too
+                return  # an alias repeats this anchor, and would get the keys, too
             _add(document, changes, node, {name: nested})
             return
         name_node, node = pair
@@ -79,9 +79,9 @@ def _add(document: Document, changes: Changes, node: Any, values: dict[str, Any]
 def apply_run_overrides(
     root: Root, overrides: Sequence[Override], changes: Changes, data: Callable[[Any, Path], Any]
 ) -> None:
-    """Write the `run.*` overrides into the text of the named file, which wins over those that it inherits from."""
+    """Write the `run.*` overrides into the text of the named file, which wins over its parents."""
     document = root.layer.document
-    # Of several about the same key the last one counts.
+    # The last override of a key wins.
     for override in {override.path: override for override in overrides if override.is_about_run}.values():
         node: Any = document.root
         pair = None
@@ -104,7 +104,7 @@ def apply_run_overrides(
 
 
 def override_data(tree: Any, path: Path, rewritten: Callable[[Scalar, Path], Any]) -> Any:
-    """The value of an override, to be written; interpolations that name neither an artifact nor `run` stay."""
+    """The value of an override as data to write. An interpolation of neither an artifact nor `run` stays."""
     if isinstance(tree, dict):
         return {key: override_data(value, (*path, key), rewritten) for key, value in tree.items()}
     if isinstance(tree, list):

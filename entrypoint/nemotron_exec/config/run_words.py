@@ -1,6 +1,6 @@
-"""Words of the command that mean a key of `run`, in a form that the launcher does not apply.
+"""Finds words of the command that mean a key of `run`, in a form that the launcher does not apply.
 
-What can hardly mean anything else is refused. Another reading stops no job: `--data base:v1` may be the script's own.
+A word that can hardly mean anything else is refused. Any other stops no job: `--data base:v1` may be the script's own.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Misplaced:
     """A word that means a key of `run`.
 
     Attributes:
-        key: The key, as the launcher takes it.
+        key: The key in the form that the launcher applies.
         text: The value, if the word has one.
-        sure: Whether it can hardly mean anything else.
+        sure: Whether the word can hardly mean anything else.
     """
 
     key: str
@@ -42,7 +42,7 @@ class Misplaced:
 
 
 class RunWords:
-    """Finds them.
+    """Finds the words that mean a key of the `run` sections.
 
     Args:
         trees: The configs.
@@ -50,8 +50,8 @@ class RunWords:
 
     def __init__(self, trees: Sequence[Any]) -> None:
         self._top = {normal(str(key)) for tree in trees for key in tree if key != "run"}
-        self._keys: dict[tuple[str, ...], tuple[str, bool]] = {}  # in normal form: as written, and if an artifact
-        self._texts: dict[str, set[str]] = {}  # of each key of the first level
+        self._keys: dict[tuple[str, ...], tuple[str, bool]] = {}  # normal form -> as written, and if an artifact
+        self._texts: dict[str, set[str]] = {}  # normal form of a first-level key -> its values
         for tree in trees:
             if isinstance(tree.get("run"), dict):
                 self._note((), (), tree["run"])
@@ -66,7 +66,7 @@ class RunWords:
                 self._note(here, path, value)
 
     def find(self, words: Sequence[str], index: int) -> Misplaced | None:
-        """What a word means; the words after and before it count, too."""
+        """The key of `run` that a word means, judged with the words before and after it; None if it means none."""
         word = words[index]
         if not self._keys or word.startswith("+"):
             return None
@@ -106,22 +106,22 @@ class RunWords:
         return None
 
     def is_other_version(self, key: str, value: object) -> bool:
-        """Whether a key of `run` is an artifact of the configs, and they say another text."""
+        """Whether a key is an artifact of the configs, and the value is none of theirs."""
         _, is_artifact = self._keys.get((normal(key),), ("", False))
         return is_artifact and isinstance(value, str) and value not in self._texts.get(normal(key), ())
 
     def is_other_artifact(self, key: str, value: object) -> bool:
-        """Whether it is not even the same artifact in another version: a lock pins what a config calls `latest`."""
+        """Whether the value is another artifact, not another version: a lock pins what a config calls `latest`."""
         texts = self._texts.get(normal(key), ())
         return self.is_other_version(key, value) and _name_of(str(value)) not in map(_name_of, texts)
 
     def may_be_artifact(self, key: str, value: object) -> bool:
-        """Whether a key that the configs do not have names an artifact."""
+        """Whether a key that the configs do not have gets a reference as its value."""
         return (normal(key),) not in self._keys and isinstance(value, str) and is_reference(value)
 
 
 def _candidates(word: str, following: str, before: str) -> Iterator[tuple[str, str | None, str, bool]]:
-    """Names that may be keys: each with its value, the mark between them, and whether it is written as an option."""
+    """Names that may be keys, each with its value, the mark between them, and whether it is written as an option."""
     for match in names_in(word):
         name, mark = match["name"], match["mark"]
         option = match["sign"][:1] == "-" and match.start() == 0
@@ -130,7 +130,7 @@ def _candidates(word: str, following: str, before: str) -> Iterator[tuple[str, s
             yield name, _value(rest if rest or mark != ":" else following), mark, option
         elif match.start() == 0 and match.end() == len(match.string):
             value = following if following and not following.startswith("-") else None
-            # `--out run.data`: a file.
+            # After an option a dotted name without a reference is a value: `--out run.data` names a file.
             if option or ("." in name and value is not None and (not before.startswith("-") or is_reference(value))):
                 yield name, value, "", option
         for at in re.finditer(":|->", name):
@@ -156,5 +156,5 @@ def _is_artifact(node: Any) -> bool:
 
 
 def is_reference(text: str) -> bool:
-    """Whether a text reads as a reference, with an alias of any name."""
+    """Whether a text reads as a reference; the alias may be any word."""
     return looks_like_reference(text) or _ALIAS.match(text) is not None

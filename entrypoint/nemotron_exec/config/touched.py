@@ -1,10 +1,10 @@
-"""Which keys of the configs a word of the command may change, whatever parser the script has.
+"""Finds the keys of the configs that a word of the command may change, whatever parser the script has.
 
-Parsers differ in how a key is written: argparse takes `--roo` and `-r` for `--root`, absl has `--noroot`, tyro and
-click write `--seq-length`, pydantic `MODEL__SEQ_LENGTH`, jsonargparse leaves out `init_args`, flat parsers leave out
-the section. A key that is taken for touched by mistake costs only that what depends on it is resolved in the job. One
-that is overlooked is a wrong value without a word. So names are compared without case, `-` and `_`, and the last name
-of a key is enough.
+Parsers write a key differently. argparse takes `--roo` and `-r` for `--root`, absl has `--noroot`, tyro and click write
+`--seq-length`, pydantic `MODEL__SEQ_LENGTH`, jsonargparse leaves out `init_args`, flat parsers leave out the section.
+
+A key counted by mistake costs little: its expressions are resolved in the job instead. A missed key would give a wrong
+value silently. So names are compared without case, `-` and `_`, and the last name of a key is enough.
 """
 
 from __future__ import annotations
@@ -36,34 +36,35 @@ _ENDS = pattern(r"[:@]|->")
 _ATOM = pattern(r"[A-Z]?[a-z0-9]+|[A-Z0-9]+")
 _LETTERS = pattern(r"[A-Za-z]+")
 _PAIR = pattern(r"[\w.]+[:+]?=")
-# A parser may put one of these in front of the name of a key: `--cfg-root`, `--no-root`, `--set-root`.
+# A parser may write one of these before the name of a key: `--cfg-root`, `--no-root`, `--set-root`.
 _PREFIX = pattern(
     r"(?:app|args?|cfg|conf(?:ig)?|disable|enable|env|flags?|hparams?|new|no|opts?|options?|overrides?|params?|set"
     r"|settings?|unset|use|with|without)[-_]+(?=\w)",
     re.IGNORECASE,
 )
-# Files of further words: absl's --flagfile, argparse's fromfile_prefix_chars, and what scripts call their own.
+# Options that name a file of further words: absl's --flagfile, argparse's fromfile_prefix_chars, and common names in
+# scripts.
 _WORDS_IN = pattern(r"--?(?:flags?|args?|arguments?|opts?|options?|params?|overrides?)[-_]?files?\Z", re.IGNORECASE)
 _MAX_BYTES = 1 << 16
 
 
 def names_in(word: str) -> Iterator[re.Match[str]]:
-    """The names in a word, quotes left out, each with the sign before it and the mark of a value behind it."""
+    """The names in a word without its quotes, each with the sign before it and the mark of a value after it."""
     return _NAMES.finditer(_SPACED.sub(r"\1", _QUOTES.sub("", word)))
 
 
 def parts_of(name: str) -> list[str]:
-    """`a.b[0]`, `a/b/0`, `a__b__0` as their parts."""
+    """The parts of `a.b[0]`, `a/b/0` or `a__b__0`."""
     return [part for part in _STRONG.split(name) if part]
 
 
 def normal(name: str) -> str:
-    """A name without case, `-` and `_`: `seq_length`, `--seq-length` and `seqLength` are one."""
+    """A name without case, `-` and `_`: `seq_length`, `--seq-length` and `seqLength` become equal."""
     return name.replace("-", "").replace("_", "").lower()
 
 
 def words_of_files(words: Sequence[str], start: int) -> list[tuple[int, list[str]]]:
-    """The words of files that the command names as a source of further words: `@args.txt`, `--flagfile=flags.txt`.
+    """The words in files that the command names as a source of further words: `@args.txt`, `--flagfile=flags.txt`.
 
     Each with the index of the word that names the file.
     """
@@ -88,14 +89,14 @@ def touched_paths(words: Sequence[str], start: int, trees: Sequence[Any], known:
 
     Args:
         words: The command's words.
-        start: Index of the first that may say something.
+        start: Index of the first word that may change a key.
         trees: The configs.
-        known: Indices of words of which is known what they say.
+        known: Indices of words whose meaning is known already.
     """
     asked = _Asked(trees)
     skipped = set(known)
     for index in range(start, len(words)):
-        # The option before the name of a config is about that config: `-c cfg.yaml`.
+        # An option before the name of a config takes it as its value: `-c cfg.yaml`.
         if index not in skipped and not (index + 1 in skipped and words[index].startswith("-")):
             asked.read(words[index], words[index + 1] if index + 1 < len(words) else "")
     for _, more in words_of_files(words, start):
@@ -105,31 +106,31 @@ def touched_paths(words: Sequence[str], start: int, trees: Sequence[Any], known:
 
 
 class _Asked:
-    """The names that words say, in normal form, and the keys of the configs that these may mean."""
+    """Collects the names in words, in normal form, and finds the keys of the configs that these may mean."""
 
     def __init__(self, trees: Sequence[Any]) -> None:
         self._trees = trees
         self._exact: set[Path] = set()
         self._named: set[str] = set()
-        self._bare: set[str] = set()  # may be a value as well: counts only for keys of plain values
+        self._bare: set[str] = set()  # possible values of an option, too: they count only for keys of plain values
         self._starts: set[str] = set()
-        self._letters: set[str] = set()  # single ones, or the initials of a name
+        self._letters: set[str] = set()  # single letters, or initials of a name
 
     def read(self, word: str, following: str) -> None:
-        """Note what a word says."""
+        """Collect the names in a word."""
         structured = "{" in word or word[:1] in "[("
         pieces = word.split()
         for match in names_in(word):
             sign, name, mark = match["sign"], match["name"], match["mark"]
             first = match.start() == 0
             option = sign[:1] == "-"
-            # argparse and click take `/root`, `+root` and `@root` where a script wants them; `/data/root` is a path.
+            # argparse and click accept `/root`, `+root` and `@root` if a script wants them. `/data/root` is a path.
             other = first and len(sign) == 1 and sign != "." and name.isidentifier()
             named = option or mark is not None or structured or other
-            # `root` as the value of an option: `--unset=root`.
+            # The name may be the value of an option: `--unset=root`.
             value = not sign and match.string[0] == "-" and match.string[: match.start()].endswith("=")
             alone = (first or value) and match.end() == len(match.string) and "/" not in sign + name
-            # `'root /o lr 1'`, as yacs takes them; `'a root of b'` is prose.
+            # yacs takes pairs, `'root /o lr 1'`. `'a root of b'` is prose.
             paired = len(pieces) > 1 and name in pieces[::2]
             ends = [at.start() for at in _ENDS.finditer(name)] if first or named else []
             if named or alone or paired:
@@ -139,7 +140,7 @@ class _Asked:
             for end in ends:
                 self._name(
                     parts_of(name[:end]),
-                    # `model name=x seq_length=4`: the mapping that pairs are put into.
+                    # A name before pairs is the mapping that takes them: `model name=x seq_length=4`.
                     named=named or end < len(name) or (alone and _PAIR.match(following) is not None),
                     option=option and end == len(name),
                 )
@@ -154,7 +155,7 @@ class _Asked:
             self._letters.add(name.lower())
 
     def _name(self, parts: Sequence[str], *, named: bool, option: bool) -> None:
-        """Note a key with all that a parser may have put in front of it."""
+        """Collect a key in all its forms, with and without the words that a parser may put before it."""
         if len(parts) > 1 and stands(parts, self._trees):
             self._exact.add(tuple(parts))
             return
@@ -171,7 +172,7 @@ class _Asked:
                 self._starts |= found
 
     def paths(self) -> set[Path]:
-        """The keys of the configs that may be meant."""
+        """The paths of the configs that the collected names may mean."""
         if not (self._named or self._bare or self._letters):
             return self._exact
         starts = tuple(start for start in self._starts if len(start) > 1)
@@ -202,7 +203,7 @@ class _Asked:
 
 
 def _forms(key: str) -> tuple[str, str]:
-    """A name in normal form, and its initials where it has several words: `-bs` for `batch_size`."""
+    """A name in normal form, and its initials if it has several words: `-bs` for `batch_size`."""
     atoms = _ATOM.findall(key)
     return normal(key), "".join(atom[0] for atom in atoms).lower() if len(atoms) > 1 else ""
 

@@ -1,7 +1,7 @@
-"""`--doctor`: what would keep a job from working here, found out before it is started.
+"""`--doctor`: finds before the start what would keep a job from working here.
 
-Each check asks the part that does the work (rank, job, state, stores, the injector itself in a real interpreter), so
-that its answer is the job's.
+Each check asks the code that does the work (rank, job, state, stores, the injector in a real interpreter), so it gives
+the same answer as the job's start.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ EXIT_FAULT = 1
 
 
 def examine(chosen: Options, words: Sequence[str], environ: Mapping[str, str], stream: TextIO | None = None) -> int:
-    """Check this machine or container for the command, and print what was found.
+    """Check this machine or container for the command, and print the findings.
 
     Args:
         chosen: Options of nemotron-exec.
-        words: The command that would be started; may be empty.
-        environ: The environment that it would be started in.
-        stream: Where the report goes; stdout if None.
+        words: The command to be checked; may be empty.
+        environ: The environment of the command.
+        stream: Where the report is written; stdout if None.
 
     Returns:
         0 if the job would work, else EXIT_FAULT.
@@ -44,7 +44,7 @@ def examine(chosen: Options, words: Sequence[str], environ: Mapping[str, str], s
     patient = Patient(chosen, tuple(words), environ)
     found = []
     waiting = chosen.log_format != "json" and is_terminal(out)
-    if waiting:  # it starts every Python that it finds, which takes seconds
+    if waiting:  # the checks start every Python that they find, which takes seconds
         out.write("looking …")
         out.flush()
     for finding in findings(patient):
@@ -61,7 +61,7 @@ def examine(chosen: Options, words: Sequence[str], environ: Mapping[str, str], s
 
 
 def findings(patient: Patient) -> Iterator[Finding]:
-    """All checks, the quick ones first."""
+    """The findings of all checks, the quick checks first."""
     from nemotron_exec.doctor import command_line, config, directories, interpreters, mounts, place, server
 
     for check in (
@@ -75,6 +75,6 @@ def findings(patient: Patient) -> Iterator[Finding]:
     ):
         try:
             yield from check(patient)
-        except Exception as error:  # noqa: BLE001  # the other checks are still worth having
+        except Exception as error:  # noqa: BLE001  # go on with the other checks
             name = check.__module__.rpartition(".")[2].replace("_", " ")
             yield Finding(Level.FAULT, name, f"the check itself failed: {type(error).__name__}: {error}", "Report it")

@@ -1,4 +1,4 @@
-"""The words of the command: whether it can start, and whether something in it keeps the injector out."""
+"""Checks whether the command can start, and whether a word of it keeps the injector out."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FLAGS = {
 
 
 def check(patient: Patient) -> Iterator[Finding]:
-    """Whether the command starts, with the injector in its Python."""
+    """The findings about the command: whether it starts, and whether the injector runs in its Python."""
     from nemotron_exec.environment import is_disabled
     from nemotron_exec.process import check_command
     from nemotron_exec.resolution.doubts import doubts
@@ -55,12 +55,12 @@ def check(patient: Patient) -> Iterator[Finding]:
 
 
 def obstacles(words: Sequence[str], environ: Mapping[str, str]) -> list[tuple[str, str]]:
-    """What in the command keeps sitecustomize from running, its first line included: what, and what to do."""
+    """The words of the command, or its first line, that keep sitecustomize from running, each with the remedy."""
     return [*_obstacles(words), *_shebang(words[0], environ)] if words else []
 
 
 def _obstacles(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Everything in the words that keeps sitecustomize from running: what, and what to do."""
+    """The words that keep sitecustomize from running, each with the remedy."""
     for index, word in enumerate(words):
         name = os.path.basename(word)
         if _PYTHON.match(name):
@@ -69,7 +69,7 @@ def _obstacles(words: Sequence[str]) -> Iterator[tuple[str, str]]:
         elif name == "env" and _clears(words[index + 1 :]):
             yield f"{' '.join(words[index : index + 2])} clears PYTHONPATH", "Put nemotron-exec after it"
         elif name == "opentelemetry-instrument":
-            # OpenTelemetry's directory comes before the injector's, and its sitecustomize runs no other one.
+            # OpenTelemetry's directory comes before the injector's, and its sitecustomize does not run the next one.
             yield (
                 "opentelemetry-instrument after nemotron-exec hides the injector",
                 "Write opentelemetry-instrument nemotron-exec COMMAND",
@@ -79,7 +79,7 @@ def _obstacles(words: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _interpreter_flags(words: Sequence[str]) -> list[str]:
-    """Those of the interpreter's own flags before the script that keep sitecustomize out."""
+    """The interpreter's own flags that keep sitecustomize out, of those before the script."""
     found = []
     for word in words:
         if not word.startswith("-") or word.startswith("--"):
@@ -96,7 +96,7 @@ def _interpreter_flags(words: Sequence[str]) -> list[str]:
 
 
 def _clears(words: Sequence[str]) -> bool:
-    """Whether these arguments of env(1) take PYTHONPATH away."""
+    """Whether these arguments of env(1) remove PYTHONPATH."""
     for index, word in enumerate(words):
         if word in ("-i", "-", "--ignore-environment", "-uPYTHONPATH", "--unset=PYTHONPATH"):
             return True
@@ -108,7 +108,7 @@ def _clears(words: Sequence[str]) -> bool:
 
 
 def _shebang(word: str, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """The same for a script such as torchrun, whose first line names the interpreter."""
+    """The obstacles in the first line of a script such as torchrun, which names the interpreter."""
     import shutil
 
     path = shutil.which(word, path=environ.get("PATH"))

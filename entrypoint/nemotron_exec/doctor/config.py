@@ -1,4 +1,4 @@
-"""The configs of the command: read, and their references looked up, as `--dry-run` does."""
+"""Checks the configs of the command: reads them and looks up their references, as `--dry-run` does."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["check"]
 
-_SECONDS = 120.0  # a download that takes longer is not what a check is for
+_SECONDS = 120.0  # a check is not worth a longer download
 
 
 def check(patient: Patient) -> Iterator[Finding]:
-    """What each reference of the configs is here; an answer of its own, which no job takes over."""
+    """The version of each reference of the configs. The check resolves by itself, and no job uses its answer."""
     from nemotron_exec.place.job import JobIdentity
     from nemotron_exec.place.rank import Place
     from nemotron_exec.resolution.doubts import doubts
@@ -52,7 +52,7 @@ def check(patient: Patient) -> Iterator[Finding]:
             yield Finding(Level.FAULT, "config", f"{error.wanted}: {error.found}", error.remedy)
             return
         required = _required(resolution.handoff)
-    told = set(doubts(patient.command, patient.chosen, patient.environ))  # command_line.py has said these
+    told = set(doubts(patient.command, patient.chosen, patient.environ))  # command_line.py has reported these
     for warning in messages.kept:
         if warning not in told:
             yield Finding(Level.WARNING, "config", warning)
@@ -76,7 +76,7 @@ def check(patient: Patient) -> Iterator[Finding]:
 
 
 def _required(handoff: str | None) -> bool | None:
-    """`run.wandb.required` as the job is told it; None where the config does not say it."""
+    """Whether the hand-off makes W&B required; None where the config does not say it."""
     if handoff is None:
         return None
     with contextlib.suppress(OSError, ValueError), open(handoff, encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""The store, the state directory and the cache: writable, lasting, shared, and of one time."""
+"""Checks the store, the state directory and the cache: writable, lasting, shared, and with the same clock."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["check"]
 
-_LOST = frozenset({"overlay", "tmpfs", "ramfs"})  # they end with the container
-_LEASE = 15.0  # seconds, lease.py: a clock that is further off takes a living leader for dead
-_ROOM = 10 << 30  # bytes; less is worth a word where artifacts are downloaded
+_LOST = frozenset({"overlay", "tmpfs", "ramfs"})  # their files end with the container
+_LEASE = 15.0  # seconds, lease.py: with a larger difference of clocks a living leader counts as dead
+_ROOM = 10 << 30  # bytes; with less free space a download gets a warning
 
 
 def check(patient: Patient) -> Iterator[Finding]:
-    """Each directory in turn."""
+    """The findings about each directory."""
     yield from _store(patient)
     yield from _state(patient)
     yield from _cache(patient)
@@ -59,7 +59,7 @@ def _store(patient: Patient) -> Iterator[Finding]:
 
 
 def _judge_shared(patient: Patient, subject: str, path: str, kind: str | None, remedy: str) -> Finding:
-    """Whether the other nodes see a directory whose file system does not tell: their doctors leave a file in it."""
+    """Whether other nodes see a directory on a local file system: the doctor of each node puts a file there."""
     from nemotron_exec.doctor.place import identity_of
     from nemotron_exec.doctor.seen import seen_by
 
@@ -77,7 +77,7 @@ def _judge_shared(patient: Patient, subject: str, path: str, kind: str | None, r
 
 
 def _remote(root: str) -> Finding:
-    """A file written to an fsspec root and taken away again."""
+    """The finding about an fsspec root: a file is written there and removed."""
     import fsspec
 
     name = f"{root.rstrip('/')}/.doctor-{secrets.token_hex(8)}"
@@ -85,7 +85,7 @@ def _remote(root: str) -> Finding:
         files, path = fsspec.core.url_to_fs(name)
         files.pipe_file(path, b"")
         files.rm_file(path)
-    except Exception as error:  # noqa: BLE001  # every file system has errors of its own
+    except Exception as error:  # noqa: BLE001  # each file system raises other errors
         text = str(error).strip().splitlines() or [""]
         remedy = (
             "Check address and credentials, and that the package of this file system is installed with the launcher"
@@ -108,12 +108,12 @@ def _state(patient: Patient) -> Iterator[Finding]:
             rendezvous=patient.chosen.rendezvous,
         )
     except LaunchError as error:
-        # Without a config there is nothing to agree on.
+        # A command without a config needs no state directory.
         level = Level.WARNING if patient.words and not patient.command.configs else Level.FAULT
         yield Finding(level, "state", f"{error.wanted}: {error.found}", error.remedy)
         return
     if patient.place.several_nodes and patient.chosen.rendezvous != "c10d" and state.kind in LOCAL_KINDS:
-        # The launcher can only warn of it.
+        # The launcher only warns of a local file system. The doctors find out whether the nodes share it.
         yield _judge_shared(
             patient, "state", state.path, state.kind, "Name one that all nodes see with --state-dir DIR"
         )
@@ -154,7 +154,7 @@ def _clock_skew(path: str) -> float:
         pass
     after = time.time()
     stamp = os.stat(path).st_mtime
-    # A file system that counts whole seconds may be late by one.
+    # A file system with whole seconds may give a time up to 1 s too early.
     if stamp > after:
         return stamp - after
     return min(0.0, stamp - before + 1.0)
@@ -169,7 +169,7 @@ def _links(path: str) -> bool:
 
 
 def _cache(patient: Patient) -> Iterator[Finding]:
-    """Where artifacts would be downloaded to, if they are W&B's."""
+    """The finding about the cache for downloads, if the store is W&B."""
     from nemotron_exec.doctor.server import backend
     from nemotron_exec.environment import default_cache
 
@@ -192,14 +192,17 @@ def _cache(patient: Patient) -> Iterator[Finding]:
 
 
 def _existing(path: str) -> str:
-    """The nearest directory above that exists."""
+    """The path, or the nearest directory above it that exists."""
     while not os.path.isdir(path) and os.path.dirname(path) != path:
         path = os.path.dirname(path)
     return path
 
 
 def _cannot_write(path: str) -> str:
-    """Why no file can be made in the directory; for a missing directory, in its nearest parent that exists."""
+    """Why no file can be created in the directory; "" if it can.
+
+    For a missing directory the nearest parent that exists is tried.
+    """
     directory = _existing(absolute(path))
     below = os.path.relpath(absolute(path), directory).split(os.sep)[0]
     if below != "." and os.path.lexists(os.path.join(directory, below)):

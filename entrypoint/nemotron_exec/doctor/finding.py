@@ -1,4 +1,4 @@
-"""What a check says."""
+"""The finding of a check."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _GROUP_OF = {
 
 
 class Level(enum.Enum):
-    """How bad it is."""
+    """How bad a finding is."""
 
     OK = "ok"
-    ABSENT = "absent"  # it is not installed, and so there is nothing to check
-    WARNING = "warning"  # the job would work; something in it would not be as one expects
+    ABSENT = "absent"  # not installed, so there is nothing to check
+    WARNING = "warning"  # the job would work, but something in it would surprise the user
     FAULT = "fault"  # the job would not start, or would lose artifacts
 
 
@@ -46,9 +46,9 @@ class Finding:
 
     Attributes:
         level: How bad it is.
-        subject: What was looked at, in a word.
+        subject: The thing that was checked, in a word.
         found: The state that was found.
-        remedy: What to do about it; empty where all is well.
+        remedy: How to mend it; empty where all is well.
         detail: Whether only `-v` shows it.
     """
 
@@ -60,11 +60,11 @@ class Finding:
 
     @property
     def group(self) -> str:
-        """Which part of the report it stands in."""
+        """The part of the report where the finding stands."""
         return _GROUP_OF.get(self.subject, GROUPS[0])
 
     def to_json(self) -> dict[str, Any]:
-        """One line of `--doctor --log-format json`."""
+        """The finding as one line of `--doctor --log-format json`."""
         return {
             "level": self.level.value,
             "group": self.group,
@@ -76,24 +76,24 @@ class Finding:
 
 
 class Kept(Messages):
-    """Keeps warnings for the report, and says nothing."""
+    """Keeps warnings for the report, and prints nothing."""
 
     def __init__(self) -> None:
         super().__init__()
         self.kept: list[str] = []
 
     def warning(self, text: str, **_fields: object) -> None:
-        """Keep it."""
+        """Keep the warning."""
         self.kept.append(text)
 
     def info(self, text: str, **_fields: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
         del text
 
 
 @dataclass(frozen=True)
 class Patient:
-    """The start that is examined.
+    """The start of a command that the checks examine.
 
     Attributes:
         chosen: Options of nemotron-exec.
@@ -107,7 +107,7 @@ class Patient:
 
     @cached_property
     def command(self) -> Command:
-        """The command, read."""
+        """The wrapped command, read."""
         from nemotron_exec.command.read import read
         from nemotron_exec.config.hydra import without_silent
 
@@ -115,7 +115,7 @@ class Patient:
 
     @cached_property
     def place(self) -> Place:
-        """Where this launcher stands."""
+        """Rank and node of this launcher."""
         from nemotron_exec.place.rank import place
 
         return place(self.environ, self.command)

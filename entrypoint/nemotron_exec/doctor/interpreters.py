@@ -1,4 +1,4 @@
-"""Every Python that a job might start here, and whether the injector reaches it: asked by starting each."""
+"""Starts every Python that a job might use here, and asks whether the injector runs in it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 _NAME = re.compile(r"python(?:\d(?:\.\d+)?)?\Z")
-# Where images keep environments that no PATH names: NeMo-RL makes one for each kind of worker under /opt/ray_venvs.
+# Environments of images that are not on PATH: NeMo-RL makes one for each kind of worker under /opt/ray_venvs.
 _ELSEWHERE = ("/opt/*/bin/python", "/opt/ray_venvs/*/bin/python", "/opt/conda/envs/*/bin/python")
 _SECONDS = 30.0
-# What the patches of no framework are for, in the words of people.
+# Titles for patches that belong to no framework.
 _TITLES = {"lineage": "wandb", "resolvers": "OmegaConf", "kit": "NVIDIA's kit", "ray": "Ray"}
-_SILENT = frozenset({"resolvers", "kit", "ray"})  # a job needs none of them: details
-# Works under any Python from 2.7 on; one line on stdout, which a site of the image's may write to as well.
+_SILENT = frozenset({"resolvers", "kit", "ray"})  # no job needs these patches, so they are details
+# The code runs under any Python from 2.7 on. It writes one line to stdout, where a site module of the image may write,
+# too.
 _PROBE = """
 import json, sys
 names = {}
@@ -63,7 +64,7 @@ _PROBE = _PROBE.replace("FRAMEWORKS", ", ".join(f'"{row.distribution}"' for row 
 
 @dataclass(frozen=True)
 class _Answer:
-    """What an interpreter said of itself; None if it could not be started."""
+    """The answer of an interpreter; `said` is None if it could not be started."""
 
     path: str
     said: Mapping[str, Any] | None
@@ -71,7 +72,7 @@ class _Answer:
 
 
 def check(patient: Patient) -> Iterator[Finding]:
-    """Each interpreter with its version, and the other injectors on PYTHONPATH."""
+    """The findings about each interpreter, and about the sitecustomize of other programs on PYTHONPATH."""
     from nemotron_exec.environment import job_environment
 
     yield from _others(patient.environ)
@@ -87,14 +88,14 @@ def check(patient: Patient) -> Iterator[Finding]:
     seen = set()
     for answer in answers:
         if answer.said is None:
-            # Others on PATH may be shims of a version manager that are not in use.
+            # Ignore a Python on PATH that the command does not name: it may be an unused shim of a version manager.
             if answer.path in patient.words:
                 yield Finding(Level.FAULT, "python", f"{answer.path} does not start: {answer.error}", "Name another")
             continue
         key = (answer.said["prefix"], answer.said["version"])
         if key not in seen:
             judged = _judge(answer, answer.said, first=first)
-            # The command starts the first; that the others are well, too, is a detail.
+            # The command starts the first one. A finding that another one is well is a detail.
             yield replace(judged, detail=not first and judged.level is Level.OK)
         if first and answer.said["injected"]:
             yield from _patches(answer.path, environ)
@@ -103,7 +104,7 @@ def check(patient: Patient) -> Iterator[Finding]:
 
 
 def _own(patient: Patient, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """The command's own interpreter, started as the command starts it: through its wrapper, its first line, its pex."""
+    """The finding about the command's own interpreter, started through its wrapper, its first line or its pex."""
     start = start_of(patient.words, environ)
     if start.words is None:
         said = f"which Python {start.what} runs is unknown, and so whether the injector runs in it"
@@ -146,7 +147,7 @@ def _judge(answer: _Answer, said: Mapping[str, Any], *, first: bool) -> Finding:
     )
 
 
-# Imports what each patch hooks, as the job will, and asks the injector what has become of it.
+# Imports each module that a patch hooks, as the job will, and asks the injector for the state of the patch.
 _PATCH_PROBE = """
 import importlib, json, os, sys
 said = {}
@@ -171,7 +172,7 @@ os._exit(0)
 
 
 def _patches(path: str, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """What becomes of each patch in the command's own interpreter."""
+    """The state of each patch in the command's own interpreter."""
     import tempfile
 
     from nemotron_exec.patches import PATCHES
@@ -196,7 +197,7 @@ def _patches(path: str, environ: Mapping[str, str]) -> Iterator[Finding]:
             remedy = f"Import it by hand, and install what is missing: `{path} -c 'import {reason.partition(':')[0]}'`"
             yield Finding(Level.WARNING, "patch", f"{name}: installed, and cannot be imported: {reason}", remedy)
             continue
-        # The patch of OmegaConf, and that of the kit, are for scripts that do not go through the launcher.
+        # The patches of OmegaConf and of NVIDIA's kit only serve scripts that are started without the launcher.
         warns = state == "stood down" and name not in ("resolvers", "kit")
         remedy = "Its framework has changed; look for a newer nemotron-exec" if warns else ""
         row = named(name)
@@ -216,7 +217,7 @@ def _title(name: str) -> str:
 
 
 def _found(patient: Patient) -> Iterator[str]:
-    """The command's own interpreter first, then those on PATH, then those of environments elsewhere."""
+    """The paths of interpreters: the command's own first, then those on PATH, then those of other environments."""
     import shutil
 
     search = patient.environ.get("PATH", os.defpath)
@@ -230,7 +231,8 @@ def _found(patient: Patient) -> Iterator[str]:
     ours = "/opt/nemotron-exec/"
     seen = set()
     for path in paths:
-        # A virtual environment's python is a link to another's: what tells them apart is where the link lies.
+        # The python of a virtual environment is a link to another python, so the link's directory distinguishes the
+        # two.
         key = (os.path.realpath(os.path.dirname(path)), os.path.realpath(path))
         if key not in seen and not path.startswith(ours):
             seen.add(key)
@@ -257,7 +259,7 @@ def _ask(start: Sequence[str], environ: Mapping[str, str]) -> _Answer:
 
 
 def _others(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """The sitecustomize of other programs on PYTHONPATH: the injector runs first, and then runs them."""
+    """The sitecustomize of other programs on PYTHONPATH. The injector runs first, and then runs theirs."""
     from nemotron_exec.environment import injector_directory
 
     for entry in environ.get("PYTHONPATH", "").split(os.pathsep):

@@ -1,4 +1,4 @@
-"""The mounts that data may lie on, and the host's directory behind `/nemo_run`."""
+"""Checks the mounts that may hold data, and the host's directory behind `/nemo_run`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SYSTEM = ("/proc", "/sys", "/dev", "/etc/", "/run", "/boot", "/snap")
 
 
 def check(patient: Patient) -> Iterator[Finding]:
-    """`/nemo_run` first, then the mounts that data may lie on."""
+    """The findings about `/nemo_run`, and then about the mounts that may hold data."""
     yield _nemo_run(patient)
     for line in _data_mounts():
         yield Finding(Level.OK, "mount", line, detail=True)
@@ -81,5 +81,5 @@ def _data_mounts() -> list[str]:
 
 
 def _unescape(text: str) -> str:
-    """Undo what proc(5) does to spaces and the like: an octal number after a backslash."""
+    """Undo the escapes of proc(5): blanks and the like are an octal number after a backslash."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)

@@ -1,4 +1,4 @@
-"""The interpreter that the command itself would start, asked as the command starts it."""
+"""The interpreter that the command itself would start, and how to start it with other code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Start", "is_the_launchers", "start_of"]
 
 _PYTHON = re.compile(r"(?:python|pypy)[\d.]*\Z")
-# What starts the words behind it elsewhere, many times, or with other rights: nothing that a check may do.
+# Programs that start the words after them elsewhere, many times, or with other rights. A check must not start them.
 _ELSEWHERE = frozenset(
     {
         *(
@@ -43,8 +43,8 @@ class Start:
 
     Attributes:
         words: The command line, up to the code; None where the interpreter is not known.
-        variables: Set in addition.
-        what: Its name for messages.
+        variables: Variables to be set in addition.
+        what: Name of the interpreter for messages.
     """
 
     def __init__(self, words: Sequence[str] | None, what: str, variables: Mapping[str, str] | None = None) -> None:
@@ -54,11 +54,11 @@ class Start:
 
 
 def start_of(words: Sequence[str], environ: Mapping[str, str]) -> Start:
-    """The start of the interpreter that a command runs its Python code in.
+    """The start of the interpreter that runs the command's Python code.
 
     Args:
         words: The command.
-        environ: `PATH` is looked at.
+        environ: The environment, for `PATH`.
     """
     for index, word in enumerate(words):
         name = os.path.basename(word)
@@ -75,15 +75,15 @@ def start_of(words: Sequence[str], environ: Mapping[str, str]) -> Start:
 
 
 def is_the_launchers(prefix: str, packages: Sequence[str]) -> bool:
-    """Whether an interpreter is the launcher's own, in an environment in which no job could train.
+    """Whether an interpreter is the launcher's own, in an environment without the packages of a job.
 
     Args:
         prefix: `sys.prefix` of the interpreter.
-        packages: Those packages of a job that it can import.
+        packages: The packages of a job that it can import.
     """
     own = os.path.realpath(sys.prefix)
     here = os.path.realpath(__file__)
-    # An image's launcher and the bundle have a directory of their own, and run under the job's interpreter.
+    # The launcher of an image or of the bundle lies in its own directory, and runs under the job's interpreter.
     of_launcher = sys.prefix != sys.base_prefix or here.startswith(own.rstrip("/") + "/")
     return of_launcher and os.path.realpath(prefix) == own and not packages
 
@@ -93,7 +93,7 @@ def _script(word: str, environ: Mapping[str, str]) -> Start | None:
     if path is None:
         return None
     if _is_pex(path):
-        # pex.readthedocs.io, PEX_INTERPRETER: an interpreter with the packages of the file, started as the file starts.
+        # pex.readthedocs.io: with PEX_INTERPRETER the file starts an interpreter that has the file's packages.
         return Start([path, "-c"], f"{word} (a pex)", {"PEX_INTERPRETER": "1"})
     try:
         with open(path, "rb") as file:
@@ -106,7 +106,7 @@ def _script(word: str, environ: Mapping[str, str]) -> Start | None:
     named = [one for one in interpreter if _PYTHON.match(os.path.basename(one))]
     if not named:
         return None
-    # `#!/usr/bin/env -S python -I` as well: -S of env(1) is no flag of the interpreter.
+    # In `#!/usr/bin/env -S python -I` the flag -S is env's, not the interpreter's.
     return Start([*(one for one in interpreter if one != "-S" or named[0] == interpreter[0]), "-c"], word)
 
 

@@ -1,4 +1,4 @@
-"""Rank, number of nodes, job identity: what they are read from."""
+"""Checks rank, number of nodes and job identity, and names their sources."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["check", "identity_of"]
 
 
 def check(patient: Patient) -> Iterator[Finding]:
-    """Which launcher this is, and of which job."""
+    """The findings about the place of this launcher, and about its job."""
     place = patient.place
     yield Finding(Level.OK, "place", str(place))
     for contradiction in place.contradictions:
@@ -34,7 +34,7 @@ def check(patient: Patient) -> Iterator[Finding]:
 
 
 def identity_of(patient: Patient) -> JobIdentity:
-    """Which job the launcher takes itself for a part of."""
+    """The identity of the job to which the launcher belongs."""
     from nemotron_exec.place import job, nemo_run
 
     return job.identify(

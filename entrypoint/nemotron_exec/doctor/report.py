@@ -19,7 +19,7 @@ __all__ = ["print_report"]
 
 _STYLES = {Level.OK: "ok", Level.WARNING: "warning", Level.FAULT: "error", Level.ABSENT: "dim"}
 _ORDER = (Level.FAULT, Level.WARNING, Level.OK, Level.ABSENT)
-_SUBJECT = 11  # columns behind the level: where the text of each line begins
+_SUBJECT = 11  # columns between the level and the text of each line
 _TEXT = 2 + 8 + 1 + _SUBJECT
 
 
@@ -27,9 +27,9 @@ def print_report(findings: Sequence[Finding], out: TextIO, *, verbose: bool) -> 
     """Write all groups, those with faults first, and the verdict.
 
     Args:
-        findings: What the checks have found.
-        out: Where it goes.
-        verbose: Whether details are shown; else a line counts them.
+        findings: The findings of all checks.
+        out: Where the report is written.
+        verbose: Whether details are shown; if not, one line gives their number.
     """
     colour = terminal.has_colour(out, os.environ)
     width = terminal.width_of(out) if terminal.is_terminal(out) else 0
@@ -52,12 +52,12 @@ def _sorted(findings: Sequence[Finding], group: str) -> list[Finding]:
 
 
 def _worst(findings: Sequence[Finding], group: str) -> int:
-    """0 for a group with a fault, which comes first, 1 for one with a warning, 2 for the others."""
+    """Sort key of a group: 0 for a group with a fault, 1 for one with a warning, 2 for the others."""
     return min([2, *(_ORDER.index(one.level) for one in findings if one.group == group)])
 
 
 def _lines(finding: Finding, width: int, *, colour: bool) -> Iterator[str]:
-    """The line of a finding, and what to do about it below."""
+    """The line of a finding, and its remedy in the lines below."""
     head = f"  {finding.level.value:<8} {finding.subject:<{_SUBJECT}}"
     texts = [finding.found, *([finding.remedy.rstrip(".") + "."] if finding.remedy else [])]
     for index, text in enumerate(texts):

@@ -1,4 +1,4 @@
-"""Whether another node sees a directory: each node's doctor leaves a file in it, and looks for those of the others.
+"""Finds out whether another node sees a directory: each node's doctor puts a file there, and looks for other files.
 
     .doctor-<job>/come.<host>.<nonce>      a doctor is there, and looks
     .doctor-<job>/done.<host>.<nonce>      it has seen another node
@@ -23,16 +23,16 @@ __all__ = ["seen_by"]
 
 _PATIENCE = 15.0
 """Seconds for which a doctor looks for the others: srun starts all of them at once, on machines that may be busy."""
-_STALE = 3600.0  # seconds; what an older doctor has left is not of this start
+_STALE = 3600.0  # seconds; older files belong to an earlier start
 
 
 class _Probe:
     """One doctor's file in a directory.
 
     Args:
-        directory: The directory in question; it exists.
-        job: What the doctors of all nodes have in common, and no other job has.
-        count: How many doctors there are; None if unknown.
+        directory: An existing directory.
+        job: A text that the doctors of all nodes have in common, and no other job has.
+        count: The number of doctors; None if unknown.
     """
 
     def __init__(self, directory: str, job: str, count: int | None) -> None:
@@ -55,7 +55,7 @@ class _Probe:
         return None
 
     def close(self) -> None:
-        """This doctor looks no longer."""
+        """Say that this doctor has finished looking, and clean up."""
         with contextlib.suppress(OSError):
             if self.other() is None:
                 os.unlink(self._come)
@@ -79,12 +79,12 @@ class _Probe:
 
 
 def seen_by(directories: Sequence[str], job: str, count: int | None, timeout: float) -> list[str | None]:
-    """For each directory another node that sees it; None where no other was seen in time.
+    """For each directory, another node that sees it; None where none was seen in time.
 
     Args:
-        directories: They exist, and can be written to.
-        job: What the doctors of all nodes have in common, and no other job has.
-        count: How many doctors there are; None if unknown.
+        directories: Existing directories that can be written to.
+        job: A text that the doctors of all nodes have in common, and no other job has.
+        count: The number of doctors; None if unknown.
         timeout: Seconds to look at most.
     """
     until = time.monotonic() + min(_PATIENCE, timeout)

@@ -1,4 +1,4 @@
-"""W&B: whether it is used, whether it answers, whether it takes the key."""
+"""Checks W&B: whether it is used, whether it answers, whether it accepts the key."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PATIENCE = 5.0  # seconds
 
 
 def backend(patient: Patient) -> tuple[str, str]:
-    """What `--backend` comes to here, and why. A config of the command may name a project that is not seen here.
+    """The backend that `--backend` means here, and why. The project that a config names is not known to this check.
 
     Raises:
         LaunchError: `--backend wandb` without a key.
@@ -35,19 +35,19 @@ def backend(patient: Patient) -> tuple[str, str]:
 
 
 def check(patient: Patient) -> Iterator[Finding]:
-    """Where runs go, and the server, where there is a key for it."""
+    """The findings about the run's destination, and about the server if there is a key for it."""
     yield Finding(Level.OK, "run", _run_of(patient))
-    if not patient.words:  # else the config may say it (config.py)
+    if not patient.words:  # with a command, config.py reports it
         yield from when_silent(patient, None)
     yield from _server(patient)
 
 
 def when_silent(patient: Patient, config: bool | None) -> Iterator[Finding]:
-    """What a job does whose W&B does not answer, where it logs a run there.
+    """How a job goes on if W&B does not answer, for a job that logs a run there.
 
     Args:
         patient: The start that is examined.
-        config: `run.wandb.required` of its config; None where it has none.
+        config: `run.wandb.required` of its config; None where the config has none.
     """
     from nemotron_exec.sitecustomize.payload.flags import is_on
     from nemotron_exec.sitecustomize.payload.patches.outage import BOUND, REQUIRED_VARIABLE, TIMEOUT_VARIABLE
@@ -73,7 +73,7 @@ def when_silent(patient: Patient, config: bool | None) -> Iterator[Finding]:
 
 
 def _run_of(patient: Patient) -> str:
-    """Server, entity, project and mode of a run of this job, each with where it is from."""
+    """Server, entity, project and mode of a run of this job, each with its source."""
     from nemotron_exec.stores.wandb.settings import find_setting, run_mode, wandb_base_url
 
     path = patient.chosen.env_file or find_env_toml(working_directory(), patient.environ)
@@ -114,7 +114,7 @@ def _server(patient: Patient) -> Iterator[Finding]:
     except ImportError as error:
         yield Finding(Level.FAULT, "wandb", f"the launcher cannot import {error.name}", "Install nemotron-exec[wandb]")
     except LaunchError as error:
-        # Where references are looked up elsewhere, runs are still logged there.
+        # Even if another store resolves the references, runs are logged to W&B.
         level = Level.FAULT if chosen == "wandb" else Level.WARNING
         yield Finding(level, "wandb", error.found, error.remedy)
     else:

@@ -1,8 +1,8 @@
-"""One YAML file: its text, and a tree of nodes that knows where each of them stands in the text.
+"""One YAML file: its text, and a tree of nodes that know their positions in the text.
 
-The tree is built from the events of PyYAML's C parser, without recursion: the C composer overflows the stack at a few
-ten thousand levels, and OmegaConf's loader is the pure-Python one. Tags are resolved only for the values that something
-asks for, as OmegaConf resolves them.
+The tree is built without recursion from the events of PyYAML's C parser. The C composer overflows the stack at a few
+ten thousand levels, and OmegaConf's loader is slow because it is pure Python. Tags are resolved only for values that
+are asked for, and as OmegaConf resolves them.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Scalar:
         value: Its content, unquoted.
         tag: The explicit tag, or None.
         style: `'`, `"`, `|`, `>` or "" for a plain one.
-        start: Where it begins, anchor and tag included.
-        end: One past its last character.
-        line: Counts from 1.
+        start: Index of its first character, anchor and tag included.
+        end: Index after its last character.
+        line: Line number, from 1.
         document: The file that it stands in.
         flow: Whether it stands inside `[…]` or `{…}`.
     """
@@ -66,7 +66,7 @@ class Scalar:
         """The value, parsed.
 
         Raises:
-            GrammarError: It is not of OmegaConf's grammar.
+            GrammarError: The value does not follow OmegaConf's grammar.
         """
         if self._expression is None:
             self._expression = parse(self.value)
@@ -131,12 +131,12 @@ class Document:
     """One YAML file.
 
     Attributes:
-        path: Absolute.
-        text: Without byte order mark.
+        path: Absolute path.
+        text: Content without byte order mark.
         mark: The byte order mark, or "".
         root: None for an empty file.
         aliased: Ids of the nodes that an alias repeats.
-        alias_spans: Where an alias stands that is the value of a key, by the id of that key.
+        alias_spans: By the id of a key, the span of the alias that is its value.
     """
 
     def __init__(self, path: str, text: str, *, mark: str = "") -> None:
@@ -150,11 +150,11 @@ class Document:
 
     @property
     def newline(self) -> str:
-        """The line break that the file uses."""
+        """The line break of the file."""
         return "\r\n" if "\r\n" in self.text else "\n"
 
     def tree(self) -> Tree:
-        """The content. An empty file is an empty mapping, as OmegaConf reads it."""
+        """The content as a tree. An empty file is an empty mapping, as for OmegaConf."""
         if self._tree is None:
             self._tree = tree_of(self.root, self) if self.root is not None else {}
         return self._tree
@@ -164,7 +164,7 @@ class Document:
         return LaunchError(f"{wanted} ({Origin(self.path, line)})", found, remedy)
 
 
-# OmegaConf's float differs from YAML 1.1's in taking `1e-4` (omegaconf/_utils.py and _yaml.py), and it knows no dates.
+# Unlike YAML 1.1, OmegaConf reads `1e-4` as a float (omegaconf/_utils.py and _yaml.py), and it knows no dates.
 _OMEGACONF_FLOAT = pattern(
     r"""^(?:
      [-+]?[0-9]+(?:_[0-9]+)*\.[0-9_]*(?:[eE][-+]?[0-9]+)?
@@ -194,7 +194,7 @@ _CONSTRUCTOR = yaml.constructor.SafeConstructor()
 
 
 def tag_of(scalar: Scalar, *, yaml_1_1: bool = False) -> str:
-    """The tag, explicit or as OmegaConf's loader (or plain PyYAML) resolves it."""
+    """The tag: explicit, or as OmegaConf's loader (or plain PyYAML) resolves it."""
     if scalar.tag == "!":
         return _STR
     if scalar.tag is not None:
@@ -206,7 +206,7 @@ def tag_of(scalar: Scalar, *, yaml_1_1: bool = False) -> str:
 
 
 def tree_of(root: Node, document: Document) -> Tree:
-    """The tree under `root`; a node with several aliases is built once and shared."""
+    """The tree under `root`. A node that aliases repeat is built once and shared."""
     built: dict[int, Any] = {}
 
     def build(node: Node) -> Any:

@@ -1,4 +1,4 @@
-"""What becomes of one scalar of a text."""
+"""The edits of one scalar of a text."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Retext", "Whole"]
 
 @dataclass(frozen=True)
 class Whole:
-    """The scalar gives way to `value`, with its quotes, tag and block header."""
+    """Replace the scalar by `value`, together with its quotes, tag and block header."""
 
     value: Any
 
 
 @dataclass(frozen=True)
 class Retext:
-    """The scalar stays a string, in its style where that can hold the text."""
+    """Replace the text of the scalar. It stays a string, in its style if that style can hold the text."""
 
     text: str
 

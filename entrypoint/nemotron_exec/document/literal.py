@@ -1,7 +1,7 @@
-r"""How a value is written: as YAML that every reader reads alike, and as a literal of OmegaConf's grammar.
+r"""Writes a value as YAML that every reader reads alike, and as a literal of OmegaConf's grammar.
 
-YAML 1.1 (PyYAML) and OmegaConf disagree about scalars such as `1e-5`, `on` and dates, so a string is written plain only
-where no dialect could take it for something else. `${` is escaped for OmegaConf as `\${`.
+YAML 1.1 (PyYAML) and OmegaConf disagree about scalars such as `1e-5`, `on` and dates. A string is therefore quoted
+unless every dialect reads it as a string. `${` is escaped for OmegaConf as `\${`.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ __all__ = ["Expression", "UnwritableError", "escape", "grammar_literal", "yaml_d
 
 
 class Expression(str):
-    """Text with interpolations that OmegaConf is to resolve: nothing in it is escaped."""
+    """Text with interpolations that OmegaConf resolves: nothing in it is escaped."""
 
     __slots__ = ()
 
 
 class UnwritableError(ValueError):
-    """The value has no form that reads back as itself."""
+    """No written form of the value reads back as the same value."""
 
 
-# Words that some dialect of YAML reads as something other than a string.
+# Words that some dialect of YAML does not read as a string.
 _WORDS = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf", "none"])
 _PLAIN = pattern(r"[A-Za-z_/][A-Za-z0-9_./@+\-]*(?::[A-Za-z0-9_./@+\-]+)*\Z")
 _PLAIN_IN_FLOW = pattern(r"[A-Za-z_/][A-Za-z0-9_./@+\-]*\Z")
@@ -37,9 +37,10 @@ _MAX_DEPTH = 100
 
 
 def escape(text: str, *, before_interpolation: bool = False, quote: str = "") -> str:
-    r"""`text` as OmegaConf's grammar wants it inside a larger text, so that it is read as itself.
+    r"""`text`, escaped so that OmegaConf's grammar reads it as itself inside a larger text.
 
-    Backslashes count only before `${` (and before `quote`, or the end of a quoted text): there they are doubled.
+    OmegaConf reads a backslash as an escape only before `${`, before `quote`, or at the end of a quoted text. There it
+    is doubled.
     """
     ends = before_interpolation or bool(quote)
     targets = r"\$\{" + (f"|{quote}" if quote else "") + (r"|\Z" if ends else "")
@@ -52,10 +53,10 @@ def escape(text: str, *, before_interpolation: bool = False, quote: str = "") ->
 
 
 def yaml_double_quoted(text: str) -> str:
-    """`text` in double quotes, on one line. Non-ASCII stays as it is: libyaml refuses surrogate pairs.
+    """`text` in double quotes, on one line. Non-ASCII is not escaped, because libyaml refuses surrogate pairs.
 
     Raises:
-        UnwritableError: It holds half a surrogate pair, which no UTF-8 file can.
+        UnwritableError: The text holds half a surrogate pair, which UTF-8 cannot encode.
     """
     pieces = ['"']
     for character in text:
@@ -78,10 +79,10 @@ _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
 def yaml_literal(value: Any, *, flow: bool = False, depth: int = 0) -> str:
-    """`value`, as it came out of JSON, in YAML on one line.
+    """`value`, read from JSON, as YAML on one line.
 
     Raises:
-        UnwritableError: See there.
+        UnwritableError: The value has no form in YAML.
     """
     if depth > _MAX_DEPTH:
         raise UnwritableError(f"nested more than {_MAX_DEPTH} levels deep")
@@ -107,21 +108,21 @@ def yaml_literal(value: Any, *, flow: bool = False, depth: int = 0) -> str:
 
 
 def _key(key: Any) -> str:
-    if isinstance(key, str):  # keys are never interpolated, so nothing is escaped in them
+    if isinstance(key, str):  # OmegaConf resolves nothing in a key, so nothing is escaped
         plain = _PLAIN_IN_FLOW.match(key) and key.lower() not in _WORDS
         return key if plain else yaml_double_quoted(key)
     return yaml_literal(key, flow=True)
 
 
 def _word(value: bool | int | None) -> str:
-    """What YAML and OmegaConf's grammar write alike."""
+    """The word that YAML and OmegaConf's grammar have in common for a value."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
     try:
         return str(value)
-    except ValueError as error:  # CPython's limit on the digits of an int
+    except ValueError as error:  # CPython limits the digits of an int
         raise UnwritableError(str(error)) from None
 
 
@@ -134,14 +135,14 @@ def _float(value: float) -> str:
     mantissa, e, exponent = text.partition("e")
     if not e:
         return text
-    # YAML 1.1 wants the point and the sign of the exponent.
+    # YAML 1.1 requires the point, and the sign of the exponent.
     if "." not in mantissa:
         mantissa += ".0"
     return f"{mantissa}e{exponent if exponent[0] in '+-' else '+' + exponent}"
 
 
 _GRAMMAR_KEY = pattern(r"[A-Za-z_][A-Za-z0-9_\-]*\Z")
-# What a key would be that is not quoted; `y` and `on` are mere words to the grammar.
+# As keys these words would not be strings. For the grammar `y` and `on` are plain words.
 _GRAMMAR_WORDS = frozenset(["true", "false", "null", "nan", "inf"])
 
 

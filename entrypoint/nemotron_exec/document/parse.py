@@ -1,4 +1,4 @@
-"""YAML text to a `Document`, bounded in size, depth and expansion."""
+"""Parses YAML text to a `Document`, bounded in size, depth and expansion."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_DEPTH = 200
 
 _MAX_EXPANDED = 1_000_000
 
-_MAX_RATIO = 100  # as OmegaConf 2.4 (omegaconf/_yaml.py)
+_MAX_RATIO = 100  # OmegaConf 2.4 has the same limit (omegaconf/_yaml.py)
 
 _MIN_RATIO_NODES = 10_000
 
@@ -29,7 +29,7 @@ def load(path: str) -> Document:
     """Read the file at `path`.
 
     Raises:
-        LaunchError: It cannot be read, is no UTF-8, no YAML, not one document, or explodes.
+        LaunchError: The file cannot be read, is no UTF-8, no YAML or several documents, or its aliases expand too far.
     """
     path = absolute(path)
     wanted = f"to read the config {path}"
@@ -56,10 +56,10 @@ def load(path: str) -> Document:
 
 
 def parse_text(text: str, path: str, *, mark: str = "") -> Document:
-    """`text` as the content of the file at `path`.
+    """Parse `text` as the content of the file at `path`.
 
     Raises:
-        LaunchError: As `load`.
+        LaunchError: The text is no YAML, or beyond the bounds of `load`.
     """
     document = Document(path, text, mark=mark)
     try:
@@ -69,7 +69,7 @@ def parse_text(text: str, path: str, *, mark: str = "") -> Document:
         problem = " ".join(str(part) for part in (error.context, error.problem) if part)
         line = place.line + 1 if place else 0
         raise _explained(document, problem, line) from None
-    except yaml.YAMLError as error:  # ReaderError: a character that YAML does not allow
+    except yaml.YAMLError as error:  # a ReaderError means a character that YAML does not allow
         position = getattr(error, "position", None)
         line = text.count("\n", 0, position) + 1 if isinstance(position, int) else 0
         problem = str(error).splitlines()[0]
@@ -78,7 +78,7 @@ def parse_text(text: str, path: str, *, mark: str = "") -> Document:
 
 
 def _explained(document: Document, problem: str, line: int) -> LaunchError:
-    """What people do wrong most, in their words; else what the parser says."""
+    """The error in the user's words for the most frequent mistakes, else in the parser's."""
     written = document.text.split("\n")[line - 1] if 0 < line <= document.text.count("\n") + 1 else ""
     if "\t" in written[: len(written) - len(written.lstrip())]:
         found, remedy = "the line is indented with a tab", "Indent it with spaces: YAML takes no tabs there"
@@ -93,7 +93,7 @@ def _compose(document: Document) -> None:
     try:
         next_event = loader.get_event
         anchors: dict[str, Node] = {}
-        # One entry a level: the collection, the key that waits for its value (or None), and the names still open.
+        # One entry a level: the collection, and the key that waits for its value ([] for none).
         stack: list[tuple[Mapping | Sequence, list[Node]]] = []
         open_nodes: set[int] = set()
         documents = 0
@@ -103,7 +103,7 @@ def _compose(document: Document) -> None:
             node: Node
             if kind is yaml.ScalarEvent:
                 start = event.start_mark
-                # The implicit pair says whether the plain or the quoted form leads to the tag without naming it.
+                # `implicit` tells whether the tag follows from the plain form or from the quoted form.
                 node = Scalar(
                     event.value,
                     event.tag,
@@ -188,11 +188,11 @@ def _compose(document: Document) -> None:
 
 
 class _Parser(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """The C parser where PyYAML was built with it."""
+    """PyYAML's C parser, or the Python one where PyYAML was built without it."""
 
 
 def _refuse_explosion(document: Document) -> None:
-    """Aliases of aliases multiply: count what they would expand to before anything is expanded."""
+    """Refuse a file whose aliases would expand too far. Aliases of aliases multiply, so count before expanding."""
     if not document.aliased:
         return
     sizes: dict[int, int] = {}

@@ -1,6 +1,7 @@
-"""PyYAML, whose regular expressions are compiled when they are first used.
+"""PyYAML, imported so that its regular expressions are compiled on their first use.
 
-Its parser in Python, for which libyaml's stands in, would take 6 ms of a start for expressions that nothing asks.
+libyaml replaces the Python parser, so most of its expressions are never used. Compiling them would take 6 ms of a
+start.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import re
 
 from nemotron_exec.sitecustomize.payload.lazy import pattern
 
-# The launcher has no second thread yet. In a program that has, and that calls `re.compile` meanwhile, its expression
-# becomes a lazy one, too.
+# The launcher has no second thread yet. In a program with threads, a `re.compile` of another thread would become lazy,
+# too.
 _compile = re.compile
 re.compile = pattern
 try:

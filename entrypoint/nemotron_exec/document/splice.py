@@ -1,7 +1,7 @@
-"""Edits of a YAML text: scalars that hold artifacts are replaced in place, every other byte stays.
+"""Edits a YAML text: scalars that hold artifacts are replaced in place, and every other byte stays.
 
-The result is parsed again and compared, node by node, with what the edits were meant to give; a text that reads
-differently is never written.
+The result is parsed again and compared node by node with the intended content. A text that reads differently is never
+written.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Changes", "splice"]
 
-# Characters beyond ASCII, too, that mean themselves in any style, on one line.
+# Characters that mean themselves in any style, on one line, ASCII or not.
 _PRINTABLE = pattern(r"[\x20-\x7E\xA1-\u2027\u202A-\uD7FF\uE000-\uFEFE\uFF00-\uFFFD\U00010000-\U0010FFFF]*\Z")
 _PLAIN_START = pattern(r"[A-Za-z0-9_/.$\\]")
 
@@ -33,11 +33,11 @@ class Changes:
     """The changes to one document.
 
     Attributes:
-        edits: By id of the scalar.
+        scalars: The edits of scalars, by id of the scalar.
         added: Keys that a mapping gets before its first own key, by id of the mapping.
-        replaced: A value that gives way to another as a whole, by id of the key that it belongs to.
-        removed: Ids of keys that go, with their values.
-        wrapped: By id of a key whose value is an alias: the keys that are added beside `<<: *alias`.
+        replaced: Values that are replaced as a whole, by id of their key.
+        removed: Ids of keys that are removed with their values.
+        wrapped: By id of a key whose value is an alias: keys that are added beside `<<: *alias`.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ def splice(document: Document, changes: Changes) -> str:
     """The text of `document` with `changes` made.
 
     Raises:
-        LaunchError: A value cannot be written, or the result does not read as it should.
+        LaunchError: A value cannot be written, or the result would be read differently than intended.
     """
     pieces: list[tuple[int, int, str]] = []
     tokens = _Tokens(document)
@@ -88,7 +88,7 @@ def _apply(text: str, pieces: list[tuple[int, int, str]]) -> str:
 
 
 class _Tokens:
-    """Where the scalar token itself begins: a node's span includes its anchor and its tag."""
+    """Finds the start of a scalar's token. The node's span includes anchor and tag."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
@@ -137,7 +137,7 @@ def _is_printable(text: str) -> bool:
 
 
 def _restyled(scalar: Scalar, raw: str, text: str) -> str | None:
-    """`text` in the style that the scalar has; None if that style cannot hold it on the lines that there are."""
+    """`text` in the style of the scalar; None if that style cannot hold it on the same number of lines."""
     if scalar.style in ("'", '"'):
         if raw[1:-1] != scalar.value or not _is_printable(text) or scalar.style in text or "\\" in text:
             return None
@@ -155,14 +155,14 @@ def _stays_plain(text: str, *, flow: bool) -> bool:
     if ": " in text or " #" in text or text[-1] in ": " or (flow and re.search(r"[\[\]{},:]", text)):
         return False
     probe = Scalar(text, None, "", 0, 0, 0, Document("", ""))
-    # `=` and `<<` have tags of their own; a number, a date or a word for true would lose its quotes.
+    # `=` and `<<` have tags of their own. A number, a date or a word for true must keep its quotes.
     return "${" in text or (
         (tag_of(probe) == tag_of(probe, yaml_1_1=True) == _STR and yaml_literal(text) == text) or " " in text
     )
 
 
 def _literal_block(value: str, raw: str, text: str) -> str | None:
-    """A `|` block with the lines that differ rewritten; None where a line would be added or lost."""
+    """A `|` block with the changed lines rewritten; None where the number of lines changes."""
     old, new = value.split("\n"), text.split("\n")
     if len(old) != len(new) or not all(_is_printable(line) for line in new):
         return None
@@ -216,7 +216,7 @@ def _root_addition(document: Document, added: dict[str, Any]) -> tuple[int, int,
 
 
 def _end(node: Node) -> int:
-    """One past the last character of a node: a block collection's own end lies at the next token."""
+    """The index after the last character of a node. The parser ends a block collection only at the next token."""
     if isinstance(node, Scalar) or node.flow:
         return node.end
     if isinstance(node, Mapping):
@@ -228,9 +228,9 @@ def _replacement(document: Document, key: Scalar, node: Node, value: Any) -> tup
     start, end = document.alias_spans.get(id(key), (node.start, _end(node)))
     literal = yaml_literal(value)
     between = document.text[key.end : start]
-    if ":" not in between:  # a key alone: `{data}`
+    if ":" not in between:  # a key without a value: `{data}`
         literal = ": " + literal
-    elif between.endswith(":"):  # nothing, not even a blank, was written after the colon
+    elif between.endswith(":"):  # the text has no blank after the colon
         literal = " " + literal
     if document.text[start:end].endswith("\n"):
         literal += document.newline
@@ -255,7 +255,7 @@ def _removal(document: Document, mapping: Mapping, key: Scalar) -> tuple[int, in
 
 
 def _verify(document: Document, changes: Changes, text: str) -> None:
-    """Compare the new text's nodes with the old ones and the changes."""
+    """Compare the nodes of the new text with the old nodes and the changes."""
     try:
         result = parse_text(text, document.path)
     except LaunchError as error:
@@ -272,7 +272,7 @@ def _verify(document: Document, changes: Changes, text: str) -> None:
         if twins.setdefault(id(old), id(new)) != id(new) or (not whole and type(old) is not type(new)):
             raise _mismatch(document, "the structure changed", getattr(old, "line", 0))
         if isinstance(old, Scalar):
-            # A whole value may have become a collection.
+            # A scalar that is replaced as a whole may become a collection.
             if not _reads_alike(old, new, changes.scalars.get(id(old))):
                 raise _mismatch(document, "a value reads back differently", old.line)
         elif isinstance(old, Sequence):
@@ -288,7 +288,7 @@ def _verify(document: Document, changes: Changes, text: str) -> None:
 
 
 class _Literal:
-    """A value that is to be read under both YAML dialects, where the old text had no node for it."""
+    """A value without a node in the old text; both YAML dialects must read it."""
 
     def __init__(self, value: Any) -> None:
         self.value = value

@@ -1,4 +1,4 @@
-"""OmegaConf's own grammar, converted to the nodes of tree.py."""
+"""Converts the parse tree of OmegaConf's own grammar to the nodes of tree.py."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ __all__ = ["parse_with_omegaconf"]
 
 
 def parse_with_omegaconf(text: str) -> Text:
-    """The tree of any scalar, by OmegaConf's ANTLR grammar.
+    """The tree of any scalar, parsed by OmegaConf's ANTLR grammar.
 
     Raises:
-        GrammarError: It does not parse.
+        GrammarError: The text does not parse.
     """
     from omegaconf.errors import GrammarParseError
     from omegaconf.grammar_parser import parse as parse_grammar
@@ -50,7 +50,7 @@ def _is_terminal(node: Any) -> bool:
 
 
 def _kind(node: Any) -> str:
-    """`ID`, `ESC`, … for a token; `interpolation`, `primitive`, … for a rule of the grammar."""
+    """The name of a node: `ID`, `ESC`, … for a token; `interpolation`, `primitive`, … for a rule of the grammar."""
     from omegaconf.grammar.gen.OmegaConfGrammarLexer import OmegaConfGrammarLexer
 
     if _is_terminal(node):
@@ -65,7 +65,7 @@ def _span(node: Any) -> tuple[int, int]:
 
 
 def _parts(nodes: list[Any]) -> tuple[Part, ...]:
-    """Tokens and interpolations of a text, unescaped as in omegaconf/grammar_visitor.py `_unescape`."""
+    """The parts of a text, unescaped as in omegaconf/grammar_visitor.py `_unescape`."""
     parts: list[Part] = []
     for index, node in enumerate(nodes):
         if not _is_terminal(node):
@@ -114,7 +114,7 @@ def _join(nodes: Any) -> tuple[str | Ref | Call, ...]:
 
 
 def _sequence(context: Any) -> tuple[Element, ...]:
-    """Elements between commas; a missing one is an empty string (deprecated in OmegaConf, and still read)."""
+    """The elements between commas. A missing one is an empty string, which OmegaConf deprecates but still reads."""
     items: list[Element] = []
     after_comma = True
     position = _span(context)[0]

@@ -1,8 +1,8 @@
-"""OmegaConf's interpolation grammar, parsed once into a small tree that keeps every position.
+"""Parses OmegaConf's interpolation grammar into a small tree with the position of every part.
 
-`parse` reads the forms that configs mostly use by itself: importing OmegaConf costs 56 ms, more than everything else
-the launcher does. All other forms go through OmegaConf's own parser, and both give the same tree
-(tests/interpolation/test_interpolation.py states that as a property).
+`parse` reads the common forms itself: importing OmegaConf costs 56 ms, more than the rest of the launcher's work. Any
+other form goes through OmegaConf's own parser. Both give the same tree (tests/interpolation/test_interpolation.py
+states that as a property).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 __all__ = ["parse"]
 
-_MAX_LENGTH = 65_536  # ANTLR's time grows faster than the text; no expression of a person is longer
+_MAX_LENGTH = 65_536  # ANTLR's time grows faster than the text, and nobody writes a longer expression
 
 
 def parse(text: str) -> Text:
     """The tree of a scalar that holds `${`.
 
     Raises:
-        GrammarError: OmegaConf does not take the text either, or it is beyond any reasonable size.
+        GrammarError: OmegaConf refuses the text, too, or the text is unreasonably large.
     """
     tree = parse_simple(text)
     if tree is None:
@@ -36,7 +36,7 @@ def parse(text: str) -> Text:
 
 
 def _depth(text: str) -> int:
-    """How deep the brackets nest at most (an upper bound: text in quotes counts)."""
+    """The deepest nesting of brackets. It is an upper bound, because text in quotes counts, too."""
     depth = deepest = 0
     for character in text:
         if character in "{[":

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["parse_simple", "typed_value"]
 
 
-class _NotSimple(Exception):  # noqa: N818 - a signal between two parsers, never an error
+class _NotSimple(Exception):  # noqa: N818 - a signal between the two parsers, never an error
     pass
 
 
-# Names follow omegaconf/grammar/OmegaConfGrammarLexer.g4.
+# The names follow omegaconf/grammar/OmegaConfGrammarLexer.g4.
 _SPACE = pattern(r"[ \t]*")
 
 _KEY = pattern(r"[A-Za-z0-9_\-]+")
@@ -48,10 +48,10 @@ _FLOAT = pattern(
 
 
 def parse_simple(text: str) -> Text | None:
-    r"""The tree of a scalar in one of the common forms, or None.
+    r"""The tree of a scalar in one of the common forms; None for any other form.
 
-    Common are `${a.b}`, `${.x}`, `${a[0]}`, `${f:x,${y},"z"}` and text around them; not: backslashes before an
-    interpolation, lists, dictionaries and escapes in arguments, and whatever is not valid.
+    Common forms are `${a.b}`, `${.x}`, `${a[0]}`, `${f:x,${y},"z"}` and text around them. Other forms are backslashes
+    before an interpolation, lists, dictionaries and escapes in arguments, and invalid text.
     """
     parts: list[Part] = []
     position = 0
@@ -168,7 +168,7 @@ def _argument(text: str, start: int, depth: int) -> tuple[Element, int]:
             found.append(Literal(match.group(), match.start(), position))
         else:
             break
-    # White space before a comma or the closing brace belongs to that.
+    # White space before a comma or the closing brace is no part of the argument.
     if found and isinstance(last := found[-1], Literal):
         found.pop()
         kept = last.value.rstrip(" \t")
@@ -183,7 +183,7 @@ def _argument(text: str, start: int, depth: int) -> tuple[Element, int]:
 
 
 def typed_value(word: str) -> Any:
-    """An unquoted word as OmegaConf's grammar types it: int, float, bool, null or text."""
+    """The value of an unquoted word in OmegaConf's grammar: int, float, bool, null or text."""
     if _INT.match(word):
         return int(word)
     if _FLOAT.match(word):

@@ -25,12 +25,12 @@ __all__ = [
 
 
 class GrammarError(ValueError):
-    """The text is not of OmegaConf's grammar; OmegaConf would refuse it as well."""
+    """The text does not follow OmegaConf's grammar; OmegaConf refuses it as well."""
 
 
 @dataclass(frozen=True)
 class Literal:
-    """Characters without an interpolation; `value` is unescaped, and typed where it is a whole argument."""
+    """Characters without an interpolation. `value` is unescaped, and typed if it is a whole argument."""
 
     value: Any
     start: int
@@ -39,7 +39,7 @@ class Literal:
 
 @dataclass(frozen=True)
 class Ref:
-    """`${a.b[0]}`, `${..x}`, `${a.${b}}`: `parts` joined give the path."""
+    """`${a.b[0]}`, `${..x}`, `${a.${b}}`. The joined `parts` give the path."""
 
     parts: tuple[str | Ref | Call, ...]
     start: int
@@ -48,7 +48,7 @@ class Ref:
 
 @dataclass(frozen=True)
 class Call:
-    """`${name:args}`; the parts of `name` joined give the resolver's name."""
+    """`${name:args}`. The joined parts of `name` give the resolver's name."""
 
     name: tuple[str | Ref | Call, ...]
     args: tuple[Element, ...]

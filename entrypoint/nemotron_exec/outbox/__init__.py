@@ -1,1 +1,1 @@
-"""Checkpoints that a dead job has not sent: they are sent before the next start."""
+"""Checkpoints that a dead job has not sent are sent before the next start."""

@@ -1,4 +1,4 @@
-"""W&B behind our manifest store: a newer checkpoint that a job has not sent yet is sent before `latest` is looked up.
+"""Sends a newer checkpoint, which a job has not sent to W&B yet, before `latest` is looked up in W&B.
 
 Without it a stage that starts right after a crash would train from an older checkpoint, silently (ruling 18).
 """
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 
 __all__ = ["flush_first"]
 
-_BOUND = 60.0  # seconds for all of it
-_PAUSE = 2.0  # seconds between two looks, where the job that wrote the checkpoint still runs and sends it itself
+_BOUND = 60.0  # seconds for all references together
+_PAUSE = 2.0  # seconds between two looks while the job that wrote the checkpoint still runs and sends it itself
 
 
 def flush_first(
     root: str, environ: Mapping[str, str], messages: Messages | None, *, bound: float = _BOUND
 ) -> Callable[[Sequence[Reference]], None]:
-    """What WandbStore calls before it looks references up.
+    """The function that WandbStore calls before it looks up references.
 
     Args:
-        root: Root of the manifest store; nothing is done where it is not a local path.
-        environ: The environment that W&B's settings come from.
-        messages: Told of what was sent.
-        bound: Seconds until the versions that W&B lacks are an error.
+        root: Root of the manifest store; for any root but a local path nothing is done.
+        environ: The environment, for W&B's settings.
+        messages: Gets a message for each checkpoint that was sent.
+        bound: Seconds after which versions that W&B still lacks are an error.
     """
 
     def flush(references: Sequence[Reference]) -> None:
-        """Send what the outboxes hold of `references`.
+        """Send the outbox entries of the artifacts that `references` name.
 
         Raises:
-            TemporaryError: W&B still lacks a newer version; both are named.
+            TemporaryError: W&B still lacks a newer version; the message names both.
         """
         if not names.is_local(root):
             return
@@ -65,10 +65,10 @@ def flush_first(
 
 
 def _waiting(root: str, reference: Reference) -> list[tuple[str, Entry]]:
-    """Outbox entries that, once sent, would be what the reference names, as (path, entry)."""
+    """The outbox entries, as (path, entry), that the reference would mean once they are sent."""
     name, alias = reference.parts[-1], reference.alias
     if alias[:1] == "v" and alias[1:].isdigit():
-        return []  # a version never changes its meaning
+        return []  # a reference to a fixed version never changes its meaning
     boxes = outbox.find(root)
     newest = _newest(root, name)
     if newest is not None:

@@ -1,11 +1,11 @@
-"""Replay of the outbox: what a job that died has not told the stores.
+"""Replay of the outbox: sends checkpoints to the stores that a dead job did not send.
 
-`replay` is for the launcher: bounded, never fatal, in a child process, because wandb's service and its exit hooks must
-not reach the job (design.md, Artifacts). `flush` does the work, in the child and for `nemotron-artifact flush`.
+The launcher calls `replay`, which is bounded and never fails the start. It works in a child process, because wandb's
+service and exit hooks must not reach the job (design.md, Artifacts). `flush` does the work, in the child and for
+`nemotron-artifact flush`.
 
-An entry counts once however often it is sent: the manifest store is searched for its event before anything is added,
-and so is W&B, by the alias of the checkpoint; and the artifact's content is the same byte for byte, which W&B itself
-recognises.
+An entry counts once however often it is sent. The manifest store is searched for the entry's event before a version is
+added, and W&B for the checkpoint's alias. W&B also recognises equal content, byte for byte.
 """
 
 from __future__ import annotations
@@ -76,19 +76,19 @@ def before_start(
     environ: Mapping[str, str],
     job: str | None = None,
 ) -> None:
-    """`replay` for a job: its save directory's outbox, and in the store's what belongs to the save directory.
+    """`replay` for a job: of the outboxes of its save directory and of the store, the entries saved to that directory.
 
-    Outputs of any job whose command has ended well are registered, too: this job may ask for them.
+    Outputs of any job whose command has ended well are registered, too: this job may use them.
 
     Args:
-        save_directory: Where the config saves to, a path or a URI; None for nowhere.
+        save_directory: The directory of the config's checkpoints, a path or a URI; None for none.
         store: Root of the manifest store.
-        messages: Where to say what was sent and what stays.
-        environ: The environment that W&B's settings come from.
-        job: The identity of this job: an earlier life's offline run has ended, whatever its node.
+        messages: Gets a message for each entry that was sent or that stays.
+        environ: The environment, for W&B's settings.
+        job: The identity of this job. An offline run of an earlier life of the job has ended, on whatever node it ran.
     """
     save_dir = save_directory and (save_directory if describe.is_uri(save_directory) else absolute(save_directory))
-    # Most starts have nothing to send, and pay one look into a directory.
+    # A start with nothing to send, which is the usual one, should only cost a look into a directory.
     saved = [save_directory] if save_directory else []
     places = [*saved, *([outbox.directory_of(store)] if store and names.is_local(store) else [])]
     mine = [
@@ -111,13 +111,13 @@ def replay(
     messages: Messages | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> FlushReport:
-    """Send what earlier runs of the job have left, before this one starts. Never raises, never longer than `timeout`.
+    """Send entries that earlier runs of the job have left. It never raises, and ends within `timeout`.
 
     Args:
-        directories: Where the config saves to; see `pending`.
-        timeout: Seconds; the child is killed then, and what it has not sent stays.
-        messages: Told of what was sent and of what stays.
-        environ: The environment that W&B's settings come from.
+        directories: Save directories; see `pending`.
+        timeout: Seconds after which the child is killed. An entry that it has not sent stays.
+        messages: Gets a message for each entry that was sent or that stays.
+        environ: The environment, for W&B's settings.
     """
     entries = pending(directories)
     runs = [*offline_runs.waiting(directories), *offline_runs.of_checkpoints(entry for _, entry in entries)]
@@ -159,13 +159,13 @@ def flush(
     timeout: float = REPLAY_SECONDS,
     even_alive: bool = False,
 ) -> FlushReport:
-    """Put entries into their stores, in this process.
+    """Send entries to their stores, in this process.
 
     Args:
         entries: (path, entry), as `pending` gives them.
-        to_wandb: False for the manifest store alone; entries that W&B lacks stay.
-        timeout: Seconds for all of W&B.
-        even_alive: Also those whose process still runs, and would send them itself.
+        to_wandb: False for the manifest store alone; an entry that W&B lacks stays then.
+        timeout: Seconds for all requests to W&B.
+        even_alive: Whether to send entries whose process still runs, too; it would send them itself.
     """
     deadline = time.monotonic() + timeout
     registered = sent = 0
@@ -175,7 +175,7 @@ def flush(
     for path, entry in entries:
         alive = not even_alive and process.alive(entry.get("process"))
         if not alive and entry.get("renamed_from") and again.get(_save(entry), path) != path:
-            # A later process has saved the same step again. It is unknown whether this one came to its rename.
+            # A later process has saved the same step again. Whether this process had come to its rename is unknown.
             outbox.remove(path)
             continue
         target = entry.get("wandb")
@@ -184,10 +184,11 @@ def flush(
             kept.append((path, "its job is still running"))
             continue
         if outbox.state(path, entry) == "gone" and entry.get("ends_with") is not None:
-            outbox.remove(path)  # the command has failed
+            outbox.remove(path)  # the command has failed, so it has no output
             continue
         if not even_alive and not _complete(path, entry):
-            # The framework has not come to its last step. It may run on another host, unseen from here.
+            # The framework has not completed the checkpoint. Its process may still run on another host, which cannot be
+            # seen here.
             if alive or (entry.get("process") or {}).get("host") != process.here()["host"]:
                 kept.append((path, "it is not complete yet"))
             else:
@@ -229,11 +230,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             as_json = True
         elif word == "--no-wandb":
             to_wandb = False
-        elif word == "--entry":  # the job itself asks, for a store that it cannot reach
+        elif word == "--entry":  # the job itself asks to send it, for a store that the job cannot reach
             even_alive = True
         elif word == "--timeout":
             timeout = float(words.pop(0))
-        elif word == "--in-wandb":  # the job itself has logged it, and cannot reach the store
+        elif word == "--in-wandb":  # the job itself has logged it to W&B, but cannot reach the manifest store
             in_wandb = words.pop(0)
         elif offline_runs.is_run(word):
             runs.append(word)
@@ -245,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             number_in_wandb.note_name(entry, in_wandb)
         return 0
     deadline = time.monotonic() + timeout
-    # Runs first: what a run has logged itself is not sent again.
+    # Send offline runs first: they contain artifacts that need not be sent again.
     sent, kept = offline_runs.send(runs, deadline) if runs else (0, [])
     left = max(0.0, deadline - time.monotonic())
     report = flush(entries, to_wandb=to_wandb, timeout=left, even_alive=even_alive)
@@ -254,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         answer = {"registered": report.registered, "sent": report.sent, "kept": report.kept, "runs": report.runs}
         sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
-    # wandb's exit hooks can wait for ever for its service (failure-modes.md): the work is done, leave at once.
+    # wandb's exit hooks can wait for ever for its service (failure-modes.md). The work is done, so exit without them.
     os._exit(0 if to_wandb or not report.kept else 1)
 
 
@@ -266,7 +267,7 @@ def _unreadable(directories: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _complete(path: str, entry: Entry) -> bool:
-    """Whether the framework has completed the checkpoint; what has been deleted since, it had."""
+    """Whether the framework has completed the checkpoint. A registered checkpoint was complete, even if it is gone."""
     if outbox.state(path, entry) == "complete":
         return True
     with contextlib.suppress(names.StoreError, OSError, KeyError, TypeError):
@@ -280,14 +281,14 @@ def _register(entry: Entry) -> int:
     if names.is_local(entry["store"]):
         deliver.take_inventory(entry)
     if entry.get("ends_with") is not None:
-        pruning.look(entry["save_dir"])  # the version before is of the same directory
+        pruning.look(entry["save_dir"])  # the version before it has the same directory
     return new
 
 
 def _send(
     entity: str | None, project: str | None, group: list[tuple[str, EntryForWandb]], deadline: float
 ) -> tuple[int, list[tuple[str, str]]]:
-    """Send entries of one W&B project through a run of their own; how many, and what stays with why."""
+    """Send entries of one W&B project through a new run. Return how many were sent, and the rest with the reasons."""
     try:
         import wandb
     except ImportError:
@@ -304,7 +305,7 @@ def _send(
                     sent += 1
                 else:
                     left.append((path, why))
-    except Exception as error:  # noqa: BLE001  # wandb raises what it likes; the entries stay
+    except Exception as error:  # noqa: BLE001  # wandb may raise any exception; the entries stay
         why = f"W&B did not take it: {_first_line(error)}"
         told = {path for path, _ in left}
         left.extend((path, why) for path, _ in group if path not in told and os.path.exists(path))
@@ -313,7 +314,7 @@ def _send(
 
 @contextlib.contextmanager
 def _run(wandb: Any, entity: str | None, project: str | None, group: list[tuple[str, EntryForWandb]]) -> Iterator[Any]:
-    # A run of its own: the job's may be crashed, finished or resumed elsewhere, and must not be touched.
+    # Use a new run: the job's own may be crashed, finished or resumed elsewhere, and must not be touched.
     run = wandb.init(
         entity=entity,
         project=project,
@@ -333,7 +334,7 @@ def _run(wandb: Any, entity: str | None, project: str | None, group: list[tuple[
 
 
 def _send_one(wandb: Any, run: Any, path: str, entry: EntryForWandb, deadline: float) -> str | None:
-    """Send one entry; None if W&B has it, else why not."""
+    """Send one entry. Return None if W&B has it then, else the reason."""
     api = wandb.Api(timeout=20)
     try:
         later = later_saves(api, run, entry)
@@ -344,7 +345,7 @@ def _send_one(wandb: Any, run: Any, path: str, entry: EntryForWandb, deadline: f
             number_in_wandb.note(entry, artifact)
             if "latest" in later:
                 give_latest_back(wandb, run, entry, later["latest"])
-    except Exception as error:  # noqa: BLE001  # wandb raises what it likes; the entry stays
+    except Exception as error:  # noqa: BLE001  # wandb may raise any exception; the entry stays
         return f"W&B did not take it: {_first_line(error)}"
     outbox.remove(path)
     return None

@@ -1,4 +1,4 @@
-"""Hooks of `run.on_checkpoint` that an earlier run has left: run before the job, beside it, or by `flush`."""
+"""Runs hooks of `run.on_checkpoint` that an earlier run has left: before the job, beside it, or by `flush`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Left", "catch_up", "directories_of", "hand_over", "left_in", "run_left"]
 
-_TELL = 2.0  # seconds between two words of progress
+_TELL = 2.0  # seconds between two progress lines
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Left:
     """A hook that is still to be run for a checkpoint, or has failed.
 
     Attributes:
-        path: Its entry.
-        entry: The content.
+        path: Path of its entry.
+        entry: Content of the entry.
     """
 
     path: str
@@ -39,12 +39,12 @@ class Left:
 
     @property
     def identity(self) -> str:
-        """How people name it."""
+        """The name of the hook for people."""
         return str(hook_entries.identity(self.entry))
 
     @property
     def is_due(self) -> bool:
-        """Whether it would be run now: one of a process that still runs is left to that process's runner."""
+        """Whether the hook would be run now. While its process runs, that process's runner is responsible for it."""
         state = self.entry["state"]
         if state == hook_entries.HELD:
             return bool(hook_runner.exit_of(os.path.dirname(self.path), self.entry.get("ended")) == 0)
@@ -54,14 +54,14 @@ class Left:
 
     @property
     def why(self) -> str:
-        """Why it has not been run."""
+        """Why the hook has not been run."""
         if process.alive(self.entry.get("process")):
             return "its job is still running"
         return str(self.entry.get("why") or "it has not been run yet")
 
 
 def hand_over(path: str, entry: Entry) -> str | None:
-    """Give the hooks of a registered checkpoint their entries. Why not, where they get none."""
+    """Write the entries for the hooks of a registered checkpoint. Return why they cannot be written, else None."""
     if not entry.get("hooks"):
         return None
     try:
@@ -72,12 +72,12 @@ def hand_over(path: str, entry: Entry) -> str | None:
 
 
 def directories_of(places: Iterable[str]) -> list[str]:
-    """The directories of hooks for save directories, what they lie in, and roots of stores."""
+    """The directories of hooks that belong to save directories, to parents of these, or to roots of stores."""
     found = []
     for place in places:
         if describe.is_uri(place) or not os.path.isdir(place):
             continue
-        # One whose outbox is gone is found all the same.
+        # Look beside the save directory, too: its outbox may be gone.
         for one in [hook_entries.of_save_directory(absolute(place)), *map(hook_entries.beside, _boxes(place))]:
             if one not in found and os.path.isdir(one) and not outbox.linked(one):
                 found.append(one)
@@ -89,7 +89,7 @@ def _boxes(place: str) -> list[str]:
 
 
 def left_in(directories: Iterable[str]) -> list[Left]:
-    """The entries of some directories of hooks that are not done, oldest first."""
+    """The unfinished entries in directories of hooks, oldest first."""
     return [Left(path, entry) for directory in directories for path, entry in hook_entries.entries(directory)]
 
 
@@ -102,15 +102,15 @@ def catch_up(
     seconds: float,
     progress: Callable[[str], object] | None = None,
 ) -> None:
-    """Run what an earlier run of the job has left: `catch_up: before` here and now, all else beside the job.
+    """Run the hooks that an earlier run of the job has left: with `catch_up: before` now, else beside the job.
 
     Args:
-        save_dir: Where the config saves to, absolute or a URI; None for nowhere.
+        save_dir: The directory of the config's checkpoints, absolute or a URI; None for none.
         store: Root of the manifest store.
-        messages: Told of each command that is run and of each that has failed.
+        messages: Gets a message for each command that is run, and for each that has failed.
         environ: The launcher's environment.
-        seconds: Bound on running commands before the job; unfinished ones go on beside it.
-        progress: Told now and then that the launcher is not stuck.
+        seconds: Bound on running commands before the job. A command that is not done goes on beside the job.
+        progress: Called now and then, so that the launcher does not count as stuck.
     """
     if save_dir is None:
         return
@@ -146,16 +146,16 @@ def run_left(
     environ: Mapping[str, str] = os.environ,
     only: Sequence[str] | None = None,
 ) -> tuple[int, list[Left]]:
-    """Run the due commands of some directories of hooks, here and now.
+    """Run the due hooks in some directories of hooks, here and now.
 
     Args:
-        directories: The directories of hooks.
-        timeout: Seconds; what runs is told to end then, and stays.
-        environ: The environment that the commands' is made from.
-        only: Identities of those to run; None for all.
+        directories: Directories of hooks.
+        timeout: Seconds after which running commands are told to end. Their entries stay.
+        environ: The environment from which that of the commands is made.
+        only: Identities of the hooks to run; None for all.
 
     Returns:
-        How many have ended well, and the entries that are left.
+        How many hooks have ended well, and the entries that are left.
     """
     due = [one for one in left_in(directories) if one.is_due and (only is None or one.identity in only)]
     deadline = time.monotonic() + timeout
@@ -174,7 +174,7 @@ def _run(
     progress: Callable[[str], object] | None,
 ) -> None:
     words = ["--seconds", f"{seconds:g}", *(word for one in some for word in ("--only", one.identity))]
-    # In this process's group: the terminal's Ctrl-C tells the runner, and that its commands.
+    # The runner stays in this process's group: Ctrl-C of the terminal reaches it, and it stops its commands.
     runner = subprocess.Popen(
         hooks.command_of(sys.executable, directory, *words),
         stdin=subprocess.DEVNULL,

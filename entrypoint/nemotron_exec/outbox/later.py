@@ -1,4 +1,4 @@
-"""Which saves W&B has that are newer than an entry of the outbox: their aliases stay where they are."""
+"""Finds the saves in W&B that are newer than an entry of the outbox: they keep their aliases."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["give_latest_back", "later_saves"]
 
 
 def later_saves(api: Any, run: Any, entry: EntryForWandb) -> dict[str, str] | None:
-    """Which of an entry's aliases mean a later save in W&B, with its version; None where W&B has the entry already."""
+    """The entry's aliases that W&B has on a later save, with its version; None where W&B has the entry already."""
     target = entry["wandb"]
     later = {}
     for alias in target["aliases"]:
         try:
             found = api.artifact(f"{run.entity}/{run.project}/{target['name']}:{alias}")
-        except Exception:  # noqa: BLE001, S112  # not there, or not to be had: sending the same content is harmless
+        except Exception:  # noqa: BLE001, S112  # not there or not reachable: sending it again is harmless
             continue
         if found.metadata.get("nemotron_exec_event") == entry["event"]:
             number_in_wandb.note(entry, found)
@@ -34,7 +34,7 @@ def later_saves(api: Any, run: Any, entry: EntryForWandb) -> dict[str, str] | No
 
 def give_latest_back(wandb: Any, run: Any, entry: EntryForWandb, version: str) -> None:
     """Move `latest` back to a version, unless a job has logged a newer one meanwhile."""
-    # wandb-core adds `latest` to whatever is logged, with other aliases or without.
+    # wandb-core adds `latest` to every logged artifact, whether other aliases are given or not.
     api = wandb.Api(timeout=20)
     name = f"{run.entity}/{run.project}/{entry['wandb']['name']}"
     if api.artifact(f"{name}:latest").metadata.get("nemotron_exec_event") == entry["event"]:
