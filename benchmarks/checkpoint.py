@@ -17,7 +17,8 @@ from benchmarks.environments import ROOT
 from benchmarks.pairs import Comparison
 from benchmarks.row import Row, emit
 
-sys.path[:0] = [os.path.join(ROOT, "tests"), os.path.join(ROOT, "tests", "support")]
+sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
+sys.path.insert(0, os.path.join(ROOT, "tests"))
 from trainers import Trainer
 from wandb_backend import Backend
 
