@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -73,6 +74,13 @@ def test_a_text_that_reads_as_something_else_is_not_given_out(wrong, edit, monke
         ("s:\n  a:\n  b: 1\n", "s:\n  a: new\n  b: 1\n"),
         ("s:\n  a: # none\n  b: 1\n", "s:\n  a: new # none\n  b: 1\n"),
         ('s: {"a":1}\n', 's: {"a": new}\n'),
+        ("s: {? a}\n", "s: {? a: new}\n"),
+        ("s: {a # b: c\n }\n", "s: {a: new # b: c\n }\n"),
+        ("s:\n  ? a\n", "s:\n  ? a\n  : new\n"),
+        ("s:\n  ? a # b: c\n  # d\n  ? b\n", "s:\n  ? a\n  : new # b: c\n  # d\n  ? b\n"),
+        ("s:\n  ? a\n  # b\n  :\n", "s:\n  ? a\n  # b\n  : new\n"),
+        ("s:\n  ? b\n  ? a", "s:\n  ? b\n  ? a\n  : new"),
+        ("s:\r\n  ? a\r\n", "s:\r\n  ? a\r\n  : new\r\n"),
     ],
 )
 def test_a_key_without_a_value_takes_one(before, text, written):
@@ -81,6 +89,58 @@ def test_a_key_without_a_value_takes_one(before, text, written):
     changes = Changes()
     changes.replaced[id(pair[0])] = (*pair, "new")
     assert splice(document, changes) == before + written
+
+
+BLOCK = [
+    "{}: 1",
+    "{}:",
+    "{}: {{x: 1}}",
+    "{}:\n    x: 1",
+    "{}: |\n    t",
+    "{}: |+\n    t",
+    "? {}",
+    "? {}\n  : 1",
+    "{}: *one",
+]
+BLOCK += ["{}: b?", "'{}': # none", "{}:\n  - x: 1\n    y: 2", "{}:\n    - *one", "{}:\n    <<: *one"]
+FLOW = ["{}: 1", "{}: ", "{}", "? {}", "? {} : 1", '"{}":1', "{}: *one", "{}: [x, y]", "{}: {{x: 1}}"]
+
+
+def mappings():
+    """Mappings of one to three keys, each written in one of the forms."""
+    for forms, text in (
+        (BLOCK, "one: &one {{d: 1}}\ns:\n  {}\nz: 1\n"),
+        (FLOW, "one: &one {{d: 1}}\ns: {{{}}}\nz: 1\n"),
+    ):
+        between = ", " if forms is FLOW else "\n  "
+        for size in (1, 2, 3):
+            for chosen in itertools.product(forms, repeat=size):
+                if size < 3 or len(set(chosen)) == 2:
+                    yield text.format(between.join(form.format(key) for form, key in zip(chosen, "abc", strict=False)))
+
+
+def read(text):
+    return yaml.load(text, Loader=yaml.CSafeLoader)
+
+
+def test_a_key_in_any_form_takes_a_value_goes_and_gets_a_neighbour():
+    for text in mappings():
+        before = read(text)
+        document = parse_text(text, "cfg.yaml")
+        mapping = value_of(document, "s")
+        for key, value in mapping.pairs:
+            changes = Changes()
+            changes.replaced[id(key)] = (key, value, "new")
+            assert read(splice(document, changes)) == {**before, "s": {**before["s"], key.value: "new"}}, text
+            changes = Changes()
+            changes.removed[id(key)] = (mapping, key)
+            rest = {name: value for name, value in before["s"].items() if name != key.value}
+            assert read(splice(document, changes)) == {**before, "s": rest}, text
+        changes = Changes()
+        changes.added[id(mapping)] = (mapping, {"n": 1, "m": "x"})
+        after = read(splice(document, changes))
+        assert after == {**before, "s": {"n": 1, "m": "x", **before["s"]}}, text
+        assert list(after["s"])[:2] == ["n", "m"]
 
 
 def test_what_reads_as_it_should_is_given_out():

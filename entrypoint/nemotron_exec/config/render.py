@@ -177,11 +177,11 @@ def _render_root(
             if translate_text(document, changes[document.path], translate):
                 touched.add(document.path)
     primary = root.layer.document
-    add_wandb(root, changes[primary.path])
 
     def data(tree: Any, path: Path) -> Any:
         return override_data(tree, path, lambda scalar, here: rewrite(scalar, [here], evaluator, sources.resolve))
 
+    add_wandb(root, changes[primary.path], data)
     apply_run_overrides(root, [*root.profile, *sources.overrides], changes[primary.path], data)
     if changes[primary.path]:
         touched.add(primary.path)

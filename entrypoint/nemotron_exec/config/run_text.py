@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from nemotron_exec.command.override import Override
-from nemotron_exec.config.evaluate import Path, select_plain
-from nemotron_exec.config.root import Root, is_null
+from nemotron_exec.config.evaluate import Path
+from nemotron_exec.config.root import Root, is_null, node_at
 from nemotron_exec.document.document import Document, Scalar
 from nemotron_exec.document.document import Mapping as MappingNode
+from nemotron_exec.document.document import Sequence as SequenceNode
 from nemotron_exec.document.edit import Whole
 from nemotron_exec.document.literal import Expression
 from nemotron_exec.document.splice import Changes
@@ -29,10 +30,20 @@ def last_pair(node: Any, key: str) -> tuple[Scalar, Any] | None:
     return None
 
 
-def add_wandb(root: Root, changes: Changes) -> None:
+def add_wandb(root: Root, changes: Changes, data: Callable[[Any, Path], Any]) -> None:
     """Fill `run.wandb` in the text of the named file (design ruling 5)."""
-    if root.missing_wandb:
-        _insert(root.layer.document, changes, ("run", "wandb"), dict(root.missing_wandb))
+    if not root.missing_wandb:
+        return
+    document = root.layer.document
+    run = last_pair(document.root, "run")
+    path: tuple[str, ...] = ("run", "wandb")
+    values: Any = dict(root.missing_wandb)
+    if run is None and last_pair(document.root, "<<"):
+        # A merge brings the section: what stands beside it replaces it.
+        path, values = (), {"run": data(root.tree["run"], ("run",))}
+    elif run is not None and (id(run[0]) in document.alias_spans or last_pair(run[1], "wandb") is None):
+        values = data(root.tree["run"]["wandb"], path)
+    _insert(document, changes, path, values)
 
 
 def _insert(document: Document, changes: Changes, path: tuple[str, ...], values: dict[str, Any]) -> None:
@@ -81,26 +92,71 @@ def apply_run_overrides(
 ) -> None:
     """Write the `run.*` overrides into the text of the named file, which wins over its parents."""
     document = root.layer.document
-    # The last override of a key wins.
-    for override in {override.path: override for override in overrides if override.is_about_run}.values():
+    said = {override.path: override for override in overrides if override.is_about_run}
+    for path, override in said.items():
+        if any(path[:length] in said for length in range(1, len(path))):
+            continue  # a word says what it lies in, and the tree has both
+        path = _written(document, path, override)
         node: Any = document.root
-        pair = None
-        for name in override.path:
-            pair = last_pair(node, name)
+        for name in path:
+            parent, pair = node, last_pair(node, name)
             if pair is None:
                 break
-            parent, node = node, pair[1]
-        if override.sign == "~":
-            if pair is not None:
-                changes.removed[id(pair[0])] = (parent, pair[0])
-            continue
-        value = data(select_plain(root.tree, override.path), override.path)
-        if pair is None:
-            _insert(document, changes, override.path[:-1], {override.path[-1]: value})
+            node = pair[1]
+        found = node_at(root.tree, path)
+        if pair is not None:
+            _forget(document, changes, pair)
+        if found is None and override.sign == "~":
+            # Of a key that stands there twice the last one counts.
+            for key, value in parent.pairs if pair is not None else ():
+                if isinstance(key, Scalar) and key.value == path[-1]:
+                    changes.removed[id(key)] = (parent, key)
+                    _forget(document, changes, (key, value))
+        elif pair is None:
+            _insert(document, changes, path[:-1], {path[-1]: data(found, path)})
         else:
-            if isinstance(pair[1], Scalar):
-                changes.scalars.pop(id(pair[1]), None)
-            changes.replaced[id(pair[0])] = (*pair, value)
+            changes.replaced[id(pair[0])] = (*pair, data(found, path))
+
+
+def _written(document: Document, path: tuple[str, ...], override: Override) -> tuple[str, ...]:
+    """The part of a path at which a new value is written: of what an alias or a merge repeats, or a text, the whole.
+
+    Raises:
+        LaunchError: An anchor stands there, and what repeats it would change as well.
+    """
+    node: Any = document.root
+    for number, name in enumerate(path, 1):
+        pair = last_pair(node, name)
+        if pair is None:
+            in_place = last_pair(node, "<<") is None if isinstance(node, MappingNode) else override.sign == "~"
+            return path if node is None or in_place else path[: max(number - 1, 1)]
+        node = pair[1]
+        if id(pair[0]) in document.alias_spans:
+            return path[:number]
+        if id(node) in document.aliased:
+            raise document.error(
+                f"to apply the override {override.word}",
+                f"the value of {'.'.join(path[:number])} has an anchor, and what repeats it would change as well",
+                "Write the value out where it is repeated",
+                pair[0].line,
+            )
+    return path
+
+
+def _forget(document: Document, changes: Changes, pair: tuple[Scalar, Any]) -> None:
+    """Take back the changes in a value that gives way as a whole."""
+    changes.wrapped.pop(id(pair[0]), None)
+    if id(pair[0]) in document.alias_spans:
+        return
+    pending: list[Any] = [pair[1]]
+    while pending:
+        node = pending.pop()
+        changes.scalars.pop(id(node), None)
+        changes.added.pop(id(node), None)
+        if isinstance(node, MappingNode):
+            pending.extend(value for _, value in node.pairs)
+        elif isinstance(node, SequenceNode):
+            pending.extend(node.items)
 
 
 def override_data(tree: Any, path: Path, rewritten: Callable[[Scalar, Path], Any]) -> Any:

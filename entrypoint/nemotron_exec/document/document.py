@@ -26,6 +26,8 @@ _STR = "tag:yaml.org,2002:str"
 
 _MERGE = "tag:yaml.org,2002:merge"
 
+_AFTER_KEY = pattern(r"(?:\s|#[^\n]*\n)*:")
+
 
 class Scalar:
     """A scalar of the text.
@@ -136,7 +138,7 @@ class Document:
         mark: The byte order mark, or "".
         root: None for an empty file.
         aliased: Ids of the nodes that an alias repeats.
-        alias_spans: By the id of a key, the span of the alias that is its value.
+        alias_spans: By the id of a key or a list, the span of the alias that is its value or its last item.
     """
 
     def __init__(self, path: str, text: str, *, mark: str = "") -> None:
@@ -158,6 +160,36 @@ class Document:
         if self._tree is None:
             self._tree = tree_of(self.root, self) if self.root is not None else {}
         return self._tree
+
+    def start_of_pair(self, key: Node) -> int:
+        """Where a pair begins: at the key, or at the `?` in front of it."""
+        before = self.text[: key.start].rstrip(" \t")
+        # `b?` at the end of a text is no sign of a key: there is no blank between.
+        return len(before) - 1 if before.endswith("?") and len(before) < key.start else key.start
+
+    def column_of(self, at: int) -> int:
+        """How far from the beginning of its line a place is."""
+        return at - self.text.rfind("\n", 0, at) - 1
+
+    def is_alone(self, key: Node) -> bool:
+        """Whether no colon follows a key: `{data}`, `? data`."""
+        return id(key) not in self.aliased and _AFTER_KEY.match(self.text, key.end) is None
+
+    def end_of_pair(self, key: Node, value: Node) -> int:
+        """One past the last character of a pair."""
+        if self.is_alone(key):
+            return key.end
+        span = self.alias_spans.get(id(key))
+        return span[1] if span else self.end_of(value)
+
+    def end_of(self, node: Node) -> int:
+        """One past the last character of a node: a block collection's own end lies at the next token."""
+        if isinstance(node, Scalar) or node.flow:
+            return node.end
+        if isinstance(node, Mapping):
+            return self.end_of_pair(*node.pairs[-1])
+        span = self.alias_spans.get(id(node))
+        return span[1] if span else self.end_of(node.items[-1])
 
     def error(self, wanted: str, found: str, remedy: str, line: int = 0) -> LaunchError:
         """An error that names this file and a line of it."""

@@ -176,6 +176,9 @@ def _compose(document: Document) -> None:
                 node.flow = parent.flow
             if isinstance(parent, Sequence):
                 parent.items.append(node)
+                document.alias_spans.pop(id(parent), None)
+                if kind is yaml.AliasEvent:
+                    document.alias_spans[id(parent)] = (event.start_mark.index, event.end_mark.index)
             elif waiting:
                 key = waiting.pop()
                 parent.pairs.append((key, node))

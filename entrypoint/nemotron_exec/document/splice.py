@@ -192,15 +192,10 @@ def _addition(document: Document, mapping: Mapping, added: dict[str, Any]) -> tu
     if mapping.flow:
         brace = text.index("{", mapping.start)
         return brace + 1, brace + 1, _pairs(added) + (", " if mapping.pairs else "")
-    first = mapping.pairs[0][0].start
-    line = text.rfind("\n", 0, first) + 1
-    lead = text[line:first]
-    column = len(lead)
-    at = first
-    if lead.strip() == "?":
-        at, column = line + lead.index("?"), lead.index("?")
+    at = document.start_of_pair(mapping.pairs[0][0])
     lines = [
-        f"{yaml_literal(key)}: {yaml_literal(value)}{document.newline}{' ' * column}" for key, value in added.items()
+        f"{yaml_literal(key)}: {yaml_literal(value)}{document.newline}{' ' * document.column_of(at)}"
+        for key, value in added.items()
     ]
     return at, at, "".join(lines)
 
@@ -215,22 +210,14 @@ def _root_addition(document: Document, added: dict[str, Any]) -> tuple[int, int,
     return _addition(document, document.root, added)
 
 
-def _end(node: Node) -> int:
-    """The index after the last character of a node. The parser ends a block collection only at the next token."""
-    if isinstance(node, Scalar) or node.flow:
-        return node.end
-    if isinstance(node, Mapping):
-        return _end(node.pairs[-1][1])
-    return _end(node.items[-1])
-
-
 def _replacement(document: Document, key: Scalar, node: Node, value: Any) -> tuple[int, int, str]:
-    start, end = document.alias_spans.get(id(key), (node.start, _end(node)))
     literal = yaml_literal(value)
-    between = document.text[key.end : start]
-    if ":" not in between:  # a key without a value: `{data}`
-        literal = ": " + literal
-    elif between.endswith(":"):  # the text has no blank after the colon
+    if document.is_alone(key):
+        line = "" if key.flow else document.newline + " " * document.column_of(document.start_of_pair(key))
+        return key.end, key.end, f"{line}: {literal}"
+    start, end = document.alias_spans.get(id(key)) or (node.start, document.end_of(node))
+    # Nothing, not even a blank, may be written after the colon. A list may stand no deeper than its key.
+    if document.text[start - 1] == ":" or document.column_of(start) == document.column_of(key.start):
         literal = " " + literal
     if document.text[start:end].endswith("\n"):
         literal += document.newline
@@ -240,15 +227,17 @@ def _replacement(document: Document, key: Scalar, node: Node, value: Any) -> tup
 def _removal(document: Document, mapping: Mapping, key: Scalar) -> tuple[int, int, str]:
     text = document.text
     index = next(number for number, (other, _) in enumerate(mapping.pairs) if other is key)
-    value = mapping.pairs[index][1]
-    end = document.alias_spans.get(id(key), (0, _end(value)))[1]
+    first, end = document.start_of_pair(key), document.end_of_pair(*mapping.pairs[index])
+    # A block scalar ends with its line.
+    newline = document.newline if text[end - 1] == "\n" and not mapping.flow else ""
     if len(mapping.pairs) == 1:
-        return (key.start, end, "") if mapping.flow else (key.start, end, "{}")
+        return first, end, "" if mapping.flow else "{}" + newline
     if index + 1 < len(mapping.pairs):
-        return key.start, mapping.pairs[index + 1][0].start, ""
-    before_key, before = mapping.pairs[index - 1]
-    start = document.alias_spans.get(id(before_key), (0, _end(before)))[1]
-    return start, end, document.newline if text[start - 1 : start] == "\n" and not mapping.flow else ""
+        return first, document.start_of_pair(mapping.pairs[index + 1][0]), ""
+    start = document.end_of_pair(*mapping.pairs[index - 1])
+    if text[start - 1] == "\n" and not newline:
+        end += len(document.newline) if text.startswith(document.newline, end) else 0
+    return start, end, "" if text[start - 1] == "\n" else newline
 
 
 # --- Reading it again -----------------------------------------------------------------------------------------------
