@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
+from hashlib import sha256
 
 import pytest
 
 from nemotron_exec.command.read import read
+from nemotron_exec.place import job
 from nemotron_exec.place.job import JobIdentity, ProcessIdentity, identify
 from nemotron_exec.place.rank import place
 
@@ -150,3 +152,91 @@ def test_the_current_process():
     assert (found.pid, found.parent) == (os.getpid(), os.getppid())
     assert found.started > 0
     assert found == ProcessIdentity.current()
+
+
+# `/nemo_run`, and the variables of mpirun: the text is hashed, and long enough to be one job's.
+NAMES = [
+    (
+        of({"NEMO_EXPERIMENT_ID": "exp"}, nemo_run="/l/e/job/"),
+        f"nemo-exp-{sha256(b'/l/e/job/').hexdigest()[:16]}",
+        "NEMO_EXPERIMENT_ID and /nemo_run",
+    ),
+    (of(nemo_run="/l/e/job/"), f"nemo-job-{sha256(b'/l/e/job/').hexdigest()[:16]}", "/nemo_run"),
+    (of({"PMIX_NAMESPACE": "ns"}), f"mpi-{sha256(b'ns').hexdigest()[:16]}", "PMIX_NAMESPACE"),
+    (of({"OMPI_MCA_orte_hnp_uri": "ns"}), f"mpi-{sha256(b'ns').hexdigest()[:16]}", "OMPI_MCA_orte_hnp_uri"),
+    (
+        of({"PMIX_NAMESPACE": "ns", "OMPI_MCA_orte_hnp_uri": "other"}),
+        f"mpi-{sha256(b'ns').hexdigest()[:16]}",
+        "PMIX_NAMESPACE",
+    ),
+    (of(), "process-boot-1-100-5000", "this process"),
+    (of(command="torchrun --rdzv-id r t.py"), "torchrun-r-boot-1-100-5000", "this process"),
+    (of({"PET_RDZV_ID": "p"}), "torchrun-p-boot-1-100-5000", "this process"),
+    (of({"PET_RDZV_ID": "p"}, "torchrun --rdzv-id r t.py"), "torchrun-r-boot-1-100-5000", "this process"),
+    (
+        of({"TORCHELASTIC_RUN_ID": "e"}, "torchrun --rdzv-id r t.py"),
+        "torchrun-e-boot-1-99-4000",
+        "the torchrun that started this process",
+    ),
+    (of({"TORCHELASTIC_RUN_ID": "none"}), "process-boot-1-99-4000", "the torchrun that started this process"),
+    (of({"RANK": "0", "WORLD_SIZE": "2"}), "process-boot-1-99-4000", "the process that started this one"),
+    (of({"SLURM_JOB_ID": "\udcff"}), "slurm-\\xff.batch", "SLURM_JOB_ID"),
+]
+
+
+@pytest.mark.parametrize(("found", "expected", "source"), NAMES)
+def test_the_whole_identity(found, expected, source):
+    assert (found.id, found.source) == (expected, source)
+
+
+@pytest.mark.parametrize(
+    ("command", "array"), [("ft_launcher t.py", True), ("torchrun t.py", False), ("python t.py", False)]
+)
+def test_only_for_ft_launcher_an_array_is_one_job(command, array):
+    environ = {**SLURM, "SLURM_ARRAY_JOB_ID": "4000", "SLURM_ARRAY_TASK_ID": "7", "SLURM_JOB_START_TIME": "9"}
+    found = of(environ, command)
+    assert found.id == ("slurm-4000" if array else "slurm-4000_7.0")
+    assert (found.started, found.step) == ((None, "") if array else ("9", "0"))
+    assert (found.job, found.lasting) == ("slurm-4000" if array else "slurm-4000_7", True)
+
+
+def test_a_step_of_mpirun_is_no_step_of_the_job():
+    found = of({**SLURM, "OMPI_COMM_WORLD_RANK": "1", "SLURM_JOB_START_TIME": "9"})
+    assert (found.job, found.step, found.started) == ("slurm-4242", "", "9")
+
+
+def test_the_name_of_a_directory_is_readable_and_ends_with_a_digest():
+    digest = sha256(b"slurm-4242").hexdigest()[:12]
+    assert of(SLURM).directory == f"slurm-4242-{digest}"
+    digest = sha256(b"process-boot-1-100-5000").hexdigest()[:12]
+    assert of().directory == f"process-100-{digest}"  # machine and start are in the digest
+    machine = ProcessIdentity("boot-4026531836", 100, 5000, 99, 4000)
+    assert of(process=machine).directory.startswith("process-100-")
+    # Of a scheduler's id every part counts.
+    assert of(explicit="a-b-1-2-3").directory.startswith("a-b-1-2-3-")
+    long = of(explicit="a" * 500).directory
+    assert long == "a" * 80 + "-" + sha256(b"a" * 500).hexdigest()[:12]
+    assert of(explicit="..").directory.startswith("job-")
+
+
+def test_the_numbers_of_a_process_are_those_of_the_kernel():
+    import os
+    import subprocess
+    import sys
+
+    found = ProcessIdentity.current()
+    # A process's name may hold blanks and parentheses.
+    script = "import ctypes,sys;ctypes.CDLL(None).prctl(15,b'a) (b 7');print(1,flush=True);sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        started = job._started(child.pid)
+        child.stdin.close()
+    with open("/proc/uptime") as file:
+        ticks = float(file.read().split()[0]) * os.sysconf("SC_CLK_TCK")
+    assert found.started <= started <= ticks
+    assert found.parent_started <= found.started
+    assert job._started(2**22 + 1) == 0
+    boot, namespace = found.machine.split("-")
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        assert boot == file.read().replace("-", "")[:16]
+    assert namespace == os.readlink("/proc/self/ns/pid").strip("pid:[]")
