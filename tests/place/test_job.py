@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from functools import partial
 from hashlib import sha256
 
 import pytest
@@ -157,36 +158,36 @@ def test_the_current_process():
 # `/nemo_run`, and the variables of mpirun: the text is hashed, and long enough to be one job's.
 NAMES = [
     (
-        of({"NEMO_EXPERIMENT_ID": "exp"}, nemo_run="/l/e/job/"),
+        partial(of, {"NEMO_EXPERIMENT_ID": "exp"}, nemo_run="/l/e/job/"),
         f"nemo-exp-{sha256(b'/l/e/job/').hexdigest()[:16]}",
         "NEMO_EXPERIMENT_ID and /nemo_run",
     ),
-    (of(nemo_run="/l/e/job/"), f"nemo-job-{sha256(b'/l/e/job/').hexdigest()[:16]}", "/nemo_run"),
-    (of({"PMIX_NAMESPACE": "ns"}), f"mpi-{sha256(b'ns').hexdigest()[:16]}", "PMIX_NAMESPACE"),
-    (of({"OMPI_MCA_orte_hnp_uri": "ns"}), f"mpi-{sha256(b'ns').hexdigest()[:16]}", "OMPI_MCA_orte_hnp_uri"),
+    (partial(of, nemo_run="/l/e/job/"), f"nemo-job-{sha256(b'/l/e/job/').hexdigest()[:16]}", "/nemo_run"),
+    (partial(of, {"PMIX_NAMESPACE": "ns"}), f"mpi-{sha256(b'ns').hexdigest()[:16]}", "PMIX_NAMESPACE"),
+    (partial(of, {"OMPI_MCA_orte_hnp_uri": "ns"}), f"mpi-{sha256(b'ns').hexdigest()[:16]}", "OMPI_MCA_orte_hnp_uri"),
     (
-        of({"PMIX_NAMESPACE": "ns", "OMPI_MCA_orte_hnp_uri": "other"}),
+        partial(of, {"PMIX_NAMESPACE": "ns", "OMPI_MCA_orte_hnp_uri": "other"}),
         f"mpi-{sha256(b'ns').hexdigest()[:16]}",
         "PMIX_NAMESPACE",
     ),
-    (of(), "process-boot-1-100-5000", "this process"),
-    (of(command="torchrun --rdzv-id r t.py"), "torchrun-r-boot-1-100-5000", "this process"),
-    (of({"PET_RDZV_ID": "p"}), "torchrun-p-boot-1-100-5000", "this process"),
-    (of({"PET_RDZV_ID": "p"}, "torchrun --rdzv-id r t.py"), "torchrun-r-boot-1-100-5000", "this process"),
+    (partial(of), "process-boot-1-100-5000", "this process"),
+    (partial(of, command="torchrun --rdzv-id r t.py"), "torchrun-r-boot-1-100-5000", "this process"),
+    (partial(of, {"PET_RDZV_ID": "p"}), "torchrun-p-boot-1-100-5000", "this process"),
+    (partial(of, {"PET_RDZV_ID": "p"}, "torchrun --rdzv-id r t.py"), "torchrun-r-boot-1-100-5000", "this process"),
     (
-        of({"TORCHELASTIC_RUN_ID": "e"}, "torchrun --rdzv-id r t.py"),
+        partial(of, {"TORCHELASTIC_RUN_ID": "e"}, "torchrun --rdzv-id r t.py"),
         "torchrun-e-boot-1-99-4000",
         "the torchrun that started this process",
     ),
-    (of({"TORCHELASTIC_RUN_ID": "none"}), "process-boot-1-99-4000", "the torchrun that started this process"),
-    (of({"RANK": "0", "WORLD_SIZE": "2"}), "process-boot-1-99-4000", "the process that started this one"),
-    (of({"SLURM_JOB_ID": "\udcff"}), "slurm-\\xff.batch", "SLURM_JOB_ID"),
+    (partial(of, {"TORCHELASTIC_RUN_ID": "none"}), "process-boot-1-99-4000", "the torchrun that started this process"),
+    (partial(of, {"RANK": "0", "WORLD_SIZE": "2"}), "process-boot-1-99-4000", "the process that started this one"),
+    (partial(of, {"SLURM_JOB_ID": "\udcff"}), "slurm-\\xff.batch", "SLURM_JOB_ID"),
 ]
 
 
 @pytest.mark.parametrize(("found", "expected", "source"), NAMES)
 def test_the_whole_identity(found, expected, source):
-    assert (found.id, found.source) == (expected, source)
+    assert (found().id, found().source) == (expected, source)
 
 
 @pytest.mark.parametrize(
@@ -240,3 +241,18 @@ def test_the_numbers_of_a_process_are_those_of_the_kernel():
     with open("/proc/sys/kernel/random/boot_id") as file:
         assert boot == file.read().replace("-", "")[:16]
     assert namespace == os.readlink("/proc/self/ns/pid").strip("pid:[]")
+
+
+def test_where_the_kernel_says_nothing_the_machine_is_the_name_of_its_node(monkeypatch):
+    import builtins
+    import os
+
+    def refuse(path, *_, **__):
+        raise PermissionError(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(builtins, "open", refuse)
+        patched.setattr(os, "readlink", refuse)
+        patched.setattr(os, "uname", lambda: os.uname_result(("Linux", "node_1.x-y", "", "", "")))
+        found = job._machine(), job._started(os.getpid())
+    assert found == ("node_1.x-y-0", 0)

@@ -52,6 +52,8 @@ CLAIMS = [
     ("_torchrun_arguments", {}, "torchrun --nnodes 1:4 t.py", ("--nnodes", None, None, None, None)),
     ("_torchrun_arguments", {}, "torchrun --nnodes 4:4 t.py", ("--nnodes", None, 4, None, 4)),
     ("_torchrun_arguments", {}, "torchrun --nnodes $N t.py", None),
+    ("_torchrun_arguments", {}, "torchrun --nnodes 2:$N t.py", None),
+    ("_torchrun_arguments", {}, "torchrun --nnodes $N:2 t.py", None),
     ("_pet", {"PET_NODE_RANK": "1", "PET_NNODES": "2"}, PYTHON, ("PET_NODE_RANK", 1, 2, 1, 2, 0, 1)),
     ("_pet", {"PET_NODE_RANK": "1", "PET_NNODES": "2:4"}, PYTHON, ("PET_NODE_RANK", 1, None, 1, None, 0, 1)),
     ("_pet", {"PET_NODE_RANK": "1"}, PYTHON, None),
@@ -208,6 +210,8 @@ def test_the_order_of_the_sources():
         ("", 0, None),
         ("2(x", 0, None),
         ("2,x", 0, None),
+        ("3(x100001)", 99_999, 3),
+        ("3(x100001)", 100_000, None),  # no machine has so many, and a list of them would fill the memory
     ],
 )
 def test_the_tasks_of_a_node(text, node, expected):
@@ -250,6 +254,9 @@ PLACES = [
 ]
 
 
+PLACES.append(({"RANK": "0", "WORLD_SIZE": "1"}, PYTHON, Place(0, 1, 0, 1, 0, 1, 0, "RANK")))
+
+
 @pytest.mark.parametrize(("environ", "command", "expected"), PLACES)
 def test_the_whole_place(environ, command, expected):
     assert place(environ, read(shlex.split(command))) == expected
@@ -273,3 +280,15 @@ def test_a_contradiction_about_the_number_of_nodes_and_none_about_the_same():
         "SKYPILOT_NODE_RANK says node 1, NODE_RANK says node 0: SKYPILOT_NODE_RANK decides",
     )
     assert place(environ, read(shlex.split(FT))).contradictions == ()
+
+
+def test_a_worker_of_torchrun_contradicts_nobody():
+    environ = {**WORKER, "NEMOTRON_EXEC_NODE_RANK": "0", "NEMOTRON_EXEC_NNODES": "4"}
+    assert place(environ, read(["python", "t.py"])) == Place(0, 4, 0, 4, 0, 1, 0, "NEMOTRON_EXEC_NODE_RANK")
+
+
+@pytest.mark.parametrize(("count", "nodes"), [(0, 0), (1, 1), (2, 2), (None, None)])
+def test_alone_is_one_launcher_and_one_node(count, nodes):
+    here = Place(0, count, 0, nodes, 0, 1, 0, "X")
+    assert here.single is (count == 1)
+    assert here.several_nodes is (nodes != 1)

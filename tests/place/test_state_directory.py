@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import os
 import stat
+import tempfile
 
 import pytest
 
 from nemotron_exec.errors import LaunchError
 from nemotron_exec.message import Messages
+from nemotron_exec.place import state_directory as module
 from nemotron_exec.place.rank import Place
-from nemotron_exec.place.state_directory import state_directory
+from nemotron_exec.place.state_directory import existing, state_directory
 from nemotron_exec.shared_directory.file_system import LOCAL_KINDS, file_system
 from nemotron_exec.shared_directory.files import make_directory
 
@@ -63,8 +65,8 @@ def test_nemo_run_dir_is_next(choose, tmp_path):
     assert choose(environ={"NEMO_RUN_DIR": str(tmp_path)}).source == "NEMO_RUN_DIR"
 
 
-def test_a_nemo_run_dir_that_is_not_here_is_passed_over(choose):
-    assert choose(environ={"NEMO_RUN_DIR": "/lustre/not/here"}).source == "TMPDIR"
+def test_a_nemo_run_dir_that_is_not_here_is_passed_over(choose, tmp_path):
+    assert choose(environ={"NEMO_RUN_DIR": str(tmp_path / "not" / "here")}).source == "TMPDIR"
 
 
 @pytest.mark.parametrize("place", [TWO, ELASTIC])
@@ -172,3 +174,70 @@ def test_somebody_elses_directory_is_refused(tmp_path):
 
     with pytest.raises(LaunchError, match="belongs to user"):
         make_directory(str(path), wanted="a directory", remedy="Give another")
+
+
+def test_which_directory_launchers_on_other_nodes_may_see(choose, tmp_path, monkeypatch):
+    tmp = str(tmp_path / "tmp")
+    (tmp_path / "job").mkdir()
+    link = tmp_path / "nemo_run"
+    link.symlink_to(tmp_path / "job")
+    for kind, shared in (("lustre", True), (next(iter(LOCAL_KINDS)), False)):
+        monkeypatch.setattr(module, "file_system", lambda path, kind=kind: kind)
+        assert (choose().shared, choose().kind, choose().local) == (False, kind, tmp)
+        assert (choose(tmp).source, choose(tmp).shared) == ("--state-dir", shared)
+        found = choose(nemo_run=str(link))
+        assert (found.source, found.shared, found.owner) == ("/nemo_run", shared, UID)
+        assert choose(environ={"NEMO_RUN_DIR": str(tmp_path)}).shared is shared
+    for rendezvous in ("auto", "file", "zzz"):
+        for place in (TWO, ELASTIC):
+            with pytest.raises(LaunchError) as caught:
+                choose(place=place, rendezvous=rendezvous)
+            nodes = "2 nodes" if place is TWO else "nodes that are not known before the start"
+            assert f"for one answer on {nodes} ({place.source})" in caught.value.wanted
+            # A directory that is named before TMPDIR in the alphabet is no other one.
+            with pytest.raises(LaunchError, match="a local file system"):
+                choose(place=place, rendezvous=rendezvous, nemo_run=str(link))
+
+
+def test_a_directory_that_is_no_mount_and_no_link_is_not_the_jobs(choose, tmp_path):
+    (tmp_path / "nemo_run").mkdir()
+    assert choose(nemo_run=str(tmp_path / "nemo_run")).source == "TMPDIR"
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    assert choose(nemo_run=str(tmp_path / "link")).source == "TMPDIR"
+
+
+def test_where_it_lies_is_said_without_making_it(tmp_path):
+    tmp = tmp_path / "tmp"
+    assert existing(None, {"TMPDIR": str(tmp)}, str(tmp_path / "absent")) == str(tmp / f"nemotron-exec-{UID}")
+    assert existing("a", {}) == os.path.join(os.getcwd(), "a", f"nemotron-exec-{UID}")
+    assert not tmp.exists()
+
+
+@pytest.mark.parametrize(
+    ("environ", "usable", "expected"),
+    [
+        ({"TMPDIR": "/t", "TEMP": "/e"}, True, "/t"),
+        ({}, True, "/tmp"),
+        ({"TEMP": "", "TMP": ""}, True, "/tmp"),
+        ({"TEMP": "/e"}, True, "asked"),
+        ({"TMP": "/e"}, True, "asked"),
+        ({"TEMP": "/e", "TMP": "/e"}, True, "asked"),
+        ({}, False, "asked"),
+    ],
+)
+def test_the_temporary_directory_is_that_of_python(monkeypatch, environ, usable, expected):
+    asked = []
+    monkeypatch.setattr(os, "access", lambda path, mode: asked.append((path, mode)) or usable)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: "asked")
+    assert module._temporary(environ) == expected
+    assert set(asked) <= {("/tmp", os.W_OK | os.X_OK)}
+
+
+def test_where_no_directory_can_be_written_to_it_is_one_error(monkeypatch):
+    def gone():
+        raise FileNotFoundError
+
+    monkeypatch.setattr(tempfile, "gettempdir", gone)
+    assert module._temporary({"TMP": "/e"}) == ""
+    with pytest.raises(LaunchError, match="none of TMPDIR, /tmp, /var/tmp and the working directory"):
+        existing(None, {"TMP": "/e"}, "/absent")

@@ -92,7 +92,7 @@ class Scalar:
             return None
         try:
             return _CONSTRUCTOR.construct_object(yaml.ScalarNode(tag, self.value))
-        except (yaml.YAMLError, ValueError, KeyError) as error:
+        except (yaml.YAMLError, ValueError, KeyError, AttributeError) as error:  # `!!timestamp x` is no date
             raise ValueError(str(error).splitlines()[0]) from None
 
 
