@@ -1,4 +1,4 @@
-"""The injector's patches, for people: what each waits for, and which are switched off."""
+"""The injector's patches, for people: the modules for which each waits, and which patches are switched off."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ PATCHES: dict[str, tuple[str, ...]] = {
 
 
 def describe(environ: Mapping[str, str]) -> str:
-    """One line at the start of a job under `-v`; what becomes of a patch, the injector says where it happens."""
+    """One line about the patches at the start of a job under `-v`.
+
+    The injector itself reports the later state of each patch.
+    """
     off = environ.get("NEMOTRON_EXEC_DISABLED_PATCHES", "").replace(" ", "").split(",")
     waiting = [f"{name} for {modules[0].split('.')[0]}" for name, modules in PATCHES.items() if name not in off]
     disabled = [name for name in PATCHES if name in off]

@@ -1,8 +1,8 @@
-"""Step 5, exec: become the command. Same PID, same stdio, no child, no thread left behind."""
+"""Step 5, exec: become the command, with the same PID and stdio. No child and no thread is left behind."""
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # `signal` itself imports enum (1.5 ms); this is behind it
+import _signal  # type: ignore[import-not-found]  # `signal` itself imports enum (1.5 ms), this does not
 import os
 import sys
 
@@ -20,11 +20,11 @@ def execute(command: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
     """Replace this process by `command`, found on the PATH of `environ` as the shell finds it.
 
     Raises:
-        CommandNotFoundError: No such command (127).
-        CommandNotExecutableError: Found, but no program (126).
+        CommandNotFoundError: The command is on no PATH (127).
+        CommandNotExecutableError: The file was found, but it is no program (126).
     """
-    # Python ignores these two at start, and exec would hand that on: `yes | head` would not end. What they were
-    # before cannot be known, and the default is what every shell starts programs with.
+    # Python ignores these two signals from its start, and exec would pass that on: `yes | head` would not end. Their
+    # earlier handling is unknown, and every shell starts programs with the default.
     for name in ("SIGPIPE", "SIGXFSZ"):
         if hasattr(_signal, name):
             _signal.signal(getattr(_signal, name), _signal.SIG_DFL)
@@ -35,19 +35,19 @@ def execute(command: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
 
 
 def hold_closed_streams() -> None:
-    """Put /dev/null in the place of a standard stream that is closed, until exec.
+    """Open /dev/null in the place of a closed standard stream, until exec.
 
-    Else the first file that this process opens gets the stream's number, and messages for stderr are written into that
-    file. The command finds the stream closed, as it was.
+    Otherwise the first file that this process opens would get the stream's number, and messages for stderr would go
+    into that file. The command finds the stream closed, as before.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free; closed by exec
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number; exec closes it
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 
 
 def discard_output() -> None:
-    """Let stdout lead nowhere: what it could not take is not tried again when the interpreter ends."""
+    """Redirect stdout to /dev/null, so that Python does not write its buffer again at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)
@@ -57,8 +57,8 @@ def check_command(command: Sequence[str], environ: Mapping[str, str]) -> None:
     """Fail before anything is downloaded if `command` can never be started.
 
     Raises:
-        CommandNotFoundError: No such command (127).
-        CommandNotExecutableError: Found, but not executable (126).
+        CommandNotFoundError: The command is on no PATH (127).
+        CommandNotExecutableError: The file was found, but it is not executable (126).
     """
     if not command[0]:
         raise CommandNotFoundError("start ''", "the first word is empty", "Name the program; a variable may be unset")
@@ -79,7 +79,7 @@ def check_command(command: Sequence[str], environ: Mapping[str, str]) -> None:
 
 
 def die_by_signal(number: int) -> NoReturn:
-    """End as a process ends that never caught the signal, so that the parent sees it in the wait status."""
+    """End like a process that never caught the signal, so that the parent sees the signal in the wait status."""
     _signal.signal(number, _signal.SIG_DFL)
     os.kill(os.getpid(), number)
     os._exit(128 + number)
@@ -92,7 +92,7 @@ def _explain(command: Sequence[str], environ: Mapping[str, str], error: OSError 
         check_command(command, environ)
         raise error
     if error.errno == errno.ENOEXEC:
-        # A script without `#!`: execvp(3) and every shell give it to sh.
+        # execvp(3) and every shell run a script without `#!` by sh.
         for path in _candidates(command[0], environ):
             if os.access(path, os.X_OK):
                 os.execve("/bin/sh", ["/bin/sh", path, *command[1:]], dict(environ))

@@ -1,7 +1,7 @@
-"""Where the Python file lies that a command starts: `python x.py`, `torchrun … x.py`, `python -m pkg.mod`.
+"""Finds the Python file that a command starts: `python x.py`, `torchrun … x.py`, `python -m pkg.mod`.
 
-The job's interpreter would know for certain, but its start costs more than everything else that the launcher does: its
-search path is built here from what it is built from, the working directory, PYTHONPATH and its site-packages.
+Only the job's interpreter would know for certain, but starting it costs more than the rest of the launcher's work. So
+its search path is rebuilt here from the working directory, PYTHONPATH and its site-packages.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def script_of_module(module: str, words: Sequence[str], environ: Mapping[str, st
     """The file that `python -m MODULE` runs; None if it is not found.
 
     Args:
-        module: Its dotted name.
-        words: The command up to there: the interpreter's own packages are searched too.
+        module: Dotted name of the module.
+        words: The command up to the module. The packages of its interpreter are searched, too.
         environ: The environment.
         directory: The working directory of the command.
     """
@@ -42,7 +42,7 @@ def package_directory(
     """The directory of `pkg://PACKAGE` (dots or slashes between its parts); None if it is not found.
 
     Args:
-        package: Its name.
+        package: Name of the package.
         words: The command up to its program.
         environ: The environment.
         beside: The directory of the program, which is first on its search path.
@@ -56,7 +56,7 @@ def package_directory(
 
 
 def _roots(words: Sequence[str], environ: Mapping[str, str]) -> Iterator[str]:
-    """sys.path of the job's interpreter, as far as it can be told without starting it."""
+    """sys.path of the job's interpreter, as far as it is known without starting it."""
     yield ""
     yield from (entry for entry in environ.get("PYTHONPATH", "").split(os.pathsep) if entry)
     for position, word in enumerate(words):
@@ -66,7 +66,10 @@ def _roots(words: Sequence[str], environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _on_path(word: str, environ: Mapping[str, str], *, known: bool) -> str | None:
-    """The file of a word that may be an interpreter, or a launcher that lies beside one; `known` if it is a program."""
+    """The file of a word that may be an interpreter or lie beside one; None for any other word.
+
+    `known` says that the word is a program for certain.
+    """
     name = os.path.basename(word)
     if not known and not name.startswith(("python", "pypy", "torchrun", "ft_launcher", "accelerate", "deepspeed")):
         return None
@@ -88,7 +91,7 @@ def _site_packages(prefix: str) -> Iterator[str]:
                 names = _listed(directory)
                 if names:
                     yield directory
-                # An editable installation stands in a .pth file, one directory a line (site.addpackage).
+                # A .pth file names the directories of editable installations, one a line (site.addpackage).
                 for path in (os.path.join(directory, name) for name in names if name.endswith(".pth")):
                     yield from (os.path.join(directory, line) for line in _lines(path))
 

@@ -44,7 +44,7 @@ def give_latest_back(wandb: Any, run: Any, entry: EntryForWandb, version: str) -
 
 
 def _is_later(artifact: Any, entry: EntryForWandb) -> bool:
-    """Whether what W&B has was saved after an entry; without a recorded time, whether it was logged after it."""
+    """Whether an artifact in W&B was saved after an entry. Without a recorded time, its time of logging counts."""
     times = []
     for text in (artifact.metadata.get("nemotron_exec_saved_at") or artifact.created_at, entry.get("created_at")):
         try:

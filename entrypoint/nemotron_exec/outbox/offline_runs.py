@@ -1,8 +1,8 @@
-"""W&B runs that were started offline because W&B did not answer (payload/checkpoints/offline_run.py), sent later.
+"""Sends W&B runs that were started offline because W&B did not answer (payload/checkpoints/offline_run.py).
 
-A run is sent by the client's own `wandb sync`, which reports success whatever becomes of it: W&B is asked afterwards
-whether it has the run and its end. Only then are the inputs recorded, and the entry removed. What dies in between sends
-the same run again: its id and the positions of its lines are the same, so that W&B has it once.
+The client's own `wandb sync` sends a run, but reports success even if it failed. So W&B is asked afterwards whether it
+has the run and its end. Only then are the inputs recorded, and the entry removed. A process that dies in between leaves
+the entry, and the run is sent again. Its id and the positions of its lines are the same, so W&B has it once.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ __all__ = ["is_run", "of_checkpoints", "send", "waiting"]
 
 _SILENT = 5 * BEAT
 """Seconds without a sign of life after which a run on another node has ended."""
-# What the environment of a job says of its own run.
+# Variables of the job that describe its own run; `wandb sync` must not see them.
 _OF_A_RUN = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_MODE", "WANDB_DISABLED", "WANDB_SERVICE", "WANDB_NAME")
-_SETTLED = 20.0  # seconds in which W&B may still say that a run goes on whose end it has been told of
+_SETTLED = 20.0  # seconds in which W&B may still report an ended run as running
 
 
 def is_run(path: str) -> bool:
-    """Whether a path is that of such an entry."""
+    """Whether a path is an entry of an offline run."""
     return os.path.basename(path).startswith(PREFIX)
 
 
@@ -44,9 +44,9 @@ def waiting(directories: Iterable[str], job: str | None = None, owner: int | Non
     """The entries of runs that have ended, oldest first.
 
     Args:
-        directories: As for `flush.pending`.
-        job: A start of this job: its earlier lives have ended, whatever their nodes.
-        owner: Leave those of other users of a team's store to them; None takes all.
+        directories: Directories, see `flush.pending`.
+        job: The identity of the job that starts now. Its earlier lives have ended, on whatever node they ran.
+        owner: Leave out entries of other users in a team's store; None takes all entries.
     """
     found: dict[str, str] = {}
     for directory in directories:
@@ -63,7 +63,7 @@ def waiting(directories: Iterable[str], job: str | None = None, owner: int | Non
 
 
 def of_checkpoints(entries: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The runs in whose processes checkpoints were saved, of those that wait: they lie in the store's outbox."""
+    """Of the waiting runs in the store's outbox, those whose processes saved the checkpoints of these entries."""
     runs: dict[str, set[str]] = {}
     for entry in entries:
         run = (entry.get("wandb") or {}).get("run")
@@ -81,11 +81,11 @@ def send(paths: Sequence[str], deadline: float) -> tuple[int, list[tuple[str, st
     """Send runs to W&B.
 
     Args:
-        paths: Entries.
-        deadline: By the monotonic clock.
+        paths: Paths of entries.
+        deadline: Time of the monotonic clock.
 
     Returns:
-        How many were sent, and (entry, why) of those that stay.
+        How many were sent, and (entry, reason) of those that stay.
     """
     sent = 0
     kept: list[tuple[str, str]] = []
@@ -104,10 +104,10 @@ def send(paths: Sequence[str], deadline: float) -> tuple[int, list[tuple[str, st
 
 @contextlib.contextmanager
 def _alone(path: str) -> Iterator[None]:
-    """One sender at a time, where the file system has locks; two do no harm.
+    """Hold the lock of an entry while it is sent. Without locks two senders do no harm.
 
     Raises:
-        OutboxError: Another process sends it now.
+        OutboxError: Another process is sending the entry.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -141,7 +141,7 @@ def _goes_on(path: str, entry: Mapping[str, Any], job: str | None) -> bool:
 
 
 def _now(directory: str) -> float:
-    """The time by the file server's clock."""
+    """The current time by the file server's clock."""
     probe = os.path.join(directory, f".clock-{os.getpid()}-{os.urandom(4).hex()}.tmp")
     descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
@@ -152,7 +152,7 @@ def _now(directory: str) -> float:
 
 
 def _send(path: str, entry: Mapping[str, Any], deadline: float) -> str | None:
-    """Send one run; None if W&B has it and its inputs, else why not."""
+    """Send one run. Return None if W&B has it and its inputs, else the reason."""
     file = host.localise(str(entry.get("local_file")))
     if not os.path.isfile(file):
         file = host.localise(str(entry.get("file")))
@@ -169,7 +169,7 @@ def _send(path: str, entry: Mapping[str, Any], deadline: float) -> str | None:
     if entry.get("url") not in (None, url):
         return f"it is for {entry['url']}, and W&B is {url} here: set WANDB_BASE_URL"
     try:
-        # Before the client is asked: it tries for an hour, and says then that it has synced.
+        # Ask W&B first: without an answer the client would try for an hour, and then report that it has synced.
         api = wandb.Api(timeout=20)
         problem = _sync(file, deadline)
         if problem is not None:
@@ -179,7 +179,7 @@ def _send(path: str, entry: Mapping[str, Any], deadline: float) -> str | None:
         if run is None:
             return f"W&B did not take the end of the run {where}"
         _use(api, run, entry.get("inputs") or ())
-    except Exception as error:  # noqa: BLE001  # wandb raises what it likes; the entry stays
+    except Exception as error:  # noqa: BLE001  # wandb may raise any exception; the entry stays
         return f"W&B did not take it: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
     os.unlink(path)
     disk.sync_directory(os.path.dirname(path))
@@ -187,9 +187,9 @@ def _send(path: str, entry: Mapping[str, Any], deadline: float) -> str | None:
 
 
 def _sync(file: str, deadline: float) -> str | None:
-    """`wandb sync FILE`; None where it says that it is done."""
+    """Run `wandb sync FILE`. Return None if it reports success, else the reason."""
     environ = {name: value for name, value in os.environ.items() if name not in _OF_A_RUN}
-    # An earlier attempt may have marked the run as synced wrongly (see above). Older clients skip marked runs.
+    # An earlier attempt may have marked the run as synced wrongly (see the module). Older clients skip marked runs.
     with contextlib.suppress(FileNotFoundError):
         os.unlink(file + ".synced")
     try:
@@ -210,7 +210,7 @@ def _sync(file: str, deadline: float) -> str | None:
 
 
 def _arrived(api: Any, where: str, deadline: float) -> Any:
-    """The run as W&B has it; None where it has not been told of its end."""
+    """The run in W&B; None where W&B does not know its end."""
     until = min(deadline, time.monotonic() + _SETTLED)
     while True:
         run = api.run(where)
@@ -222,7 +222,7 @@ def _arrived(api: Any, where: str, deadline: float) -> Any:
 
 
 def _use(api: Any, run: Any, inputs: Sequence[str]) -> None:
-    """Record the job's inputs, those that the run does not have."""
+    """Record those inputs of the job that the run in W&B does not have yet."""
     if not inputs:
         return
     used = {artifact.qualified_name for artifact in run.used_artifacts()}

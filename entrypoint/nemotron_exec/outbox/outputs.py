@@ -1,7 +1,7 @@
-"""Registers `run.outputs` of a command that has ended well: a short-lived child of the command's last process.
+"""Registers `run.outputs` after the command has ended well, as a short-lived child of the command's last process.
 
-`python -m nemotron_exec.outbox.outputs ENTRY...`; its stdin ends with the command (payload/checkpoints/outputs.py). W&B
-is left to the next start or to `nemotron-artifact flush`: no process waits for this one.
+`python -m nemotron_exec.outbox.outputs ENTRY...`; its stdin ends with the command (payload/checkpoints/outputs.py). No
+process waits for this one, so it does not send to W&B. The next start or `nemotron-artifact flush` does.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main(paths: Sequence[str]) -> None:
                 entries.append((path, entry))
             else:
                 outbox.remove(path)
-    # The process may be a zombie still: its exit code says more.
+    # Send the entries even if the process seems alive: it may be a zombie, and its exit code has shown its end.
     report = flush(entries, to_wandb=False, even_alive=True)
     for path, why in report.kept:
         Messages().warning(f"an output is not registered yet: {why}. The next start tries again ({path})")

@@ -1,4 +1,4 @@
-"""What became of the entries of an outbox, and how people are told."""
+"""The report about the entries of an outbox, and its messages for people."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["FlushReport", "of_runs", "parse", "tell"]
 
 @dataclass(frozen=True)
 class FlushReport:
-    """What became of the entries.
+    """The result of sending entries.
 
     Attributes:
         registered: How many were added to a manifest store.
-        sent: How many W&B has by now, of those that it lacked.
-        kept: Entries that stay, each with why.
-        runs: How many runs that were started offline W&B has by now.
+        sent: How many W&B lacked and has now.
+        kept: Entries that stay, each with the reason.
+        runs: How many runs that were started offline are now in W&B.
     """
 
     registered: int = 0
@@ -38,12 +38,12 @@ class FlushReport:
 
 
 def of_runs(report: FlushReport) -> str:
-    """Of the runs that were sent, for a line of the report; empty where there were none."""
+    """The part of a message about offline runs that were sent; empty where there were none."""
     return f", {report.runs} offline run{'s' if report.runs != 1 else ''} sent to W&B" if report.runs else ""
 
 
 def tell(report: FlushReport, messages: Messages) -> None:
-    """Say what was sent and what stays, a line each."""
+    """Print the number of entries that were sent, and a warning for those that stay."""
     if report.registered or report.sent or report.runs:
         messages.info(
             f"checkpoints of an earlier run: {report.registered} added to the manifest store, {report.sent} sent to W&B"

@@ -1,1 +1,1 @@
-"""Step 2, place: which process of which job this is, and where its launchers meet."""
+"""Step 2, place: find this process's job, its place in it, and the directory where its launchers meet."""

@@ -1,7 +1,7 @@
-"""Step 2, place: which job this launcher belongs to. An answer belongs to one identity.
+"""Step 2, place: find the job that this launcher belongs to. Each answer belongs to one identity.
 
-An identity is either the scheduler's, the same on every node and after a restart, or that of a process, which only
-launchers with that process (or that parent) have in common.
+The identity may be the scheduler's, which is the same on every node and after a restart. Otherwise it is that of a
+process, which only launchers with the same process or parent share.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ ENVIRONMENT = ("SLURM_JOB_ID", "SKYPILOT_TASK_ID", "DSTACK_RUN_ID")
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """This launcher process, as the kernel numbers it.
+    """This launcher process, by its numbers in the kernel.
 
     Attributes:
-        machine: Boot id of the kernel, and the PID namespace: a PID means something only within both.
+        machine: Boot id of the kernel, and the PID namespace. A PID is unique only within both.
         pid: Process id; kept through exec.
         started: Start time in clock ticks since boot.
         parent: Process id of the parent.
@@ -55,19 +55,19 @@ class ProcessIdentity:
 
 @dataclass(frozen=True)
 class JobIdentity:
-    """Whose answer it is.
+    """The identity of a job, to which answers belong.
 
     Attributes:
         id: The identity, for people and as a key.
-        source: The variable or argument that it comes from.
+        source: The variable or argument that gave the identity.
         shared: Whether it may be a key in a directory that several nodes share.
-        lasting: Whether a launcher that was here before is a restart of the same job, rather than a new run under the
-            same parent process.
-        started: When the scheduler started this life of the job; None if it does not say, or if the launchers of one
-            job may have started at different times. Slurm gives a job id out again; never with the same start time.
+        lasting: Whether an earlier launcher with this identity belongs to the same job, before a restart. If false, it
+            was another run under the same parent process.
+        started: When the scheduler started this life of the job. None if it does not say, or if the job's launchers may
+            have started at different times. Slurm uses a job id again, but never with the same start time.
         environment: The variables of `ENVIRONMENT` that were present.
-        step: Slurm's step, with which `id` ends: it separates what runs at once, and nothing else. Empty where there is
-            none.
+        step: Slurm's step, with which `id` ends; empty where there is none. It only separates steps that run at the
+            same time.
     """
 
     id: str
@@ -80,15 +80,15 @@ class JobIdentity:
 
     @property
     def job(self) -> str:
-        """The identity without the step: what a requeue, or the next step of the script, keeps."""
+        """The identity without the step. It stays the same after a requeue and for the next step of the script."""
         return self.id.removesuffix(f".{self.step}") if self.step else self.id
 
     @property
     def directory(self) -> str:
-        """A name for the job's files: readable, and different for different jobs."""
+        """A directory name for the job's files: readable, and unique for the job."""
         job = self.job
         if not self.shared:
-            # Of a process the number is enough to know it by; machine, namespace and start are in the digest.
+            # In the readable part show only the process id. The digest covers machine, namespace and start as well.
             job = re.sub(r"-[^-]+-\d+-(\d+)-\d+\Z", r"-\1", job)
         readable = re.sub(r"[^A-Za-z0-9._-]+", "_", job)[:80].strip(".") or "job"
         return f"{readable}-{sha256(self.job.encode()).hexdigest()[:12]}"
@@ -108,14 +108,14 @@ def identify(
     Args:
         environ: The environment.
         command: The wrapped command, read.
-        place: This process's place.
+        place: The place of this process.
         explicit: `--job-id`.
-        nemo_run: What `/nemo_run` is a mount of or a link to, as the host names it; None where it is neither.
+        nemo_run: The host's name of the directory that is mounted or linked at `/nemo_run`; None where there is none.
         process: This process.
     """
     found = _scheduled(environ, command, explicit, nemo_run) or _launched(environ, command, place, process)
     present = {name: environ[name] for name in ENVIRONMENT if environ.get(name)}
-    # Bytes that are no UTF-8 are shown, hashed and written as `\\xff`.
+    # Write bytes that are no UTF-8 as `\\xff`, in messages, digests and files.
     readable = found.id.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return replace(found, id=readable, environment=present)
 
@@ -127,7 +127,7 @@ def _scheduled(
         return JobIdentity(explicit, "--job-id", shared=True)
     if slurm := environ.get("SLURM_JOB_ID") or environ.get("SLURM_JOBID"):
         return _slurm(environ, command, slurm)
-    # A SkyPilot task keeps its id through all recoveries; dstack's run id outlives a submission.
+    # A SkyPilot task keeps its id through all recoveries, and a dstack run id outlives a submission.
     for name in ("SKYPILOT_TASK_ID", "DSTACK_RUN_ID"):
         if value := environ.get(name):
             return JobIdentity(value, name, shared=True)
@@ -136,7 +136,7 @@ def _scheduled(
     if value := environ.get("TORCHX_JOB_ID"):
         return JobIdentity(f"torchx-{value}", "TORCHX_JOB_ID", shared=True)
     if nemo_run:
-        # NEMO_EXPERIMENT_ID is one for all stages of a pipeline; the directory is one job's.
+        # All stages of a pipeline have the same NEMO_EXPERIMENT_ID. The directory belongs to one job.
         digest = sha256(nemo_run.encode()).hexdigest()[:16]
         name = environ.get("NEMO_EXPERIMENT_ID") or os.path.basename(nemo_run.rstrip("/"))
         source = "NEMO_EXPERIMENT_ID and /nemo_run" if environ.get("NEMO_EXPERIMENT_ID") else "/nemo_run"
@@ -159,7 +159,7 @@ def _slurm(environ: Mapping[str, str], command: Command, job: str) -> JobIdentit
     name = f"{array}_{task}" if array and task else job
     started = environ.get("SLURM_JOB_START_TIME")
     if in_mpirun(environ):
-        # The step is that of mpirun's daemons, and the ranks beside the batch script have none.
+        # The step belongs to mpirun's daemons. Ranks on the node of the batch script have no step.
         return JobIdentity(f"{prefix}{name}", "SLURM_JOB_ID", shared=True, started=started)
     step = environ.get("SLURM_STEP_ID") or environ.get("SLURM_STEPID") or "batch"
     return JobIdentity(f"{prefix}{name}.{step}", "SLURM_JOB_ID", shared=True, started=started, step=step)
@@ -169,14 +169,14 @@ def _launched(environ: Mapping[str, str], command: Command, place: Place, proces
     run_id = _torchrun_id(environ, command)
     label = f"torchrun-{run_id}-" if run_id else "process-"
     if "TORCHELASTIC_RUN_ID" in environ:
-        # A worker: its siblings on this node have the agent in common, which also restarts them.
+        # A worker shares its agent, the parent process, with its siblings on this node. The agent restarts them, too.
         return JobIdentity(
             f"{label}{process.machine}-{process.parent}-{process.parent_started}",
             "the torchrun that started this process",
             shared=False,
         )
     if not place.single:
-        # Launchers that a shell or mpirun started side by side. The next run under the same shell is another job.
+        # A shell or mpirun has started these launchers side by side. The next run under the same shell is another job.
         return JobIdentity(
             f"{label}{process.machine}-{process.parent}-{process.parent_started}",
             "the process that started this one",
@@ -189,7 +189,7 @@ def _launched(environ: Mapping[str, str], command: Command, place: Place, proces
 
 
 def _torchrun_id(environ: Mapping[str, str], command: Command) -> str | None:
-    """Torchrun's run id: a label only. Its default is the literal `none`, and nemo-run draws it from 1 to 10000."""
+    """The run id of torchrun, only a label. It is `none` by default, and nemo-run draws it from 1 to 10000."""
     options: Mapping[str, str] = command.launcher.options if command.launcher is not None else {}
     for value in (environ.get("TORCHELASTIC_RUN_ID"), options.get("rdzv_id"), environ.get("PET_RDZV_ID")):
         if value and value != "none":
@@ -198,7 +198,7 @@ def _torchrun_id(environ: Mapping[str, str], command: Command) -> str | None:
 
 
 def _ray_submission(text: str | None) -> str | None:
-    # ray/dashboard/modules/job/job_supervisor.py, _get_driver_env_vars.
+    # Ray writes this variable in ray/dashboard/modules/job/job_supervisor.py, _get_driver_env_vars.
     if not text:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What each launcher and scheduler says about this process: one function a source."""
+"""Reads the variables and options of each launcher and scheduler about this process: one function a source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["RULES", "Claim", "in_mpirun", "parse_number"]
 
 @dataclass(frozen=True)
 class Claim:
-    """What one source says. `silent`: one launcher only because nothing is said of others."""
+    """The statement of one source. `silent`: the source gives one launcher only because it names no other nodes."""
 
     source: str
     index: int | None = None
@@ -49,8 +49,8 @@ def _own(environ: Mapping[str, str], _command: Command) -> Claim | None:
 
 
 def _torchrun_worker(environ: Mapping[str, str], _command: Command) -> Claim | None:
-    # PyTorchJob and an enroot hook set RANK before torchrun, meaning the node or the task: without torchrun's own id
-    # they are not torchrun's.
+    # PyTorchJob and an enroot hook set RANK before torchrun, for the node or the task. It is torchrun's rank only if
+    # torchrun's run id is set, too.
     index = parse_number(environ.get("RANK"))
     if "TORCHELASTIC_RUN_ID" not in environ or index is None:
         return None
@@ -86,7 +86,7 @@ def _torchrun_arguments(environ: Mapping[str, str], command: Command) -> Claim |
     index = parse_number(options.get("node_rank"))
     if index is not None:
         return Claim("--node-rank", index, nodes, index, nodes, 0, 1)
-    # The number of nodes is known here, the rank is another source's to say.
+    # The number of nodes is known here. Another source has to give the rank.
     return Claim(source, None, nodes, None, nodes)
 
 
@@ -101,10 +101,10 @@ def _pet(environ: Mapping[str, str], command: Command) -> Claim | None:
 
 
 def _ft_launcher(environ: Mapping[str, str], command: Command) -> Claim | None:
-    """ft_launcher's own rule: nvidia_resiliency_ext/fault_tolerance/utils.py, get_infrastructure_rank.
+    """The rank of ft_launcher by its own rule: nvidia_resiliency_ext/fault_tolerance/utils.py, get_infrastructure_rank.
 
-    Its ranks made of node names (NVRX_INFRA_RANK_FROM_NODENAME) or of the topology (SLURM_TOPOLOGY_ADDR) order nodes
-    for the network and do not count from 0: who resolves is decided by Slurm's number all the same.
+    It can also derive ranks from node names (NVRX_INFRA_RANK_FROM_NODENAME) or the topology (SLURM_TOPOLOGY_ADDR).
+    These order nodes for the network and do not count from 0, so Slurm's number decides who resolves.
     """
     if command.launcher is None or command.launcher.kind != "ft_launcher" or in_mpirun(environ):
         return None
@@ -130,7 +130,7 @@ def _slurm(environ: Mapping[str, str], _command: Command) -> Claim | None:
         return None
     index = parse_number(environ.get("SLURM_PROCID"))
     if index is None or not (_slurm_step(environ) or index > 0):
-        # A batch script has SLURM_PROCID=0 and the whole job's SLURM_NTASKS, and is alone.
+        # A batch script has SLURM_PROCID=0 and the SLURM_NTASKS of the whole job, but it is the only launcher.
         return None
     node = parse_number(environ.get("SLURM_NODEID"))
     count = parse_number(environ.get("SLURM_STEP_NUM_TASKS")) or parse_number(environ.get("SLURM_NTASKS"))
@@ -142,7 +142,7 @@ def _slurm(environ: Mapping[str, str], _command: Command) -> Claim | None:
 
 def _slurm_step(environ: Mapping[str, str]) -> bool:
     step = parse_number(environ.get("SLURM_STEP_ID") or environ.get("SLURM_STEPID"))
-    # slurm.h numbers the batch, extern and interactive steps down from 0xfffffffd.
+    # slurm.h numbers the batch, extern and interactive steps downward from 0xfffffffd.
     return step is not None and step < 0xFFFFFFF0
 
 
@@ -155,7 +155,7 @@ def _dstack(environ: Mapping[str, str], _command: Command) -> Claim | None:
 
 
 def _mpi(environ: Mapping[str, str], _command: Command) -> Claim | None:
-    # OMPI_COMM_WORLD_NODE_RANK is the rank on the node, not the node's.
+    # OMPI_COMM_WORLD_NODE_RANK is the process's rank on its node, not the rank of the node.
     for rank, size, local_rank, local_size in (
         ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
         ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
@@ -171,7 +171,7 @@ def _mpi(environ: Mapping[str, str], _command: Command) -> Claim | None:
 
 
 def _kubernetes(environ: Mapping[str, str], command: Command) -> Claim | None:
-    # An Indexed Job is as often an array of independent jobs. The index is a rank where a variable names other nodes.
+    # An Indexed Job is often an array of independent jobs. Its index is a rank only if a variable names other nodes.
     index = parse_number(environ.get("JOB_COMPLETION_INDEX"))
     if index is None or not (_spans_nodes(environ, command) or "MASTER_ADDR" in environ):
         return None
@@ -190,7 +190,8 @@ def _node_rank(environ: Mapping[str, str], command: Command) -> Claim | None:
 
 def _bare_rank(environ: Mapping[str, str], command: Command) -> Claim | None:
     if command.launcher is not None:
-        # Before torchrun, RANK (PyTorchJob) and GROUP_RANK (DGX Cloud) mean the node; WORLD_SIZE counts processes.
+        # Before torchrun, RANK (PyTorchJob) and GROUP_RANK (DGX Cloud) number the node, and WORLD_SIZE counts
+        # processes.
         for name in ("RANK", "GROUP_RANK"):
             if (index := parse_number(environ.get(name))) is not None and (index > 0 or _spans_nodes(environ, command)):
                 return Claim(name, index, None, index, None, 0, 1)
@@ -226,13 +227,13 @@ def _per_node(environ: Mapping[str, str], rank: str, size: str) -> Claim | None:
 
 
 def _spans_nodes(environ: Mapping[str, str], command: Command) -> bool:
-    """Whether the wrapped torchrun is told of more nodes than one."""
+    """Whether the options of the wrapped torchrun name more than one node."""
     claim = _torchrun_arguments(environ, command)
     return claim is not None and claim.count != 1
 
 
 def _nodes(written: str) -> tuple[int | None, bool]:
-    """Torchrun's `N` or `MIN:MAX`: the number (None if it may change), and whether the text can be read."""
+    """The number of nodes in torchrun's `N` or `MIN:MAX` (None if it may change), and whether the text can be read."""
     low, colon, high = written.partition(":")
     first, last = parse_number(low), parse_number(high if colon else low)
     if first is None or last is None:
@@ -241,12 +242,12 @@ def _nodes(written: str) -> tuple[int | None, bool]:
 
 
 def parse_number(text: str | None) -> int | None:
-    """A count or rank; None for a text that is absent or no number (`auto`, a literal `$NODE_RANK`)."""
+    """A count or rank; None for an absent text, or one that is no number (`auto`, a literal `$NODE_RANK`)."""
     return int(text) if text and re.fullmatch(r"\d{1,18}", text.strip()) else None
 
 
 def _tasks_on_node(text: str, node: int | None) -> int | None:
-    """Slurm's `2(x3),1` for node 3: 1."""
+    """The number of tasks on a node, from Slurm's list: `2(x3),1` gives 1 for node 3."""
     if node is None:
         return None
     counts: list[int] = []

@@ -1,4 +1,4 @@
-"""What `/nemo_run` is here, and the translation of paths below it."""
+"""The directory behind `/nemo_run`, and the translation of paths below it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["nemo_run_target", "translation"]
 
 
 def nemo_run_target() -> str | None:
-    """What `/nemo_run` is a mount of or a link to, as the host names it; None where it is neither.
+    """The host's name of the directory that is mounted or linked at `/nemo_run`; None where there is none.
 
-    Where the host's name is not known, the name within the file system: of two jobs it is never the same.
+    If the host's name is unknown, it is the name within the file system, which is never the same for two jobs.
     """
     if not os.path.lexists("/nemo_run"):
         return None
@@ -26,7 +26,7 @@ def nemo_run_target() -> str | None:
 
 
 def translation(environ: Mapping[str, str]) -> Callable[[str], str] | None:
-    """What becomes of `/nemo_run` in arguments and configs, outside the container that has it; None where it stays."""
+    """The translation of `/nemo_run` paths in arguments and configs outside the container; None where they stay."""
     if "NEMO_RUN_DIR" not in environ:
         return None
     from nemotron_exec.sitecustomize.payload.paths import nemo_run

@@ -1,7 +1,7 @@
-"""Step 2, place: which launcher process of the job this is, read from the environment and the wrapped command.
+"""Step 2, place: find the launcher's number in its job, from the environment and the wrapped command.
 
-One pure function over what eleven launchers say. The sources are asked in the order of the design page (Coordination);
-the first that knows an index decides, and what a later one says otherwise is one warning.
+`place` is a pure function of the statements of eleven launchers. The sources are asked in the order of the design page
+(Coordination). The first that knows an index decides. A later source that disagrees gives one warning.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ __all__ = ["Place", "place"]
 
 @dataclass(frozen=True)
 class Place:
-    """Where this launcher process stands in its job.
+    """The place of this launcher process in its job.
 
     Attributes:
-        index: Which launcher process of the job this is, from 0; None if unknown before the launch (elastic).
-        count: How many launcher processes the job has; None if unknown.
+        index: Number of this launcher in the job, from 0; None if it is unknown before the launch (elastic).
+        count: Number of launchers of the job; None if unknown.
         node: Number of this node; None if unknown.
         nodes: Number of nodes; None if unknown.
-        local_index: Which launcher process of this node this is; None if unknown.
-        local_count: How many launcher processes this node has; None if unknown.
-        attempt: How often the job has been restarted before.
+        local_index: Number of this launcher on its node; None if unknown.
+        local_count: Number of launchers on this node; None if unknown.
+        attempt: Number of earlier restarts of the job.
         source: The variable or argument that decided.
-        contradictions: What other sources say that disagrees, one sentence each.
+        contradictions: Statements of other sources that disagree, one sentence each.
     """
 
     index: int | None
@@ -46,12 +46,12 @@ class Place:
 
     @property
     def single(self) -> bool:
-        """Whether this is the job's only launcher process, which has no other to agree with."""
+        """Whether this is the job's only launcher, so that it need not agree with another."""
         return self.count == 1
 
     @property
     def several_nodes(self) -> bool:
-        """Whether the job may have launchers on other nodes: only a directory that they share will do."""
+        """Whether the job may have launchers on other nodes, which then need a shared directory."""
         return self.nodes != 1
 
     def __str__(self) -> str:
@@ -71,14 +71,15 @@ def place(environ: Mapping[str, str], command: Command) -> Place:
     claims = [claim for rule in RULES if (claim := rule(environ, command)) is not None]
     decided = next((claim for claim in claims if claim.index is not None), None)
     if decided is not None and decided.silent:
-        # `torchrun` with no word of other nodes, started once per task all the same: its siblings are real.
+        # `torchrun` without options for other nodes was started once per task, so the tasks are its siblings.
         decided = next((claim for claim in claims if claim.index is not None and (claim.count or 1) > 1), decided)
     attempt = _restarts(environ)
     declared = next((claim for claim in claims if claim.index is None), None)
     if decided is None:
         if declared is None:
             return Place(0, 1, 0, 1, 0, 1, attempt, "no launcher's variables")
-        # Elastic: torchrun's rendezvous gives out the ranks, after this launcher. The first to take the lease leads.
+        # Elastic: torchrun's rendezvous assigns ranks after this launcher has ended. The first launcher to take the
+        # lease leads.
         return Place(None, declared.count, None, declared.nodes, None, None, attempt, declared.source)
     count, nodes = decided.count, decided.nodes
     if declared is not None and not decided.worker:
@@ -100,8 +101,8 @@ def place(environ: Mapping[str, str], command: Command) -> Place:
 
 
 def _contradictions(decided: Claim, claims: list[Claim], command: Command) -> tuple[str, ...]:
-    # A worker's group rank is given out at the rendezvous and need not equal the scheduler's; neither need
-    # ft_launcher's, which also keeps more launchers than nodes (hot spares).
+    # The rendezvous assigns a worker's group rank, which may differ from the scheduler's rank. So may ft_launcher's
+    # rank, and ft_launcher has more launchers than nodes (hot spares).
     if decided.worker or (command.launcher is not None and command.launcher.kind == "ft_launcher"):
         return ()
     found = []
@@ -116,6 +117,6 @@ def _contradictions(decided: Claim, claims: list[Claim], command: Command) -> tu
 
 
 def _restarts(environ: Mapping[str, str]) -> int:
-    """Restarts before this one: Slurm's requeues and torchrun's restarts, which count separately."""
+    """The number of earlier restarts: Slurm's requeues and torchrun's restarts together, which count separately."""
     names = ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
     return sum(parse_number(environ.get(name)) or 0 for name in names)

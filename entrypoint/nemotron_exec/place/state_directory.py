@@ -1,6 +1,7 @@
-"""Step 2, place: the directory in which the launchers of a job meet, and in which resolved configs are written.
+"""Step 2, place: choose the directory where the launchers of a job meet, and where resolved configs are written.
 
-Others may write to the given directory. The launcher makes a private one inside: `nemotron-exec-<uid>`, mode 0700.
+Other users may write to the given directory. The launcher creates a private one in it: `nemotron-exec-<uid>`, mode
+0700.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ _REMEDY = (
 
 @dataclass(frozen=True)
 class StateDirectory:
-    """Where state is kept.
+    """The directory of the launchers' state.
 
     Attributes:
-        path: Our private directory.
-        source: What chose it: "--state-dir", "/nemo_run", "NEMO_RUN_DIR" or "TMPDIR".
+        path: The launcher's private directory.
+        source: The reason for the choice: "--state-dir", "/nemo_run", "NEMO_RUN_DIR" or "TMPDIR".
         kind: Type of its file system, as the kernel names it; empty if unknown.
         owner: User id that owns its files.
         shared: Whether launchers on other nodes may see it.
-        local: A directory of this node alone, for what its launchers hand on among themselves; empty if there is none.
+        local: A directory of this node alone, in which its launchers hand on answers; empty if there is none.
     """
 
     path: str
@@ -58,18 +59,18 @@ def state_directory(
     nemo_run: str = "/nemo_run",
     rendezvous: str = "auto",
 ) -> StateDirectory:
-    """Choose, make and check the state directory.
+    """Choose, create and check the state directory.
 
     Args:
         explicit: `--state-dir`.
-        environ: For NEMO_RUN_DIR and TMPDIR.
-        place: Whether other nodes must see it.
+        environ: The environment, for NEMO_RUN_DIR and TMPDIR.
+        place: The place of the launcher, which says whether other nodes must see the directory.
         messages: For the warning about a local file system.
-        nemo_run: Where nemo-run mounts the job's directory.
+        nemo_run: Where nemo-run mounts the directory of the job.
         rendezvous: `--rendezvous`; with "c10d" no other node needs to see it.
 
     Raises:
-        LaunchError: No directory that every node sees, or a directory that another user has prepared.
+        LaunchError: There is no directory that every node sees, or another user has prepared the directory.
     """
     together = place.several_nodes and rendezvous != "c10d"
     base, source = _choose(explicit, environ, nemo_run)
@@ -107,14 +108,14 @@ def state_directory(
 
 
 def existing(explicit: str | None, environ: Mapping[str, str], nemo_run: str = "/nemo_run") -> str:
-    """Where the launchers of this user keep state with these settings; nothing is made. Arguments as above."""
+    """The directory that `state_directory` would use with these settings. Nothing is created."""
     return os.path.join(absolute(_choose(explicit, environ, nemo_run)[0]), f"nemotron-exec-{os.geteuid()}")
 
 
 def _choose(explicit: str | None, environ: Mapping[str, str], nemo_run: str) -> tuple[str, str]:
     if explicit:
         return absolute(explicit), "--state-dir"
-    # A link (nemo-run on Kubeflow, DGX Cloud, Lepton) leads to the job's directory just as a mount does.
+    # A link (nemo-run on Kubeflow, DGX Cloud, Lepton) leads to the directory of the job, as a mount does.
     if (os.path.ismount(nemo_run) or os.path.islink(nemo_run)) and _writable(nemo_run):
         return os.path.join(os.path.realpath(nemo_run), ".nemotron-exec"), "/nemo_run"
     if (root := environ.get("NEMO_RUN_DIR")) and _writable(root):
@@ -132,12 +133,12 @@ def _temporary(environ: Mapping[str, str]) -> str:
     if root := environ.get("TMPDIR"):
         return root
     if not environ.get("TEMP") and not environ.get("TMP") and os.access("/tmp", os.W_OK | os.X_OK):  # noqa: S108
-        return "/tmp"  # noqa: S108  # as gettempdir() says, which costs 5 ms to ask
+        return "/tmp"  # noqa: S108  # tempfile.gettempdir() gives the same, but importing it costs 5 ms
     import tempfile
 
     try:
         return tempfile.gettempdir()
-    except FileNotFoundError:  # a read-only root file system
+    except FileNotFoundError:  # the root file system is read-only
         return ""
 
 

@@ -1,6 +1,6 @@
-"""Get the job's one answer: resolve it, or wait for it. This module owns the deadline and every sleep.
+"""Gets the job's one answer: resolves it, or waits for it. This module owns the deadline and every sleep.
 
-meeting.py is the directory, rounds.py decides what to do, leading.py does the leader's work.
+meeting.py reads and changes the directory, rounds.py decides, leading.py does the work of the leader.
 """
 
 from __future__ import annotations
@@ -56,20 +56,20 @@ def agree(
 
     Args:
         place: This launcher.
-        job: Whose answer it is.
+        job: The job to which the answer belongs.
         state: The directory in which the launchers meet.
         question: The question to resolve, without anything that differs between nodes.
-        produce: Resolves and returns a JSON object. Runs in the main thread of the process that leads; it may be cut
-            short by an exception that is not an Exception, and its directory is then removed.
+        produce: Resolves and returns a JSON object. It runs in the main thread of the leading process. A BaseException
+            may end it early, and its directory is then removed.
         timeout: Give up resolving, and waiting for it, after this many seconds.
-        stall: Bound on the leader's silence, seconds; 0 is none.
+        stall: Seconds for which the leader may show no progress; 0 is no bound.
         refresh: Do not reuse an answer from an earlier start of the same job.
         messages: For progress lines and warnings.
         timing: Constants of the protocol.
 
     Raises:
-        LaunchError: The leader's error, here or there, with its exit code.
-        TemporaryError: Time-out, or a directory that the other nodes do not see.
+        LaunchError: The leader failed, here or in another process. The error has the leader's exit code.
+        TemporaryError: The time is over, or the other nodes do not see the directory.
     """
     if place.several_nodes and not job.shared:
         raise LaunchError(
@@ -113,7 +113,7 @@ def _alone(
     except BaseException:
         discard(meeting, lead)
         raise
-    # Two launchers that each believe to be alone (`--standalone` on every node of one Slurm job).
+    # Another launcher has published, too, in the belief to be alone (`--standalone` on every node of one Slurm job).
     discard(meeting, lead)
     return adopt(meeting, meeting.settled(), late=False)
 
@@ -123,7 +123,7 @@ def _together(
 ) -> Agreement:
     """Lead, or wait for the launcher that does."""
     found = meeting.arrive()
-    # A launcher that may lead at once checks for hard links before it resolves; ten thousand waiters need not.
+    # A launcher that may lead at once checks for hard links before it resolves. Ten thousand waiters need no check.
     if meeting.me.may_lead_at_once:
         meeting.check_links()
     _open_relay(meeting)
@@ -140,17 +140,17 @@ def _together(
     except Exception:
         raise
     except BaseException:
-        # Terminated, perhaps because another launcher has ended with the job's error: then that is this one's, too.
+        # A signal ends this launcher. Another launcher may have ended with the job's error: then report the same error.
         wait.fail_if_the_job_has()
         raise
     finally:
-        # Whatever signal arrived, and wherever.
+        # Release the lease whatever signal has arrived, and at whatever point.
         with contextlib.suppress(OSError):
             lease.release()
 
 
 class _Wait:
-    """The loop of a launcher that waits, and that leads where no other one does."""
+    """The loop of a waiting launcher, which leads if no other launcher does."""
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ class _Wait:
         self._began = self._next_attempt = time.monotonic()
         self._waiting = Waiting(meeting, lease, self._began)
         at_once = meeting.me.may_lead_at_once
-        # A leader that resolves until the last second publishes its error before the others give up.
+        # A leader that resolves until the last second must publish its error before the others give up.
         grace = 0.0 if at_once else timing.lease + timing.retry
         self._unshared = min(timing.unshared, timeout)
         self._bounds = rounds.Bounds(self._began + self._unshared, self._began + timeout + grace)
@@ -178,10 +178,10 @@ class _Wait:
         self._listens = meeting.relay is not None and place.local_index != 0
 
     def run(self) -> Agreement:
-        """Until there is an answer, or no hope of one.
+        """Wait or lead until there is an answer, or until there cannot be one.
 
         Raises:
-            LaunchError: The answer is an error, or there will be none.
+            LaunchError: The answer is an error, or there will be no answer.
         """
         view = self._view()
         while True:
@@ -202,7 +202,7 @@ class _Wait:
                 raise self._given_up(action)
 
     def fail_if_the_job_has(self) -> None:
-        """A last look, by a launcher that a signal ends.
+        """Look once more for the job's error before a signal ends this launcher.
 
         Raises:
             LaunchError: The answer is an error.
@@ -230,14 +230,14 @@ class _Wait:
         from nemotron_exec.rendezvous.others import sees_another_node
 
         holder = self._lease.holder()
-        # Who leads is cheaper to read than a list of ten thousand names.
+        # First look at the holder of the lease: the list of launchers may have ten thousand names.
         if (holder is not None and holder.host != os.uname().nodename) or sees_another_node(self._meeting):
             self._meeting.messages.debug("another node is here: the directory is shared")
             return True
         return False
 
     def _lead(self, now: float) -> Agreement | None:
-        """Try to take the lease, and lead with it. None if another launcher holds it, or took it."""
+        """Try to take the lease, and lead. Return None if another launcher holds the lease, or has taken it over."""
         from nemotron_exec.rendezvous.leading import Leading
 
         if not self._lease.acquire():

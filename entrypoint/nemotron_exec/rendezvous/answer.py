@@ -1,7 +1,7 @@
-"""What a leader publishes: the resolved artifacts, or why there are none. One file, published once, for one round.
+"""The answer that a leader publishes: the resolved artifacts, or its error. It is one file, published once for a round.
 
-A job's launchers with the same configs and options meet in one directory. There, round n ends with `answer.<n>.json`.
-A launcher that arrives later takes the first answer that concerns it; the next round begins where none does.
+A job's launchers with the same configs and options meet in one directory, where round n ends with `answer.<n>.json`. A
+launcher that arrives later takes the first answer that concerns it. If no answer does, the next round begins.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Agreement:
-    """What the launchers of the job agree on.
+    """The answer on which the launchers of the job agree.
 
     Attributes:
-        answer: What `produce` returned, here or in the leader's process.
+        answer: The object that `produce` returned, here or in the leader's process.
         led: Whether this process resolved.
-        reused: Whether it was there already: a restart of the job, or a launcher that came late.
-        leader: Who resolved, for people.
-        directory: Where the leader has written the resolved configs; None if it wrote none.
+        reused: Whether the answer existed before: this is a restart of the job, or the launcher came late.
+        leader: The launcher that resolved, for people.
+        directory: The directory of the leader's resolved configs; None if it wrote none.
     """
 
     answer: Mapping[str, Any]
@@ -44,7 +44,7 @@ class Agreement:
 
 
 class Lead:
-    """What the leader's `produce` is given: a directory of its own, and a way to tell about progress."""
+    """The argument of `produce`: a directory of the leader's own, and a way to report progress."""
 
     def __init__(self, directory: str, report: Callable[[str, int, int | None], None], *, made: bool = False) -> None:
         self._directory = directory
@@ -53,7 +53,7 @@ class Lead:
 
     @property
     def directory(self) -> str:
-        """A private directory beside the answer, for files that the answer names. Made when first asked for."""
+        """A private directory beside the answer, for files that the answer names. It is created on first use."""
         if not self.used:
             os.mkdir(self._directory, 0o700)
             self.used = True
@@ -61,11 +61,11 @@ class Lead:
 
     @property
     def name(self) -> str | None:
-        """The directory's name, as it stands in the answer; None while it is not made."""
+        """Name of the directory in the answer; None until it is created."""
         return os.path.basename(self._directory) if self.used else None
 
     def __call__(self, what: str, done: int = 0, total: int | None = None) -> None:
-        """Report that `done` of `total` bytes of `what` are here (stores.Progress)."""
+        """Report that `done` of `total` bytes of `what` have arrived (stores.Progress)."""
         self._report(what, done, total)
 
 
@@ -80,28 +80,28 @@ class Failure:
 
     @classmethod
     def of(cls, error: LaunchError) -> Failure:
-        """From the exception that the leader met."""
+        """The failure for an exception of the leader."""
         return cls(error.wanted, error.found, error.remedy, error.exit_code)
 
     def exception(self) -> LaunchError:
-        """The same error, here."""
+        """The exception to raise in this process."""
         return LaunchError(self.wanted, self.found, self.remedy, exit_code=self.exit_code)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The end of one round.
+    """The end of one round of the protocol.
 
     Attributes:
         job: Identity of the job.
-        key: Digest of what was asked.
+        key: Digest of the question.
         round: Number of the round, from 1.
-        attempt: Restart count of the job in which it was answered.
-        started: When the scheduler had started that life of the job; None if unknown.
-        leader: Who answered, for people.
-        created: When, in seconds since the epoch by the leader's clock.
-        content: What was resolved; None for a failure.
-        failure: Why nothing was resolved; None for a success.
+        attempt: Restart count of the job at the time of the answer.
+        started: When the scheduler started that life of the job; None if unknown.
+        leader: The launcher that answered, for people.
+        created: Time of the answer, in seconds since the epoch by the leader's clock.
+        content: The resolved content; None for a failure.
+        failure: The error; None for a success.
         files: Name of the directory beside the answer that holds the resolved configs; None if there is none.
     """
 
@@ -117,23 +117,23 @@ class Answer:
     files: str | None = field(default=None)
 
     def to_bytes(self) -> bytes:
-        """The file's content."""
+        """The content of the answer's file."""
         body = {"schema": SCHEMA, **asdict(self)}
         return (json.dumps(body, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "surrogatepass")
 
     @classmethod
     def from_bytes(cls, data: bytes, *, job: str | None, key: str | None, number: int) -> Answer:
-        """Read and check it.
+        """Read and check the content of an answer's file.
 
         Args:
             data: The file's content.
-            job: Identity of the job; any if None.
-            key: Digest of the question; any if None.
+            job: Identity of the job; None for any.
+            key: Digest of the question; None for any.
             number: The round.
 
         Raises:
-            UnusableFileError: Not JSON, cut off, another job's, or with values of other types.
-            LaunchError: Written by a later version.
+            UnusableFileError: The content is no JSON, cut off, of another job, or has values of other types.
+            LaunchError: A later version of nemotron-exec wrote it.
         """
         try:
             body = json.loads(data.decode("utf-8", "surrogatepass"))
@@ -186,7 +186,7 @@ def _failure(body: dict[str, Any]) -> Failure:
 
 
 def path_of(meeting: str, number: int) -> str:
-    """Where round `number` ends."""
+    """The path of the answer of round `number`."""
     return os.path.join(meeting, f"answer.{number}.json")
 
 
@@ -194,8 +194,8 @@ def read(meeting: str, number: int, *, job: str, key: str, owner: int) -> Answer
     """The answer of round `number`; None while there is none.
 
     Raises:
-        UnusableFileError: Something is there that no launcher of this job has published.
-        LaunchError: It was published by a later version.
+        UnusableFileError: There is a file, but no launcher of this job has published it.
+        LaunchError: A later version of nemotron-exec has published it.
     """
     data = private.read(path_of(meeting, number), owner=owner)
     if data is None:
@@ -207,11 +207,11 @@ def read(meeting: str, number: int, *, job: str, key: str, owner: int) -> Answer
 
 
 def published_in(jobs: str, *, owner: int) -> list[tuple[str, Answer]]:
-    """Every answer that launchers of one job have published, whatever they asked, with its meeting; the newest first.
+    """Every answer that launchers of one job have published, to any question, with its meeting; the newest comes first.
 
     Args:
         jobs: The directory of the job.
-        owner: User id that must own them.
+        owner: User id that must own the answers.
     """
     found = [(meeting, answer) for meeting in _meetings(jobs) for answer in all_of(meeting, owner=owner)]
     return sorted(found, key=lambda pair: pair[1].created, reverse=True)

@@ -1,8 +1,8 @@
 """Step 3, resolve, where the nodes share no directory: `--rendezvous c10d`.
 
-The job brings an engine with it that its nodes use to find each other: PyTorch's TCPStore. It is started here in the
-job's own interpreter, at the job's own address. Node 0 publishes what it has resolved, each node resolves the same
-versions for itself, and within a node the launchers agree as everywhere (agree.py).
+The nodes of a PyTorch job find each other through PyTorch's TCPStore. It is started here in the job's own interpreter,
+at the job's own address. Node 0 publishes its answer, and each node resolves the same versions for itself. Within a
+node the launchers agree by a directory (agree.py).
 """
 
 from __future__ import annotations
@@ -66,26 +66,26 @@ def agree(
     environ: Mapping[str, str],
     timing: Timing | None = None,
 ) -> Agreement:
-    """As agree.agree, over the network between nodes and over `state` within this one.
+    """Agree like agree.agree: over the network between nodes, and over `state` within this node.
 
     Args:
-        place: This launcher; its node must be known.
-        job: Whose answer it is.
+        place: The place of this launcher; its node must be known.
+        job: The job to which the answer belongs.
         state: A directory of this node.
-        question: The question to resolve; nodes with different questions are told so.
+        question: The question to resolve. A node with another question gets an error.
         produce: Resolves, on node 0.
         follow: Resolves on every other node, with node 0's answer.
-        timeout: Bound on the whole, seconds.
-        stall: Bound on the leader's silence within a node, seconds.
-        refresh: Ask again for what an earlier start has pinned.
+        timeout: Seconds for all steps together.
+        stall: Seconds for which the leader within a node may show no progress.
+        refresh: Look up again the versions that an earlier start has pinned.
         messages: For progress lines.
-        command: The wrapped command: its interpreter and its master address.
+        command: The wrapped command, for its interpreter and its master address.
         environ: The environment.
         timing: Constants of the protocol within the node, for tests.
 
     Raises:
-        LaunchError: Node 0's error; no interpreter with torch; no address; an unknown node number.
-        TemporaryError: Node 0 cannot be reached, or is gone.
+        LaunchError: Node 0 failed, no interpreter has torch, no address is known, or the number of the node is unknown.
+        TemporaryError: Node 0 cannot be reached, or has ended.
     """
     if place.node is None or place.nodes is None:
         raise LaunchError(
@@ -95,7 +95,8 @@ def agree(
         )
     python = interpreter(command, environ)
     where = endpoint(command, environ)
-    # On this node only this launcher counts. Every start asks anew, since the other nodes may have been replaced.
+    # Within this node only its own launchers count. Every start asks anew, because the other nodes may have been
+    # replaced.
     here = frozen.replace(place, index=place.local_index or 0, count=place.local_count or 1, node=0, nodes=1, attempt=0)
     local_job = within_node(job, place)
     peer = _Peer(python, where, question, place.nodes - 1, timeout, messages)
@@ -110,7 +111,7 @@ def agree(
         state,
         question=question,
         produce=resolve,
-        # Node 0 serves until the time is over, and then starts its command: the bound within the node comes later.
+        # Node 0 serves until the time is over, and then starts its command. So the bound within the node must be later.
         timeout=timeout + _LINGER,
         stall=stall if place.node == 0 else timeout + _LINGER,
         refresh=refresh,
@@ -121,7 +122,7 @@ def agree(
 
 
 def within_node(job: JobIdentity, place: Place) -> JobIdentity:
-    """The identity under which the launchers of one node agree; every start asks anew."""
+    """The identity under which the launchers of one node agree. Every start asks anew."""
     return frozen.replace(
         job,
         id=f"{job.job}-node{place.node}.{job.step}" if job.step else f"{job.id}-node{place.node}",
@@ -132,21 +133,21 @@ def within_node(job: JobIdentity, place: Place) -> JobIdentity:
 
 
 class _Lines:
-    """What a waiting node says, and when."""
+    """The lines that a waiting node prints, and their times."""
 
     def __init__(self) -> None:
         self._began = self._told = time.monotonic()
         self._pause, self._progress = _FIRST_LINE, ""
 
     def heard(self, progress: str) -> None:
-        """Node 0 has said what it is busy with."""
+        """Note what node 0 is busy with."""
         if not self._progress:
-            # A line that said "for a sign" is out of date at once; one about progress may stand for a while.
+            # A line without progress of node 0 is out of date now. A line with progress may stand for a while.
             self._pause = _FIRST_LINE
         self._progress = progress
 
     def due(self) -> str:
-        """The next line after "waiting for", if it is time for one."""
+        """The text after "waiting for" of the next line, if one is due; else ""."""
         now = time.monotonic()
         if now - self._told < self._pause:
             return ""
@@ -155,7 +156,7 @@ class _Lines:
 
 
 class _Peer:
-    """The child process at this node's end of the store."""
+    """The child process with this node's end of the store."""
 
     def __init__(
         self, python: str, where: Endpoint, question: Question, readers: int, timeout: float, messages: Messages
@@ -172,7 +173,7 @@ class _Peer:
     # -- node 0 -----------------------------------------------------------------------------------------------------
 
     def serve(self, produce: Callable[[Lead], Mapping[str, object]], lead: Lead) -> Mapping[str, object]:
-        """Resolve, and stay until every other node has read what came of it."""
+        """Resolve, and stay until every other node has read the answer or the error."""
         self._start("serve")
         lead("starting")
         self._expect("ready", lead)
@@ -210,7 +211,7 @@ class _Peer:
     def ask(
         self, follow: Callable[[Lead, Mapping[str, Any]], Mapping[str, object]], lead: Lead
     ) -> Mapping[str, object]:
-        """Wait for node 0's answer, and resolve the same here."""
+        """Wait for the answer of node 0, and resolve the same versions here."""
         self._start("ask")
         lead(f"waiting for node 0 at {self._where.host}:{self._where.port}")
         answer = self._expect("answer", lead)["answer"]
@@ -239,7 +240,7 @@ class _Peer:
             "timeout": max(0.0, self._until - time.monotonic()),
             "reports": writing,
         }
-        # Not the environment's business: a variable of torchrun's would make the store believe that it is a worker.
+        # Hide torchrun's variables: with one of them the store would take this process for a worker.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC_")}
         try:
             self._process = subprocess.Popen(
@@ -261,7 +262,7 @@ class _Peer:
             thread.start()
 
     def _listen(self, process: subprocess.Popen[bytes]) -> None:
-        # PyTorch prints a C++ stack for each connection that ends; the last line of a Python that dies says why.
+        # PyTorch prints a C++ stack for each connection that ends. The last line of a Python that dies tells the cause.
         assert process.stderr is not None
         for line in process.stderr:
             if text := line.decode("utf-8", "replace").strip():
@@ -283,11 +284,11 @@ class _Peer:
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
         except OSError:
-            # The next report says why it is gone.
+            # The child has ended; its next report tells why.
             return
 
     def _expect(self, name: str, lead: Lead | None) -> dict[str, Any]:
-        """The report called `name`; progress on the way is shown, everything else is an error."""
+        """Return the report called `name`. Show progress until then; any other report is an error."""
         heard = beaten = time.monotonic()
         lines = _Lines()
         connected = False
@@ -312,7 +313,7 @@ class _Peer:
                 raise self._gone(_ENDED)
             if now > self._until + 5:
                 raise self._gone("no answer in time")
-            # By the clock: while a connection is new, its reports come faster than once a second.
+            # Compare times: while a connection is new, its reports come more often than once a second.
             if lead is None or now - beaten < _BEAT:
                 continue
             beaten = now
@@ -321,7 +322,7 @@ class _Peer:
                 self._messages.info(f"waiting for {line} at {self._where.host}:{self._where.port}")
 
     def _next(self) -> dict[str, Any]:
-        """The child's next report; empty if there is none within a beat."""
+        """The next report of the child; empty if none comes within a beat."""
         try:
             report = self._reports.get(timeout=_BEAT)
         except queue.Empty:
@@ -334,7 +335,7 @@ class _Peer:
         return _unreachable(self._where, self._timeout, found)
 
     def close(self) -> None:
-        """End the child; nothing of it outlives the launcher."""
+        """End the child and its threads."""
         if self._process is None:
             return
         with contextlib.suppress(OSError):

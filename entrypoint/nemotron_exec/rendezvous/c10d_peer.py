@@ -1,7 +1,8 @@
-"""Runs in the job's own interpreter, for c10d.py beside it: one end of a TCPStore, spoken to in lines of JSON.
+"""Runs in the job's own interpreter for c10d.py: one end of a TCPStore, driven by lines of JSON.
 
-Standard library and torch only, Python 3.8 syntax; started with `-c`, so that sys.path has nothing of nemotron-exec.
-Requests come on stdin, reports go to the descriptor named in the arguments: libraries may print on stdout.
+It uses the standard library and torch only, in the syntax of Python 3.8. It is started with `-c`, so that sys.path
+holds nothing of nemotron-exec. Requests come on stdin. Reports go to the descriptor named in the arguments, because
+libraries may print on stdout.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _STEP = 1.0
 
 
 def main(arguments: dict[str, Any]) -> None:
-    """Serve, or ask, until everybody has what they came for."""
+    """Serve or ask, until every node has read the answer."""
     reports = os.fdopen(arguments["reports"], "w", encoding="utf-8")
 
     def report(**fields: object) -> None:
@@ -27,12 +28,12 @@ def main(arguments: dict[str, Any]) -> None:
             reports.write(json.dumps(fields) + "\n")
             reports.flush()
         except OSError:
-            os._exit(1)  # the launcher is gone, and with it the only reader of this process
+            os._exit(1)  # the launcher has ended, and nobody else reads this process's reports
 
     try:
-        # TCPStore alone: torch.distributed as a whole is the job's to set up.
+        # Import TCPStore alone: the job itself sets up torch.distributed.
         from torch.distributed import TCPStore  # type: ignore[attr-defined, unused-ignore]
-    except Exception as error:  # noqa: BLE001  whatever keeps this interpreter from torch is the report
+    except Exception as error:  # noqa: BLE001  the report tells why torch cannot be imported
         report(broken=f"{type(error).__name__}: {error}")
         return
     role = _serve if arguments["role"] == "serve" else _ask
@@ -65,7 +66,7 @@ def _serve(kind: Any, arguments: dict[str, Any], report: Any) -> None:
         store.set("answer", json.dumps(message["answer"]))
         _see_off(store, arguments, report)
         return
-    # The launcher is gone without an answer. Closing the store tells the others at once.
+    # The launcher has ended without an answer. Closing the store tells the other nodes at once.
 
 
 def _see_off(store: Any, arguments: dict[str, Any], report: Any) -> None:
@@ -75,7 +76,7 @@ def _see_off(store: Any, arguments: dict[str, Any], report: Any) -> None:
     while time.monotonic() < until and os.getppid() == parent:
         read = store.add("read", 0)
         if read >= arguments["readers"]:
-            # The last reader's own reply is still on its way.
+            # The reply to the last reader may still be on its way.
             time.sleep(0.2)
             report(served=read)
             return

@@ -1,4 +1,4 @@
-"""Where the nodes of a job find node 0, and with which Python: what the command and the environment say of both."""
+"""Where the nodes of a job find node 0, and the job's Python, read from the command and the environment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PORT = 29500
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where node 0 serves. `source` says what chose the host."""
+    """The address where node 0 serves. `source` names the source of the host."""
 
     host: str
     port: int
@@ -32,7 +32,7 @@ class Endpoint:
 
 
 class Probe:
-    """Looks whether anything listens at node 0 while this node's own end is still starting, which takes seconds."""
+    """Watches the port of node 0 while this node's own end is still starting, which takes seconds."""
 
     def __init__(self, where: Endpoint) -> None:
         self._where = where
@@ -40,7 +40,7 @@ class Probe:
         self._refused = 0
 
     def gone(self) -> bool:
-        """Look. Returns whether something has listened there, and is gone."""
+        """Try to connect. Return whether a server has listened there before, and has ended."""
         try:
             with socket.create_connection((self._where.host, self._where.port), timeout=1.0):
                 self._seen, self._refused = True, 0
@@ -52,10 +52,10 @@ class Probe:
 
 
 def endpoint(command: Command, environ: Mapping[str, str]) -> Endpoint:
-    """Address of node 0, as the job itself knows it; the port is the next one.
+    """Address of node 0, from the options and variables of the job. The port is the one after the job's.
 
     Raises:
-        LaunchError: Nothing names node 0, or a port is no number.
+        LaunchError: No option or variable names node 0, or a port is no number.
     """
     options: Mapping[str, str] = command.launcher.options if command.launcher is not None else {}
     rendezvous_host, rendezvous_port = _split(options.get("rdzv_endpoint") or environ.get("PET_RDZV_ENDPOINT") or "")
@@ -93,10 +93,10 @@ def _port(text: str, source: str) -> int:
 
 
 def interpreter(command: Command, environ: Mapping[str, str]) -> str:
-    """The Python that the command runs: named in it, or in the first line of its torchrun, or the first on PATH.
+    """The Python of the command: named in it, or in the first line of its torchrun, or the first on PATH.
 
     Raises:
-        LaunchError: There is none.
+        LaunchError: There is no Python.
     """
     path = environ.get("PATH", os.defpath)
     for word in command.argv:
@@ -118,7 +118,7 @@ def interpreter(command: Command, environ: Mapping[str, str]) -> str:
 
 
 def _named_in(script: str, path: str) -> str | None:
-    """The interpreter of a console script: `#!/python`, `#!/usr/bin/env python`, or sh that execs it."""
+    """The interpreter of a console script: `#!/python`, `#!/usr/bin/env python`, or a sh script that execs it."""
     try:
         with open(script, "rb") as file:
             lines = file.read(4096).decode("utf-8", "replace").splitlines()[:3]

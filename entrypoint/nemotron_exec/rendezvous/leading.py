@@ -1,4 +1,4 @@
-"""One process's turn at leading: from the lease to the published answer."""
+"""The turn of one process as leader: from the lease to the published answer."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ __all__ = ["Leading"]
 
 
 class _Superseded(BaseException):
-    """Another launcher has the lease by now. Not an Exception: nothing in `produce` may swallow it."""
+    """Another launcher has taken the lease. It is no Exception, so that `produce` cannot swallow it."""
 
 
 class _Different(BaseException):
-    """Launchers of this step ask something else. Not an Exception: nothing in `produce` may swallow it."""
+    """Launchers of this step ask another question. It is no Exception, so that `produce` cannot swallow it."""
 
     def __init__(self, error: LaunchError) -> None:
         super().__init__()
@@ -42,10 +42,10 @@ class Leading:
     """The turn of a launcher that has just taken the lease.
 
     Args:
-        meeting: Where it leads.
-        lease: What it holds.
-        budget: Seconds that `--timeout` leaves.
-        stall: `--stall`, seconds.
+        meeting: The meeting that it leads.
+        lease: The lease that it holds.
+        budget: Seconds that are left of `--timeout`.
+        stall: The value of `--stall`, seconds.
     """
 
     def __init__(self, meeting: Meeting, lease: Lease, budget: float, stall: float) -> None:
@@ -96,7 +96,7 @@ class Leading:
             raise self._watchdog.error from None
         except LaunchError as error:
             return self._fail(error)
-        except Exception as error:  # noqa: BLE001  the others must not wait for a leader that met a bug
+        except Exception as error:  # noqa: BLE001  the other launchers must not wait for a leader with a bug
             return self._fail(
                 LaunchError(
                     "to resolve this job's artifacts",
@@ -125,7 +125,7 @@ class Leading:
         raise error from cause
 
     def _gather(self) -> None:
-        """Wait a moment for launchers that are about to come: if one asks another question, no job should start."""
+        """Wait a moment for launchers that are about to come. If one asks another question, no job should start."""
         meeting = self._meeting
         count = meeting.me.place.count
         pause = polling.interval(0.0, count, 1.0)
@@ -140,7 +140,7 @@ class Leading:
             raise _Different(error)
 
     def _stay_for_the_others(self) -> None:
-        """Until every waiter has looked: the first launcher that ends may have all others terminated."""
+        """Wait until every waiter has seen the answer: the first launcher that ends may have all others terminated."""
         hold_exit_code()
         place, waited = self._meeting.me.place, self._watchdog.spent
         stay = polling.interval(waited, place.nodes or place.count, 1.0)
@@ -149,7 +149,7 @@ class Leading:
         time.sleep(stay)
 
     def _condemn(self, error: LaunchError) -> LaunchError | None:
-        # Called in the watchdog's thread. The error of a leader that was overtaken is not the job's.
+        # This runs in the watchdog's thread. The error of a leader that has lost its lease is not the job's error.
         if not self._lease.held:
             return None
         try:
@@ -159,7 +159,7 @@ class Leading:
         return error
 
     def close(self) -> None:
-        """Give the lease back, with the file that said how far this leader was."""
+        """Release the lease, and remove the file with this leader's progress."""
         held = self._lease.held
         with contextlib.suppress(OSError):
             self._lease.release()
@@ -183,6 +183,6 @@ class Leading:
             "total": total,
             "seconds": round(self._watchdog.spent, 1),
         }
-        # Progress is for people: a full disk must not stop the job here.
+        # The progress file is only for people, so a full disk must not stop the job here.
         with contextlib.suppress(OSError):
             files.replace(os.path.join(self._meeting.path, "progress.json"), json.dumps(body).encode(), durable=False)

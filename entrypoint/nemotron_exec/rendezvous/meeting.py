@@ -1,13 +1,13 @@
 """The directory in which the launchers of a job that ask the same question meet (`jobs/<job>/<step>.<program>.<key>`).
 
-    nodes/<round>.<node>.<index>.<machine>.<pid>.<nonce>.<attempt>    who has come, in the names; what they ask, within
-    lease                                                    who leads now (lease.py)
-    progress.json                                            what the leader is doing
-    files.<round>.<nonce>/                                   resolved configs that a leader is writing
-    answer.<round>.json                                      published once, by link(2)
+    nodes/<round>.<node>.<index>.<machine>.<pid>.<nonce>.<attempt>    a launcher by its name; its question is inside
+    lease                                                    names the leader (lease.py)
+    progress.json                                            the leader's current work
+    files.<round>.<nonce>/                                   a leader's resolved configs
+    answer.<round>.json                                      the answer, published once by link(2)
 
-How it is read and signed in to; publishing.py writes the rest, rounds.py decides, agree.py waits.
-docs/coordination.md states the protocol's promises and what they rest on.
+This module reads it and signs in to it. publishing.py writes the rest, rounds.py decides, agree.py waits.
+docs/coordination.md states the promises of the protocol and their reasons.
 """
 
 from __future__ import annotations
@@ -56,19 +56,19 @@ _REMEDY = "Remove it, or give another directory with --state-dir DIR"
 
 
 class Meeting:
-    """One launcher's hands and eyes in that directory.
+    """One launcher's view of that directory, and its own entry in it.
 
     Args:
         place: The launcher.
-        job: Whose answer it is.
+        job: The job to which the answer belongs.
         state: The state directory.
         question: The question to resolve.
-        refresh: `--refresh`.
+        refresh: Whether `--refresh` is given.
         messages: For warnings, and for one debug line at each change of state.
         timing: Constants of the protocol.
 
     Raises:
-        LaunchError: The directory cannot be made, or another user has prepared it.
+        LaunchError: The directory cannot be created, or another user has prepared it.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Meeting:
     # -- arriving -----------------------------------------------------------------------------------------------------
 
     def arrive(self) -> Answer | None:
-        """Find the round that concerns this launcher, and sign in to it. Returns the round's answer if it has one."""
+        """Find the round that concerns this launcher, and sign in to it. Return the round's answer if it has one."""
         self.round, found = rounds.choose_round(self.look_at, self._is_for_me, self.me.place.attempt)
         self._sign_in()
         return found
@@ -139,14 +139,14 @@ class Meeting:
         self.messages.debug(f"signed in to round {self.round} as {self._entry}")
 
     def now(self) -> float:
-        """The file server's time, seconds since the epoch."""
+        """The current time by the file server's clock, in seconds since the epoch."""
         try:
             return self._clock.now()
         except OSError as error:
             raise failed(self.path, error) from None
 
     def check_links(self) -> None:
-        """Before anything is resolved: an answer that cannot be published is not worth the work.
+        """Check for hard links before anything is resolved: without them no answer can be published.
 
         Raises:
             LaunchError: The file system has no hard links.
@@ -157,7 +157,7 @@ class Meeting:
         probe = self._entry + files.TEMPORARY
         try:
             try:
-                # The name is this launcher's alone: "exists" is how an NFS server answers a repeated request.
+                # The name belongs to this launcher alone. An NFS server may answer a repeated request with "exists".
                 with contextlib.suppress(FileExistsError):
                     os.link(self._entry, probe)
             finally:
@@ -172,7 +172,7 @@ class Meeting:
     # -- looking ------------------------------------------------------------------------------------------------------
 
     def look(self) -> Answer | None:
-        """The answer of this launcher's round, if it is there. A damaged one begins the next round."""
+        """The answer of this launcher's round; None while there is none. If it is damaged, the next round begins."""
         number, found = self.look_at(self.round)
         if number != self.round:
             self.round = number
@@ -180,9 +180,10 @@ class Meeting:
         return found
 
     def look_at(self, number: int) -> tuple[int, Answer | None]:
-        """The answer of round `number`, if it is there, and the round's number.
+        """The answer of round `number` (None while there is none), and the number of its round.
 
-        What no launcher can have published is passed over, once it has had time to settle: the next round counts.
+        A file that no launcher can have published is read again for some time. Then it is ignored, and the next round
+        counts.
         """
         until = time.monotonic() + self.timing.settle
         while True:
@@ -196,17 +197,17 @@ class Meeting:
                 number += 1
 
     def peek(self) -> Answer | None:
-        """The answer of this launcher's round as far as it can be read at once."""
+        """The answer of this launcher's round, read once without waiting; None where it cannot be read."""
         try:
             return self.read(self.round)
         except files.UnusableFileError:
             return None
 
     def settled(self) -> Answer:
-        """The answer that is known to be there, because link(2) says so, even if this node does not see it yet.
+        """The answer that exists for certain, because link(2) has failed, although this node may not see it yet.
 
         Raises:
-            TemporaryError: It does not appear: another program removes files.
+            TemporaryError: The answer does not appear: another program removes files.
         """
         until = time.monotonic() + self.timing.unshared
         while (found := self.look()) is None:
@@ -219,11 +220,11 @@ class Meeting:
         return found
 
     def entries(self) -> Iterator[rounds.Entry]:
-        """Who has signed in, as far as this node's view of the directory tells."""
+        """The launchers that have signed in, as far as this node sees the directory."""
         return entries_in(self.path, self.me)
 
     def refresh_view(self) -> None:
-        """Make an NFS client forget that a file was missing: it reads a directory anew after it has changed it."""
+        """Change the directory, so that an NFS client reads it anew and forgets that a file was missing."""
         path = os.path.join(self.path, f"look.{self.me.nonce}{files.TEMPORARY}")
         with contextlib.suppress(OSError):
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
@@ -234,18 +235,18 @@ class Meeting:
         """The answer of round `number`; None while there is none.
 
         Raises:
-            UnusableFileError: Something is there that no launcher of this job has published.
-            LaunchError: It was published by a later version.
+            UnusableFileError: There is a file, but no launcher of this job has published it.
+            LaunchError: A later version of nemotron-exec has published it.
         """
         return answers.read(self.path, number, job=self.job.id, key=self.key, owner=self.state.owner)
 
 
 def last_sign(path: str, found: Answer) -> float:
-    """When an answer was published or the job last saved: the hand-off is touched then. Now, if neither can be seen.
+    """When an answer was published, or the job last saved (which touches the hand-off). Now, if neither is known.
 
     Args:
-        path: The meeting.
-        found: One of its answers.
+        path: The directory of the meeting.
+        found: An answer of the meeting.
     """
     signs = []
     for file in (answers.path_of(path, found.round), os.path.join(path, found.files or "", "handoff.json")):
@@ -255,17 +256,17 @@ def last_sign(path: str, found: Answer) -> float:
 
 
 def launcher(place: Place, job: JobIdentity, *, refresh: bool = False) -> rounds.Launcher:
-    """This process, as it signs in."""
+    """This process, in the form in which it signs in."""
     return rounds.Launcher(place, job, machine_name(), os.getpid(), os.urandom(8).hex(), refresh)
 
 
 def machine_name() -> str:
-    """This machine, as it stands in the names of entries."""
+    """The name of this machine, in the form that names of entries have."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", os.uname().nodename)[:60]
 
 
 def signed_in(path: str) -> Iterator[tuple[rounds.Entry, float]]:
-    """Who has signed in to the meeting at `path`, and when by the file server's clock; for people who look on."""
+    """The launchers that have signed in to the meeting at `path`, each with the time by the file server's clock."""
     for name in _listed(path):
         if match := _ENTRY.match(name):
             number, node, index, machine, pid, nonce, attempt = match.groups()
@@ -275,7 +276,7 @@ def signed_in(path: str) -> Iterator[tuple[rounds.Entry, float]]:
 
 
 def entries_in(path: str, me: rounds.Launcher) -> Iterator[rounds.Entry]:
-    """Who has signed in to the meeting at `path`, as this node sees it."""
+    """The launchers that have signed in to the meeting at `path`, as far as this node sees them."""
     for name in _listed(path):
         if match := _ENTRY.match(name):
             number, node, index, machine, pid, nonce, attempt = match.groups()
@@ -291,13 +292,13 @@ def _listed(path: str) -> list[str]:
 
 
 def entry_name(entry: rounds.Entry) -> str:
-    """The name of its file."""
+    """The file name of an entry."""
     fields = (entry.round, entry.node, entry.index, entry.machine, entry.pid, entry.nonce, entry.attempt)
     return ".".join(map(str, fields))
 
 
 def failed(path: str, error: OSError) -> TemporaryError:
-    """The error of a directory that is full, or gone."""
+    """The error for a directory that is full, or gone."""
     from nemotron_exec.sitecustomize.payload.disk import no_room
 
     return TemporaryError(
@@ -308,7 +309,7 @@ def failed(path: str, error: OSError) -> TemporaryError:
 
 
 def no_links(path: str) -> LaunchError:
-    """The error of a file system in which one answer cannot be published."""
+    """The error for a file system without hard links, in which no answer can be published safely."""
     from nemotron_exec.shared_directory.file_system import file_system
 
     return LaunchError(

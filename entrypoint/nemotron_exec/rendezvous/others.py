@@ -1,4 +1,4 @@
-"""Launchers of the job that ask something else: what their names prove, and whether they were started by mistake."""
+"""Launchers of the job with another question: they prove that the directory is shared, or were started by mistake."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def sees_another_node(meeting: Meeting) -> bool:
 
 
 def find_difference(meeting: Meeting) -> LaunchError | None:
-    """The error of launchers of one step and program, started together, that ask different questions."""
+    """The error for launchers of one step and program, started together, that ask different questions; else None."""
     mine = os.path.basename(meeting.path)
     for path in _other_meetings(meeting):
         if os.path.basename(path).rpartition(".")[0] != mine.rpartition(".")[0]:
@@ -36,7 +36,7 @@ def find_difference(meeting: Meeting) -> LaunchError | None:
         entries = [
             replace(entry, age=_age(meeting, path, entry))
             for entry in entries_in(path, meeting.me)
-            # That of this launcher before it was started again excuses the others beside it.
+            # Keep an entry of this launcher from before its restart: it shows that the entries beside it are old, too.
             if rounds.is_earlier_self(entry, meeting.me) or not _was_an_earlier_job(meeting, path, entry)
         ]
         other = rounds.asks_differently(entries, meeting.entries(), meeting.me, at_once=meeting.timing.at_once)
@@ -63,7 +63,7 @@ def _other_meetings(meeting: Meeting) -> list[str]:
 
 
 def _was_an_earlier_job(meeting: Meeting, path: str, entry: rounds.Entry) -> bool:
-    """Whether a launcher of this machine has started its command, and that has ended: an earlier start, no mistake."""
+    """Whether an entry of this machine belongs to an earlier start, whose command has ended. Then it is no mistake."""
     if entry.alive or entry.machine != meeting.me.machine:
         return False
     published = answers.all_of(path, owner=meeting.state.owner)

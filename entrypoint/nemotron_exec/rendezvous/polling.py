@@ -1,7 +1,7 @@
-"""How often launchers ask the shared directory. Also what benchmarks/rendezvous.py simulates for 10,000 nodes.
+"""How often launchers read the shared directory. benchmarks/rendezvous.py simulates these rules for 10,000 nodes.
 
-One metadata server may answer 20,000 operations a second. What the launchers of one job ask of it grows with their
-number, which they know: from `_MANY` on they arrive, look and attempt less densely.
+One metadata server may answer 20,000 operations a second. The load of a job grows with its number of launchers, which
+they know. From `_MANY` launchers on, each arrives later, and looks and attempts less often.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ _ARRIVALS = 1_500.0
 
 
 def arrival_delay(launchers: int | None, chance: float) -> float:
-    """Seconds that a launcher other than the first leaves before it arrives.
+    """Seconds that a launcher waits before it arrives; launcher 0 arrives at once.
 
-    An arrival is the dearest that most launchers ever ask for, and a scheduler starts all of them within seconds.
+    For most launchers the arrival costs more operations than all else, and a scheduler starts all of them within
+    seconds.
 
     Args:
-        launchers: How many the job has; None if unknown.
+        launchers: Number of launchers of the job; None if unknown.
         chance: A random number in [0, 1).
     """
     return max(0, (launchers or 1) - _MANY) / _ARRIVALS * chance
@@ -32,13 +33,13 @@ def arrival_delay(launchers: int | None, chance: float) -> float:
 def interval(waited: float, waiters: int | None, chance: float) -> float:
     """Seconds until the next look.
 
-    It grows with the time already waited, so that the wait becomes at most a fortieth longer than it had to be, and
-    with the number of waiters, so that all of them together look about 5,000 times a second.
+    It grows with the time already waited, so that the wait becomes longer by a fortieth at most. It also grows with the
+    number of waiters, so that all together look about 5,000 times a second.
 
     Args:
         waited: Seconds since the wait began.
-        waiters: How many processes look at the same directory; None if unknown.
-        chance: A random number in [0, 1): waiters that began together must not look together.
+        waiters: Number of processes that look at the same directory; None if unknown.
+        chance: A random number in [0, 1), so that waiters that began together do not look together.
     """
     floor = max(_FAST, (waiters or 1) / _BUDGET)
     longest = max(floor, min(_SLOW, waited * _SHARE))
@@ -48,11 +49,11 @@ def interval(waited: float, waiters: int | None, chance: float) -> float:
 def attempt_interval(retry: float, waiters: int | None, chance: float) -> float:
     """Seconds until the next attempt to take the lease, which costs more than a look.
 
-    One attempting launcher is enough: where there are many waiters, each attempts less often.
+    One launcher that attempts it is enough, so with many waiters each attempts less often.
 
     Args:
-        retry: The interval where there are few (timing.Timing.retry).
-        waiters: How many processes attempt it; None if unknown.
+        retry: The interval for few waiters (timing.Timing.retry).
+        waiters: Number of processes that attempt it; None if unknown.
         chance: A random number in [0, 1).
     """
     return _longest(retry, waiters) * (0.6 + 0.4 * chance)
@@ -62,9 +63,9 @@ def first_attempt(head_start: float, retry: float, waiters: int | None, chance: 
     """Seconds from a waiter's arrival to its first attempt to take the lease.
 
     Args:
-        head_start: How long the lead is left to launcher 0.
+        head_start: Seconds for which only launcher 0 may lead.
         retry: See `attempt_interval`.
-        waiters: How many processes attempt it; None if unknown.
+        waiters: Number of processes that attempt it; None if unknown.
         chance: A random number in [0, 1).
     """
     return head_start + (_longest(retry, waiters) - retry) * chance

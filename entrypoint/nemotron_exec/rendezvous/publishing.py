@@ -1,4 +1,4 @@
-"""What a leader writes to the meeting: its answer, once and for all, and nothing that outlives its use."""
+"""The leader's writes to the meeting: its answer, which is published once, and the removal of files without use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["adopt", "answer_of", "clean", "discard", "hold_exit_code", "lead_of"
 
 
 def lead_of(meeting: Meeting, report: Callable[[str, int, int | None], None]) -> Lead:
-    """What `produce` is given in this round."""
+    """The argument of `produce` in this round."""
     return Lead(os.path.join(meeting.path, f"files.{meeting.round}.{os.urandom(8).hex()}"), report)
 
 
@@ -35,7 +35,7 @@ def answer_of(
     failure: LaunchError | None = None,
     lead: Lead | None = None,
 ) -> Answer:
-    """What was resolved, or why nothing was, as the answer of this round."""
+    """The answer of this round, from the resolved content or from the error."""
     return Answer(
         meeting.job.id,
         meeting.key,
@@ -51,7 +51,7 @@ def answer_of(
 
 
 def publish(meeting: Meeting, answer: Answer, *, durable: bool) -> bool:
-    """Make `answer` the one of its round, unless there is one. Returns whether it is.
+    """Publish `answer` as the only one of its round. Return False if the round has another answer.
 
     Raises:
         LaunchError: The file system has no hard links.
@@ -83,16 +83,17 @@ def _put(meeting: Meeting, path: str, data: bytes, *, durable: bool) -> bool:
 
 
 def _sync_files(meeting: Meeting, answer: Answer) -> None:
-    """Have the names of the answer's files on the disk before the answer names them."""
+    """Sync the directories of the answer's files, so that the files are on disk before the answer names them."""
     if answer.files is not None:
         for directory, _, _ in os.walk(os.path.join(meeting.path, answer.files)):
             files.sync_directory(directory)
 
 
 def _sync_directories(meeting: Meeting) -> None:
-    """The answer is on the disk: have the directories that lead to it there, too.
+    """Sync the directories above the answer, which is on disk itself.
 
-    A failure is a warning: the others have seen the answer and start with it, so that this launcher has to, too.
+    A failure is only a warning: the other launchers have seen the answer and start with it, so this one must start,
+    too.
     """
     directory = meeting.path
     try:
@@ -107,10 +108,10 @@ def _sync_directories(meeting: Meeting) -> None:
 
 
 def adopt(meeting: Meeting, answer: Answer, *, late: bool) -> Agreement:
-    """Take an answer that another process, or an earlier one, has published.
+    """Take an answer that another process, or an earlier start, has published.
 
     Raises:
-        LaunchError: It is an error.
+        LaunchError: The answer is an error.
     """
     _hand_on(meeting, answer)
     meeting.messages.debug(
@@ -125,11 +126,12 @@ def adopt(meeting: Meeting, answer: Answer, *, late: bool) -> Agreement:
 
 
 def hold_exit_code() -> None:
-    """Ignore SIGTERM from now on: this launcher ends by itself, with the exit code of the job's error.
+    """Ignore SIGTERM from now on, so that this launcher ends with the exit code of the job's error.
 
-    `srun --kill-on-bad-exit` terminates all others as soon as the first one ends, and Slurm would see 143 for 75.
+    `srun --kill-on-bad-exit` terminates all other launchers as soon as the first one ends. Slurm would then report 143
+    instead of 75.
     """
-    with contextlib.suppress(ValueError):  # not the main thread
+    with contextlib.suppress(ValueError):  # a thread other than the main one cannot set handlers
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
@@ -142,13 +144,13 @@ def _hand_on(meeting: Meeting, answer: Answer) -> None:
 
 
 def discard(meeting: Meeting, lead: Lead) -> None:
-    """Remove the files of a leader that no launcher will read."""
+    """Remove the leader's files if no launcher will read them."""
     if lead.name is None:
         return
     try:
         found = meeting.read(meeting.round)
     except (files.UnusableFileError, LaunchError):
-        return  # whether it names these files cannot be told; the next leader sweeps
+        return  # the damaged answer may name these files; the next leader removes them if not
     if rounds.superfluous(lead.name, found):
         import shutil
 
@@ -156,15 +158,15 @@ def discard(meeting: Meeting, lead: Lead) -> None:
 
 
 def clean(meeting: Meeting) -> None:
-    """Remove the state of jobs long over."""
+    """Remove the state of old jobs."""
     retention.clean(meeting.state, keep=meeting.job.directory, now=meeting.now())
 
 
-_PROBE = 60.0  # seconds; a probe of the clock lives for milliseconds
+_PROBE = 60.0  # seconds; a probe of the clock exists for milliseconds
 
 
 def _break_lease(meeting: Meeting) -> None:
-    """Remove the lease of a leader that died, the way that filelock does it: another launcher may take it just now."""
+    """Remove the lease of a dead leader, as filelock does: take it first, since another launcher may take it now."""
     path = os.path.join(meeting.path, "lease")
     timing = meeting.timing
     try:
@@ -180,15 +182,15 @@ def _break_lease(meeting: Meeting) -> None:
 
 
 def sweep(meeting: Meeting, keep: str | None) -> None:
-    """Remove what leaders of this round left that were killed, or that came too late; and jobs long over.
+    """Remove files of this round's leaders that were killed or came too late, and the state of old jobs.
 
     Args:
-        meeting: Where.
-        keep: Name of the directory of the published answer.
+        meeting: The meeting.
+        keep: Name of the directory that the published answer names.
     """
     clean(meeting)
     files.sweep(meeting.path)
-    # Launchers that are alive have their own probes of the clock there.
+    # Keep younger probes: launchers that are alive use them to read the clock.
     files.sweep(meeting.nodes, before=meeting.now() - _PROBE)
     _break_lease(meeting)
     with contextlib.suppress(OSError):

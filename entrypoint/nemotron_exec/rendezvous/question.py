@@ -1,4 +1,4 @@
-"""What the launchers of a job ask, as far as it tells them apart: equal keys meet, different ones may be a mistake."""
+"""The question of a job's launchers. Launchers with equal keys meet; different keys may be a mistake."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _SHOWN = 4
 
 @dataclass(frozen=True)
 class Question:
-    """One question.
+    """The part of a start that decides the answer.
 
     Attributes:
-        key: Digest of all that bears on the answer.
-        program: The started program as a short digest: script and the names of its configs. Launchers of one step with
-            different programs may ask different questions; with one program, they were started with different words.
-        parts: What the key is made of, for people: a name, and a value or a digest.
+        key: Digest of everything that decides the answer.
+        program: A short digest of the started program: script and names of its configs. In one step, launchers with
+            different programs may ask different questions. With the same program, their words differ by mistake.
+        parts: The parts of the key, for people: a name, and a value or a digest.
     """
 
     key: str
@@ -31,12 +31,12 @@ class Question:
     parts: Mapping[str, str] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
-        """The parts, as a launcher leaves them in its entry."""
+        """The parts as bytes, for the launcher's entry."""
         return json.dumps(dict(self.parts)).encode()
 
 
 def read_parts(data: bytes | None) -> dict[str, str]:
-    """The inverse of `Question.to_bytes`; empty where there is nothing to be read."""
+    """The inverse of `Question.to_bytes`; {} where the data cannot be read."""
     try:
         parts = json.loads(data or b"{}")
     except (ValueError, RecursionError):
@@ -45,12 +45,12 @@ def read_parts(data: bytes | None) -> dict[str, str]:
 
 
 def differences(mine: Mapping[str, str], other: Mapping[str, str], where: str) -> str:
-    """In what two questions differ: `run.data is blend:v1 here and blend:v2 on node1`.
+    """The differences between two questions: `run.data is blend:v1 here and blend:v2 on node1`.
 
     Args:
         mine: The parts of this launcher's question.
-        other: Those of the other one.
-        where: Who asks the other one, for people.
+        other: The parts of the other question.
+        where: The launcher that asks the other question, for people.
     """
     names = sorted(name for name in {*mine, *other} if mine.get(name) != other.get(name))
     if not names or not other:

@@ -1,6 +1,6 @@
-"""The answer, handed on within one node: one launcher of the node asks the shared directory, its siblings ask it.
+"""Hands the answer on within one node: one launcher reads the shared directory, and its siblings read the copy.
 
-Eight launchers on each of a thousand nodes would otherwise be eight thousand that ask one metadata server.
+Without it eight launchers on each of a thousand nodes would send the requests of eight thousand to one metadata server.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Relay:
     """The node-local copy of one meeting's answers.
 
     Args:
-        base: A directory of this node that its launchers have in common (TMPDIR).
+        base: A directory of this node that its launchers share (TMPDIR).
         meeting: The shared directory whose answers are handed on.
         job: Identity of the job.
         key: Digest of the question.
@@ -36,7 +36,7 @@ class Relay:
         self._owner = -1
 
     def open(self) -> bool:
-        """Make the directory; False where that is not possible and everybody must ask for themselves."""
+        """Create the directory. False where that fails, and each launcher must read the shared directory."""
         path = os.path.join(self._base, f"nemotron-exec-{os.geteuid()}")
         try:
             for part in (path, os.path.join(path, "relay")):
@@ -47,7 +47,7 @@ class Relay:
         return True
 
     def read(self, number: int) -> Answer | None:
-        """The answer of that round, if a sibling has handed it on."""
+        """The answer of round `number`, if a sibling has written it."""
         if self._directory is None:
             return None
         try:
@@ -62,14 +62,14 @@ class Relay:
         return found
 
     def write(self, answer: Answer) -> None:
-        """Hand it on. Siblings that do not get it find it in the shared directory, only later."""
+        """Write the answer for the siblings. If it fails, they find the answer in the shared directory, only later."""
         if self._directory is not None:
             with contextlib.suppress(OSError):
                 files.replace(self._path(answer.round), answer.to_bytes(), durable=False)
                 self._forget_old(self._directory)
 
     def _forget_old(self, directory: str) -> None:
-        # The copy of a job that lives is no loss: who misses it asks the shared directory.
+        # Removing the copy of a living job does no harm: its launchers read the shared directory then.
         before = time.time() - retention.AGE
         for name in os.listdir(directory):
             path = os.path.join(directory, name)

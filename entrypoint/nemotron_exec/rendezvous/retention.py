@@ -1,7 +1,8 @@
-"""State of jobs that are over is removed by age; never while a job lives, as far as can be known.
+"""Removes the state of old jobs by age, but not while a job lives, as far as that is known.
 
-A launcher becomes its command by exec and keeps its process id, so on this machine a living job is seen. On others its
-last sign counts: any file written or touched in its directory, such as the hand-off at every checkpoint.
+A launcher becomes its command by exec and keeps its process id, so this machine's living jobs are known. For other
+machines the last sign counts: any file written or touched in the job's directory, such as the hand-off at every
+checkpoint.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ _DYING = ".removed-"
 
 
 def clean(state: StateDirectory, *, keep: str, now: float, age: float = AGE) -> list[str]:
-    """Remove jobs' directories older than `age`. At most once a day and for at most a second: a job waits for it.
+    """Remove jobs' directories older than `age`. A job waits for it, so it runs once a day at most, and for a second.
 
     Args:
-        state: Whose jobs to look at.
+        state: The state directory with the jobs.
         keep: Name of the directory of the job that is starting.
         now: The file server's time.
-        age: Seconds.
+        age: Seconds without a sign after which a job is old.
 
     Returns:
-        Names of what has been removed.
+        The names of the removed directories.
     """
     jobs = os.path.join(state.path, "jobs")
     stamp = os.path.join(state.path, "cleaned")
@@ -57,7 +58,7 @@ def clean(state: StateDirectory, *, keep: str, now: float, age: float = AGE) -> 
 
             shutil.rmtree(path, ignore_errors=True)
         elif not name.startswith(".") and name != keep and not _lives(path, now - age):
-            # Rename the directory first: no reader sees half a job.
+            # Rename the directory first, so that no reader sees half a job.
             dying = os.path.join(jobs, f"{_DYING}{os.urandom(8).hex()}")
             with contextlib.suppress(OSError):
                 os.rename(path, dying)

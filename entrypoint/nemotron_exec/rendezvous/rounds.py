@@ -1,4 +1,4 @@
-"""The decisions of the protocol: what a launcher sees goes in, what it does comes out. Nothing here waits or writes.
+"""The decisions of the protocol, as functions of a launcher's view. Nothing here waits or writes.
 
 meeting.py reads and changes the directory, agree.py owns the deadline and every sleep. Modelled on
 `_RendezvousJoinOp(ctx, deadline) -> _Action` of torch/distributed/elastic/rendezvous/dynamic_rendezvous.py.
@@ -46,12 +46,12 @@ class Launcher:
     """The launcher that decides.
 
     Attributes:
-        place: Where it stands in its job.
-        job: Whose answer it looks for.
-        machine: Host name, as it stands in the names of entries.
+        place: The place of the launcher in its job.
+        job: The job whose answer it needs.
+        machine: Host name, in the form that names of entries have.
         pid: Its process id.
-        nonce: What tells its own entry from those of a process that had the same number.
-        refresh: `--refresh`: an answer from an earlier start does not count.
+        nonce: A random text that separates its entry from those of earlier processes with the same number.
+        refresh: Whether `--refresh` is given: an answer from an earlier start does not count then.
     """
 
     place: Place
@@ -63,7 +63,7 @@ class Launcher:
 
     @property
     def may_lead_at_once(self) -> bool:
-        """Launcher 0 leads; where launchers do not know their numbers, the first to take the lease does."""
+        """Whether the launcher need not wait: it is launcher 0, or the launchers do not know their numbers."""
         return self.place.index in (0, None)
 
 
@@ -78,9 +78,9 @@ class Entry:
         machine: Host name.
         pid: Its process id, kept through exec.
         nonce: Random, one for each launcher.
-        attempt: Restart count of its job when it came.
-        alive: Whether this machine has a process of that number. False for another machine's, which cannot be seen.
-        age: Seconds since it came; looked at only where it matters.
+        attempt: Restart count of the job at its arrival.
+        alive: Whether a process of that number runs on this machine. False for other machines, where it is unknown.
+        age: Seconds since its arrival; filled in only where it matters.
     """
 
     round: int
@@ -100,10 +100,11 @@ class Entry:
 def choose_round(
     look: Callable[[int], tuple[int, Answer | None]], is_for_me: Callable[[Answer], bool], attempt: int
 ) -> tuple[int, Answer | None]:
-    """The round that a launcher belongs to when it arrives, and that round's answer if it has one.
+    """The round to which an arriving launcher belongs, and the answer of that round if it has one.
 
     Args:
-        look: The answer of a round, with the round's number: a damaged answer is passed over, and the next one counts.
+        look: Returns the answer of a round with the round's number. It skips a damaged answer, so the number may be
+            higher.
         is_for_me: Whether an answer concerns this launcher (`concerns`).
         attempt: Restart count of the job.
     """
@@ -123,13 +124,13 @@ def choose_round(
 def concerns(
     found: Answer, me: Launcher, *, age: Callable[[], float], entries: Iterable[Entry], error_life: float
 ) -> bool:
-    """Whether a published answer is for this launcher, and not for an earlier life of its job.
+    """Whether a published answer concerns this launcher, not an earlier life of its job.
 
     Args:
         found: The answer.
         me: The launcher that has just arrived.
-        age: Seconds since the publication; asked only where it matters, since it costs a look.
-        entries: Who has signed in; read only where it matters.
+        age: Returns the seconds since the publication; called only where it matters, because it costs a look.
+        entries: The launchers that have signed in; read only where it matters.
         error_life: Seconds for which a published error concerns a launcher that arrives.
     """
     if other_life(found, me, age):
@@ -140,14 +141,17 @@ def concerns(
         is_earlier_self(entry, me) for entry in entries if entry.round == found.round
     )
     if found.failure is not None:
-        # Where ranks are unknown, a launcher of this host that has ended is as likely a sibling as an earlier self.
+        # Where ranks are unknown, a dead launcher of this host may be a sibling as well as an earlier self.
         restarted = earlier and (me.place.index is not None or found.attempt < me.place.attempt)
         return not restarted and age() < error_life
     return not earlier
 
 
 def other_life(found: Answer, me: Launcher, age: Callable[[], float]) -> bool:
-    """Whether Slurm has given the job's number out again since: it says when a job started, and counts requeues."""
+    """Whether Slurm has used the job's number again since the answer.
+
+    Slurm gives the start of each job, and counts its requeues.
+    """
     if me.place.attempt > 0 or me.job.source != "SLURM_JOB_ID":
         return False
     if me.job.started is not None and found.started is not None:
@@ -156,12 +160,12 @@ def other_life(found: Answer, me: Launcher, age: Callable[[], float]) -> bool:
 
 
 def is_earlier_self(entry: Entry, me: Launcher) -> bool:
-    """Whether `entry` is that of the process that was this launcher before the job, or the worker, was restarted."""
+    """Whether `entry` belongs to the process that was this launcher before a restart of the job or the worker."""
     index = me.place.index
     same = entry.machine == me.machine if index is None else entry.index == str(index)
     if not same or (entry.machine == me.machine and entry.pid == me.pid):
         return False
-    # On this machine a living process is a sibling, or this very job's launcher by another number.
+    # A living process of this machine is a sibling, or another launcher of this job.
     return entry.machine != me.machine or not entry.alive
 
 
@@ -169,7 +173,7 @@ def is_earlier_self(entry: Entry, me: Launcher) -> bool:
 
 
 class Action(enum.Enum):
-    """What a waiting launcher does next."""
+    """The next step of a waiting launcher."""
 
     ADOPT = "take the answer that is there"
     LOOK_CLOSELY = "make the file system tell what is new, then decide again"
@@ -181,14 +185,14 @@ class Action(enum.Enum):
 
 @dataclass(frozen=True)
 class View:
-    """What a waiting launcher sees at one moment.
+    """A waiting launcher's view at one moment.
 
     Attributes:
         now: Seconds, by the monotonic clock.
         answer: The answer of its round; None while there is none.
         attempt_due: Whether it is time for another attempt at the lease.
-        closely: Whether the file system has just been made to show new files.
-        shared: Whether the directory is known to be shared: another node was seen in it, or none need be.
+        closely: Whether the file system was just made to show new files.
+        shared: Whether the directory is known to be shared: another node was seen in it, or no other node is needed.
     """
 
     now: float
@@ -200,11 +204,11 @@ class View:
 
 @dataclass(frozen=True)
 class Bounds:
-    """When a waiting launcher gives up, by the monotonic clock.
+    """The times at which a waiting launcher gives up, by the monotonic clock.
 
     Attributes:
-        unshared: Without a sign of another node.
-        deadline: Without an answer.
+        unshared: The end of the wait for a sign of another node.
+        deadline: The end of the wait for an answer.
     """
 
     unshared: float
@@ -212,7 +216,7 @@ class Bounds:
 
 
 def decide(view: View, bounds: Bounds) -> Action:
-    """What to do next. An answer always wins, and no launcher leads in a directory that only one node may see."""
+    """The next step. An answer always wins. No launcher leads in a directory that only one node may see."""
     if view.answer is not None:
         return Action.ADOPT
     if view.attempt_due and not view.closely:
@@ -227,10 +231,10 @@ def decide(view: View, bounds: Bounds) -> Action:
 
 
 def sees_another_node(entries: Iterable[Entry], me: Launcher) -> bool:
-    """Whether a launcher of another node has signed in, to whatever question of the job: the directory is shared.
+    """Whether a launcher of another node has signed in, to any question of the job. Then the directory is shared.
 
-    The number of a node counts only within one attempt: a requeued job numbers its nodes anew, and this machine may
-    have been another one.
+    Node numbers count only within one attempt: a requeued job numbers its nodes anew, and this machine may have had
+    another number.
     """
     for entry in entries:
         if entry.nonce == me.nonce:
@@ -244,17 +248,17 @@ def sees_another_node(entries: Iterable[Entry], me: Launcher) -> bool:
 
 
 def asks_differently(others: Iterable[Entry], here: Iterable[Entry], me: Launcher, *, at_once: float) -> Entry | None:
-    """A launcher that was started together with this one and asks something else; None if there is none.
+    """A launcher that was started together with this one but asks another question; None if there is none.
 
     Args:
-        others: Who has signed in to another question of the same program in the same step.
-        here: Who has signed in to this launcher's question.
+        others: Launchers that have signed in to another question of the same program in the same step.
+        here: Launchers that have signed in to this launcher's question.
         me: This launcher.
-        at_once: Seconds; who came earlier belongs to an earlier start.
+        at_once: Seconds; a launcher that arrived earlier belongs to an earlier start.
     """
     recent = [entry for entry in others if entry.attempt == me.place.attempt and entry.age < at_once]
     if any(is_earlier_self(entry, me) or _is_same(entry, me) for entry in recent):
-        return None  # its config was changed, and it was started again
+        return None  # it was started again with a changed config
     came = {entry.index for entry in here if entry.index != "-"}
     return next((entry for entry in recent if entry.index not in came), None)
 
@@ -264,15 +268,15 @@ def _is_same(entry: Entry, me: Launcher) -> bool:
 
 
 def runs_at_once(entries: Iterable[Entry], me: Launcher) -> bool:
-    """Whether a step of the same job, whose launchers these are, still runs as far as this machine can see.
+    """Whether another step of the same job still runs, as far as this machine sees its launchers (`entries`).
 
-    After a requeue no earlier step does. A launcher keeps its process id when it becomes its command.
+    After a requeue no earlier step runs. A launcher keeps its process id when it becomes its command.
     """
     return any(entry.alive and entry.attempt == me.place.attempt for entry in entries)
 
 
 def all_have_come(entries: Iterable[Entry], number: int, count: int | None) -> bool:
-    """Whether each of the job's launchers has signed in to round `number`, or cannot be waited for: `count` unknown."""
+    """Whether each launcher of the job has signed in to round `number`. True also where their `count` is unknown."""
     if count is None:
         return True
     return len({entry.index for entry in entries if entry.round == number}) >= count
@@ -282,10 +286,10 @@ def all_have_come(entries: Iterable[Entry], number: int, count: int | None) -> b
 
 
 def after_failure(*, answered: bool, held: bool) -> Action | None:
-    """What a leader does whose work has failed; None: it publishes its error as the job's answer.
+    """The next step of a leader whose work has failed; None if it publishes its error as the job's answer.
 
     Args:
-        answered: Whether the round has an answer by now: another launcher has finished, and may have tidied up.
+        answered: Whether the round has an answer now. Another launcher has given it, and may have removed files.
         held: Whether this leader still holds the lease. If not, another one leads, and may well succeed.
     """
     if answered:
@@ -294,11 +298,11 @@ def after_failure(*, answered: bool, held: bool) -> Action | None:
 
 
 def superfluous(directory: str, found: Answer | None) -> bool:
-    """Whether no launcher will read the directory that a leader wrote.
+    """Whether no launcher will read the directory that a leader has written.
 
     Args:
-        directory: Its name.
-        found: What the leader's round has as its answer now. A signal may have arrived between the publication and the
-            note that there was one.
+        directory: Name of the directory.
+        found: The current answer of the leader's round. It decides, because a signal may have arrived between the
+            publication and the leader's note of it.
     """
     return found is None or found.files != directory

@@ -1,4 +1,4 @@
-"""The constants of the coordination protocol, in one place; docs/coordination.md derives its bounds from them."""
+"""The constants of the coordination protocol. docs/coordination.md derives its bounds from them."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ __all__ = ["Timing"]
 
 @dataclass(frozen=True)
 class Timing:
-    """All in seconds. The defaults are the protocol's; tests shorten them, options do not (launchers must agree).
+    """The constants, in seconds. Tests shorten them. There are no options for them, because all launchers must agree.
 
     Attributes:
-        lease: Age of the last heartbeat at which a lease may be taken.
-        heartbeat: Between two heartbeats.
-        retry: Between two attempts of a waiter to take the lease.
-        head_start: How long others leave the lead to launcher 0.
-        unshared: How long a launcher looks for a sign of another node before it calls the directory not shared.
-        error_life: Age at which a published error no longer concerns a launcher that has just started.
-        gather: How long a leader that is done waits for launchers that have not come yet: what they ask may differ.
-        at_once: How long ago a launcher with another question may have come to count as started together with this one.
-        settle: How long an answer that cannot be read may still become readable.
+        lease: Age of the last heartbeat from which another launcher may take the lease.
+        heartbeat: Time between two heartbeats.
+        retry: Time between two attempts of a waiter to take the lease.
+        head_start: Time for which only launcher 0 may lead.
+        unshared: Time to look for a sign of another node before the directory counts as not shared.
+        error_life: Age from which a published error does not concern a launcher that has just started.
+        gather: Time for which a leader that is done waits for launchers that have not come yet, and may ask
+            differently.
+        at_once: Age up to which a launcher with another question counts as started together with this one.
+        settle: Time for which an answer that cannot be read may still become readable.
         progress: Least time between two progress files.
-        first_line: When a waiter first says what it waits for.
-        next_lines: Between two such lines.
-        abandon: How long a leader that has given up may take to unwind before the process ends.
+        first_line: Time after which a waiter first prints what it waits for.
+        next_lines: Time between two such lines.
+        abandon: Time for which a leader that has given up may unwind before the process ends.
     """
 
     lease: float = 15.0
@@ -48,10 +49,10 @@ class Timing:
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Timing:
-        """With `NEMOTRON_EXEC_HEAD_START`, the only constant that a cluster may need to change.
+        """The timing with `NEMOTRON_EXEC_HEAD_START`, the only constant that a cluster may need to change.
 
         Raises:
-            UsageError: Its value is no number of seconds.
+            UsageError: The value is no number of seconds.
         """
         written = environ.get("NEMOTRON_EXEC_HEAD_START")
         if not written:

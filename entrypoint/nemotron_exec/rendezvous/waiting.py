@@ -1,4 +1,4 @@
-"""What a waiter tells people: who leads, what it is doing, and for how long."""
+"""The lines that a waiter prints: the leader, its work, and the time waited."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Waiting"]
 
 
 class Waiting:
-    """One launcher's lines while it waits.
+    """Prints one launcher's lines while it waits.
 
     Args:
-        meeting: Where it waits.
-        lease: Whose marker says who leads.
-        began: When it began, by the monotonic clock.
+        meeting: The meeting where it waits.
+        lease: The lease, whose file names the leader.
+        began: Start of the wait, by the monotonic clock.
     """
 
     def __init__(self, meeting: Meeting, lease: Lease, began: float) -> None:
@@ -32,14 +32,14 @@ class Waiting:
         self._holder = ""
 
     def tell(self, now: float) -> None:
-        """One line after some seconds, and then now and again. From one launcher of each node."""
+        """Print a line after some seconds, and more from time to time. Only one launcher of each node prints."""
         if now < self._next or self._meeting.me.place.local_index not in (None, 0):
             return
         self._next = now + self._meeting.timing.next_lines
         self._meeting.messages.info(f"waiting for {now - self._began:.0f} s: {self.describe()}")
 
     def note_holder(self) -> None:
-        """For `-v`: one line where another launcher holds the lease than before."""
+        """Print a debug line whenever another launcher holds the lease than before."""
         holder = self._lease.holder()
         text = "" if holder is None else f"{holder.host} (pid {holder.pid})"
         if text != self._holder:
@@ -47,7 +47,7 @@ class Waiting:
             self._meeting.messages.debug(f"the lease is held by {_printable(text)}" if text else "the lease is free")
 
     def describe(self) -> str:
-        """Who leads and what it does, as far as it can be seen."""
+        """The leader and its work, as far as they are known."""
         holder = self._lease.holder()
         if holder is None:
             return "nobody leads yet"
@@ -78,7 +78,7 @@ class Waiting:
 
 
 def _printable(line: str) -> str:
-    # Text from a shared directory goes to a terminal: no control characters.
+    # Text from a shared directory may hold control characters, which a terminal would obey.
     return "".join(character if character.isprintable() else "?" for character in line)[:500]
 
 

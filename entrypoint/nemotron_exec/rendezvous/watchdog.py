@@ -1,4 +1,4 @@
-"""Ends a leader that hangs: its lease would live as long as its heartbeat does, and no launcher could take over."""
+"""Ends a leader that hangs. Otherwise its heartbeat would keep the lease, and no launcher could take over."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ __all__ = ["Abandoned", "Watchdog", "verdict"]
 
 
 class Abandoned(BaseException):
-    """The watchdog has ended this turn; its `error` says why. Not an Exception: `produce` may not swallow it."""
+    """The watchdog has ended this turn; its `error` says why. It is no Exception, so `produce` cannot swallow it."""
 
 
 def verdict(
     name: str, what: str, *, since_progress: float, spent: float, stall: float, budget: float
 ) -> LaunchError | None:
-    """Why a leader must stop; None while it may go on.
+    """The error with which a leader must stop; None while it may go on.
 
     Args:
         name: The leader, for people.
-        what: What it is doing.
-        since_progress: Seconds since it last reported progress.
-        spent: Seconds since it began.
+        what: The leader's work.
+        since_progress: Seconds since the leader last reported progress.
+        spent: Seconds since the leader began.
         stall: `--stall`, seconds; 0 is no bound.
-        budget: What `--timeout` leaves, seconds.
+        budget: Seconds that are left of `--timeout`.
     """
     if since_progress >= stall > 0:
         return TemporaryError(
@@ -54,18 +54,18 @@ def verdict(
 
 
 class Watchdog:
-    """A second thread that watches the clock while `with watchdog:` runs, and raises `Abandoned` there.
+    """A second thread that watches the clock while `with watchdog:` runs, and raises `Abandoned` in the first thread.
 
-    A bare thread: importing `threading` costs a start more than all that is done here.
+    It uses `_thread`: importing `threading` would cost a start more than all the work here.
 
     Args:
         name: The leader, for people.
-        budget: Seconds for the whole.
+        budget: Seconds for the whole turn.
         stall: Seconds without `progress`; 0 is no bound.
         patience: Seconds that the main thread may take to unwind before the process ends.
-        condemn: Called in the second thread with the reason. Returns the error to end with (publishing may have failed
-            for another one), or None to let the leader go on for now.
-        messages: For the last words of a process that no signal reaches.
+        condemn: Called in the second thread with the reason. It returns the error to end with, which may be another one
+            if publishing has failed. With None the leader goes on for now.
+        messages: For the error of a process that no signal reaches.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Watchdog:
         self._since_progress = 0.0
         self._what = "starting"
         self._over = False
-        self._done = _thread.allocate_lock()  # held while there is something to watch
+        self._done = _thread.allocate_lock()  # held while the watchdog watches
         self._second = 0
         self._watched = _thread.get_ident()
         self._catches = False
@@ -92,7 +92,7 @@ class Watchdog:
         self.error: LaunchError | None = None
 
     def progress(self, what: str) -> None:
-        """The leader has got on, and does `what` now."""
+        """Note that the leader has made progress, and does `what` now."""
         self._since_progress = 0.0
         self._what = what
 
@@ -100,21 +100,21 @@ class Watchdog:
         try:
             self._previous = signal.signal(signal.SIGALRM, self._interrupted)
             self._catches = True
-        except ValueError:  # not the main thread: no signal can be handled here
+        except ValueError:  # only the main thread can handle signals
             self._catches = False
         self._done.acquire()
         started = _thread.allocate_lock()
         started.acquire()
         try:
             _thread.start_new_thread(self._watch, (started,))
-        except RuntimeError:  # the limit of processes is reached: unwatched is better than not at all
+        except RuntimeError:  # the limit of processes is reached: go on without a watchdog
             return
         started.acquire()
 
     def __exit__(self, *_: object) -> None:
         self._over = True
         self._done.release()
-        # The second thread first: a signal that it sends after the handler is gone would end the process.
+        # Wait for the second thread to end: its signal would end the process once the handler is gone.
         while self._second and os.path.exists(f"/proc/self/task/{self._second}"):
             time.sleep(0.0001)
         if self._catches:
@@ -150,7 +150,8 @@ class Watchdog:
         if self._catches:
             signal.pthread_kill(self._watched, signal.SIGALRM)
         if not self._done.acquire(timeout=self._patience):
-            # Stuck where no signal reaches it (a dead NFS server): the job has its answer, this process must end.
+            # The leader is stuck where no signal reaches it (a dead NFS server). The job has its answer, so end this
+            # process.
             self._messages.error(str(error), exit_code=error.exit_code)
             sys.stderr.flush()
             os._exit(error.exit_code)

@@ -1,4 +1,4 @@
-"""What launchers of a job are asked for. Those for which the same bears on the answer get one answer."""
+"""The question of a job's launchers, and what they ask about. Launchers with the same question get one answer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["Request", "ask", "changed_since", "digests_of", "here", "pins_of"]
 
 @dataclass(frozen=True)
 class Request:
-    """The command, where this launcher stands, and the options that bear on the answer."""
+    """The command, the place of this launcher, and everything else that is needed to answer."""
 
     command: Command
     place: Place
@@ -43,17 +43,17 @@ class Request:
 
 
 def ask(command: Command, chosen: Options) -> Question:
-    """What bears on the answer, the same on every node.
+    """The question of a command: everything that decides the answer, and is the same on every node.
 
-    That is: the configs' bytes, `run.*`, the options that choose stores and modes, and the keys that expressions
-    of the configs may read. All other words of the command may differ from node to node.
+    That is: the configs' bytes, `run.*`, the options that choose stores and modes, and the keys that expressions of the
+    configs may read. All other words of the command may differ from node to node.
 
     Args:
-        command: The command.
-        chosen: The options.
+        command: The wrapped command.
+        chosen: The launcher's options.
 
     Raises:
-        LaunchError: A config that was named is not there.
+        LaunchError: A named config does not exist.
     """
     parts: dict[str, str] = {}
     texts = b""
@@ -75,34 +75,34 @@ def ask(command: Command, chosen: Options) -> Question:
         parts["--artifacts"] = sha256(read_bytes(chosen.artifacts)).hexdigest()[:12]
     if chosen.env_file is not None:
         parts["--env-file"] = sha256(read_bytes(chosen.env_file)).hexdigest()[:12]
-    # Two scripts, or two configs, in one step are two programs, which may well ask different questions.
+    # Two scripts, or two configs, in one step are two programs. They may ask different questions.
     script = command.argv[command.program :] or command.argv or ("",)
     program = [os.path.basename(script[0]), *(os.path.basename(config.path) for config in command.configs)]
     return Question(_digest(sorted(parts.items()))[:24], _digest(program)[:8], parts)
 
 
 def _bearing(command: Command, override: Override, texts: bytes) -> str | None:
-    """What of an override bears on the answer: its value, only that it is there (""), or nothing (None)."""
+    """The part of an override that decides the answer: its value, only its presence (""), or nothing (None)."""
     text = override.text or ""
     if override.is_about_run or "${" in text or override.path == ("artifacts", "manifest", "root"):
         return text
     if any(
         config.directory and os.path.isdir(os.path.join(config.directory, override.group)) for config in command.configs
     ):
-        return text  # a choice of Hydra's: its file may hold references
-    # The value of another key is the script's: an expression that it could change stays one. That it is given at
-    # all matters where an expression stands at the key, or may read it. Reading too much of a config here only
-    # means that all nodes must give the key.
+        return text  # the override chooses a file of Hydra, which may hold references
+    # Only the script uses the value of another key, so an expression that depends on it is kept. But the presence of
+    # the key matters where an expression stands at it or may read it. If the pattern matches too much, all nodes must
+    # give the key.
     last = re.escape(str(override.path[-1]).encode())
     read = rb"\$\{[^}]*\b" + last + rb"\b|\b" + last + rb"[\"']?\s*:[^\n]*\$\{"
     return "" if re.search(read, texts) else None
 
 
 def read_bytes(path: str) -> bytes:
-    """The content of a file that the command, or an option, names.
+    """The content of a file that the command or an option names.
 
     Raises:
-        LaunchError: It cannot be read.
+        LaunchError: The file cannot be read.
     """
     try:
         with open(path, "rb") as file:
@@ -124,7 +124,7 @@ def _digest(value: object) -> str:
 
 
 def digests_of(paths: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of the content of each file that is there."""
+    """SHA-256 of the content of each file that exists."""
     found = {}
     for path in paths:
         with contextlib.suppress(OSError), open(path, "rb") as file:
@@ -133,13 +133,13 @@ def digests_of(paths: Iterable[str]) -> dict[str, str]:
 
 
 def changed_since(known: Mapping[str, str]) -> str | None:
-    """A digest of the files as they are now; None if none of those that this node sees has changed."""
+    """A digest of the files as they are now; None if no file that this node sees has changed."""
     now = digests_of(known)
     return None if all(known[path] == digest for path, digest in now.items()) else _digest(sorted(now.items()))
 
 
 def pins_of(request: Request, save_directory: str | None) -> Pins:
-    """What earlier jobs have pinned for this one."""
+    """The versions that earlier jobs have pinned for this one."""
     from nemotron_exec.resolution.pin import Pins
 
     return Pins(
@@ -154,7 +154,7 @@ def pins_of(request: Request, save_directory: str | None) -> Pins:
 
 
 def _pinned_for(request: Request) -> JobIdentity:
-    """The job whose answers in this state directory are its pin: over c10d, each node keeps its own."""
+    """The job whose answers in this state directory are the pin. Over c10d each node has its own pin."""
     if request.chosen.rendezvous != "c10d" or not request.place.several_nodes:
         return request.identity
     from nemotron_exec.rendezvous.c10d import within_node
@@ -163,12 +163,12 @@ def _pinned_for(request: Request) -> JobIdentity:
 
 
 def here(request: Request, path: str | None) -> str | None:
-    """A path of the config, as it is named in this container."""
+    """A path of the config as this container names it; None if it lies under a missing `/nemo_run`."""
     translate = translation(request.environ)
     path = translate(path) if path and translate else path
     if path and "://" not in path and request.command.around.directory:
         path = os.path.join(request.command.around.directory, path)
     if path and (path + "/").startswith("/nemo_run/") and not os.path.lexists("/nemo_run"):
-        # The directory does not exist here, and the launcher does not make it: the command will say so itself.
+        # The directory does not exist here, and the launcher does not create it. The command will report it.
         return None
     return path

@@ -1,4 +1,4 @@
-"""What a config does not say: store, W&B project and entity, from env.toml and the environment."""
+"""Values that a config leaves out: store, W&B project and entity, from env.toml and the environment."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["choose_store", "default_wandb", "load_env_toml", "store_root", "tags
 
 
 def load_env_toml(chosen: Options, environ: Mapping[str, str]) -> EnvToml:
-    """The team's env.toml, empty if there is none."""
+    """The team's env.toml; an empty one if there is none."""
     from nemotron_exec.config.env_toml import find_env_toml, read_env_toml
 
     return read_env_toml(chosen.env_file or find_env_toml(working_directory(), environ), chosen.run)
 
 
 def choose_store(chosen: Options, environ: Mapping[str, str], env_toml: EnvToml, config: Config | None) -> str:
-    """Root of the manifest store: option, config, env.toml, environment, embedded default.
+    """Root of the manifest store, from option, config, env.toml, environment or default, in this order.
 
     Raises:
-        LaunchError: None of them names one, and there is no home for the default.
+        LaunchError: No source names a root, and there is no home directory for the default.
     """
     root = (
         chosen.store or (config.artifacts_root if config else None) or env_toml.artifacts_root or default_store(environ)
@@ -38,7 +38,7 @@ def choose_store(chosen: Options, environ: Mapping[str, str], env_toml: EnvToml,
 
 
 def store_root(chosen: Options, environ: Mapping[str, str]) -> str:
-    """Root of the manifest store, as far as no config names another."""
+    """Root of the manifest store if no config names another."""
     return choose_store(chosen, environ, load_env_toml(chosen, environ), None)
 
 
@@ -46,7 +46,7 @@ _WANDB = ("project", "entity")
 
 
 def default_wandb(env_toml: EnvToml, environ: Mapping[str, str]) -> dict[str, str]:
-    """What `run.wandb` is filled with where the config does not say it: env.toml, then the client's settings."""
+    """The values for `run.wandb` that a config leaves out: from env.toml, then from the client's settings."""
     from nemotron_exec.stores.wandb.settings import find_setting
 
     values: dict[str, object] = {}
@@ -57,7 +57,7 @@ def default_wandb(env_toml: EnvToml, environ: Mapping[str, str]) -> dict[str, st
 
 
 def tags_of(config: Config) -> list[str]:
-    """`run.wandb.tags` of the config, as far as they are plain: the run of the job gets them."""
+    """The plain tags in the config's `run.wandb.tags`. The job's run gets them."""
     section = config.run.get("wandb")
     said = section.get("tags") if isinstance(section, dict) else None
     said = [said] if isinstance(said, str) else said if isinstance(said, list) else []
@@ -65,7 +65,7 @@ def tags_of(config: Config) -> list[str]:
 
 
 def wandb_of(config: Config) -> dict[str, str]:
-    """`run.wandb` of the config, as far as it is plain text."""
+    """The keys of the config's `run.wandb` that are plain text."""
     section = config.run.get("wandb")
     values = section if isinstance(section, dict) else {}
     return {name: values[name] for name in _WANDB if isinstance(values.get(name), str) and "${" not in values[name]}

@@ -1,6 +1,6 @@
-"""What starts, and most likely does not do what was meant: one warning each, which says how to write it.
+"""Warnings about commands that start, but most likely do not do what the user meant. Each names the right form.
 
-Nothing here stops a job: `--strict` does.
+No warning stops a job, unless `--strict` is given.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["doubts"]
 
-# Options that name what the command writes.
+# Options that name a file which the command writes.
 _OUTPUT = pattern(
     r"(?i)(?:^|[-_.])(?:o$|out|save|dump|export|write|log|result|report|metric|dest|target|store|trace|profil|summar"
     r"|histor|record|generate|emit|to$|junit|stat)"
 )
-# Options that name what the command reads.
+# Options that name a file which the command reads.
 _CONFIG = pattern(
     r"(?i)(?:-{0,2}|\+{1,2})(?:[cf]$|.*(?:conf|cfg|overr|overlay|extra|patch|merge|updat|set$|opts?$|param|args?$|base|default"
     r"|recipe|experiment|yaml|layer|file$))"
@@ -50,7 +50,7 @@ def doubts(command: Command, chosen: Options, environ: Mapping[str, str]) -> Ite
     """The warnings about a command.
 
     Args:
-        command: The command.
+        command: The wrapped command.
         chosen: The launcher's options.
         environ: The environment.
     """
@@ -110,14 +110,14 @@ def _named_and_not_read(command: Command) -> Iterator[str]:
 
 
 def _left_alone(command: Command) -> Iterator[str]:
-    """Configs that name artifacts, in a word in which no path can be replaced."""
+    """Warn of configs that name artifacts, in a word in which no path can be replaced."""
     if any(config.explicit for config in command.configs):
         return
     said = {_real(config.path) for config in command.configs}
     for word in command.argv[1:]:
         whole = named_files(word, command.around.directory)
         if any((start == 0 or word[start - 1] == "=") and start + len(name) == len(word) for start, name in whole):
-            continue  # a file whose name has commas or blanks; another of its parts is no file that is meant
+            continue  # the name of a file may hold commas or blanks, so its parts are no files
         for directory, name in _mentioned(command, word):
             path = _real(os.path.join(directory, name))
             if path not in said and would_be_a_config(path):
@@ -130,7 +130,7 @@ def _left_alone(command: Command) -> Iterator[str]:
 
 
 def _mentioned(command: Command, word: str) -> Iterator[tuple[str, str]]:
-    """The YAML files that stand in a word, each with the directory that its name is relative to."""
+    """The YAML files that a word names, each with the directory to which its name is relative."""
     around = command.around.directory
     if word == shell_text.text_of(command.argv):
         found = [
@@ -146,7 +146,7 @@ def _mentioned(command: Command, word: str) -> Iterator[tuple[str, str]]:
 
 
 def _falls_back(command: Command, environ: Mapping[str, str]) -> Iterator[str]:
-    """A script without a config on its command line, which reads one beside it that names artifacts."""
+    """Warn of a script without a config on its command line that may read one beside it, which names artifacts."""
     if command.configs or environ.get("NEMOTRON_EXEC_HANDOFF"):
         return
     around = command.around.directory
@@ -171,7 +171,7 @@ def _falls_back(command: Command, environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _hydra_config(one: shell_text.Inner, environ: Mapping[str, str]) -> str | None:
-    """The config of the Hydra program that a command inside a shell's text starts, if it names artifacts."""
+    """The config of a Hydra program that a shell's text starts, if it names artifacts."""
     from nemotron_exec.command.read import read
     from nemotron_exec.config.hydra import mentions_artifacts
     from nemotron_exec.errors import LaunchError
@@ -181,7 +181,7 @@ def _hydra_config(one: shell_text.Inner, environ: Mapping[str, str]) -> str | No
         found = [config for config in read(words, (), environ).configs if config.hydra is not None]
         return next((config.path for config in found if mentions_artifacts(config, words)), None)
     except LaunchError:
-        return None  # its config is no YAML, which Hydra says
+        return None  # Hydra will report that its config is no YAML
 
 
 def _scripts(one: shell_text.Inner, environ: Mapping[str, str]) -> list[str]:
@@ -200,11 +200,11 @@ def _names_an_artifact(path: str) -> bool:
 
 
 def _about_wrappers(command: Command) -> Iterator[str]:
-    """What wrappers change that the launcher cannot follow, files or the user; the remedy is the last sentence."""
+    """Warn of wrappers that change files or user, which the launcher cannot follow. The remedy is the last sentence."""
     around = command.around
     if around.elsewhere:
         read = [config.written or config.path for config in command.configs]
-        # What lies here, and not in the directory that only the wrapper sees, is most likely what it shows there.
+        # A file that lies here is most likely the file that the wrapper shows to the command.
         unread = [name for word in command.argv[1:] for _, name in named_files(word) if would_be_a_config(name)]
         if read or unread:
             how = "was read here" if read else "is not read"
@@ -224,7 +224,7 @@ def _is_same_user(user: str) -> bool:
     import pwd
 
     if user == "root" or user == "0":
-        return True  # reads every file
+        return True  # root reads every file
     try:
         uid = int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
     except KeyError:
@@ -239,13 +239,13 @@ def _other_formats(command: Command) -> Iterator[str]:
 
 
 def _files(command: Command, endings: tuple[str, ...]) -> list[str]:
-    """The files with one of these endings that the words of the command name."""
+    """The files with one of these endings that words of the command name."""
     paths = (os.path.join(command.around.directory, word.rpartition("=")[2]) for word in command.argv[1:])
     return [path for path in dict.fromkeys(paths) if path.endswith(endings) and os.path.isfile(path)]
 
 
 def _missing(command: Command) -> Iterator[str]:
-    """YAML files that are not there; what an option writes is not expected to be."""
+    """Warn of YAML files that do not exist. A file that an option writes need not exist."""
     if command.around.elsewhere:
         return
     for index in range(command.program + 1, len(command.argv)):
@@ -256,7 +256,7 @@ def _missing(command: Command) -> Iterator[str]:
             continue
         path = (value if equals else word).removeprefix("@")
         if option and not _CONFIG.match(option):
-            continue  # another file of the script's, which it may write
+            continue  # another file, which the script may write
         if not is_yaml_name(path) or " " in path or path.startswith("-") or "$" in path or option in _HYDRA:
             continue
         full = os.path.join(command.around.directory, path)
@@ -280,7 +280,7 @@ def _nearest_file(folder: str, name: str) -> str:
 
 
 def _own_options(command: Command, environ: Mapping[str, str]) -> Iterator[str]:
-    """Options of nemotron-exec behind the command, where its script does not have them."""
+    """Warn of options of nemotron-exec behind the command, unless its script has the same option."""
     script: bytes | None = None
     for index in range(command.program + 1, len(command.argv)):
         name, _, value = command.argv[index].partition("=")
@@ -291,15 +291,15 @@ def _own_options(command: Command, environ: Mapping[str, str]) -> Iterator[str]:
             found = _scripts(shell_text.Inner(command.around.directory, command.argv), environ)
             script = _bytes(found[0]) if found else b""
         if not (script or command.configs) or name[2:].replace("-", "_").encode() in script.replace(b"-", b"_"):
-            continue  # a program of which nothing is known, or the script's own
+            continue  # the program is unknown, or has the option itself
         yield f"{name} is given to the command. For nemotron-exec write it in front: nemotron-exec {name} …"
 
 
 def _emptied(command: Command) -> Iterator[str]:
-    """Overrides without a value: a shell makes nothing of `${art:NAME,FIELD}` outside of single quotes."""
+    """Warn of overrides without a value: outside of single quotes a shell replaces `${art:NAME,FIELD}` by nothing."""
     with_yaml = any(map(is_yaml_name, command.argv))
     for override in command.overrides:
-        # `$art:data` of a shell without a variable `art` leaves `:data`.
+        # A shell without a variable `art` turns `$art:data` into `:data`.
         if override.text is None or not _LEFT.match(override.text) or override.sign == "~":
             continue
         option = command.argv[override.index - 1] if override.alone else ""
@@ -313,12 +313,12 @@ def _emptied(command: Command) -> Iterator[str]:
 
 
 def _real(path: str) -> str:
-    # The working directory may be gone, and `os.path.realpath` asks for it.
+    # os.path.realpath needs the working directory, which may be gone.
     return os.path.realpath(absolute(path))
 
 
 def _near_misses(command: Command) -> Iterator[str]:
-    """Of the words, of files that are no config, and of a Hydra config that says nothing right.
+    """Warn of mistyped artifacts in words, in files that are no config, and in a Hydra config without a right one.
 
     config.py examines the configs themselves, with the files that they inherit from.
     """

@@ -1,4 +1,4 @@
-"""`--dry-run`: everything but exec, and the plan on stdout."""
+"""`--dry-run`: do everything except exec, and print the plan to stdout."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ __all__ = ["Plan", "report"]
 
 @dataclass(frozen=True)
 class Plan:
-    """What would be started.
+    """The plan of a start.
 
     Attributes:
-        place: Where this launcher stands.
-        identity: Whose answer it is.
+        place: The place of this launcher.
+        identity: The job to which the answer belongs.
         resolution: The answer.
         words: The command that would be exec'ed.
         before: The launcher's environment.
@@ -50,7 +50,7 @@ class Plan:
 
     @property
     def variables(self) -> dict[str, str | None]:
-        """What changes in the environment; None for a variable that is removed. Secrets are not shown."""
+        """The variables that the launcher changes; None for one that it removes. Secrets are not shown."""
         names = sorted({*self.before, *self.after})
         return {
             name: _shown(name, self.after.get(name)) for name in names if self.before.get(name) != self.after.get(name)
@@ -58,14 +58,14 @@ class Plan:
 
 
 def report(plan: Plan, *, as_json: bool) -> int:
-    """Print the plan; returns the exit code, 0."""
+    """Print the plan. Return the exit code, 0."""
     if as_json:
         json.dump(_document(plan), sys.stdout, indent=2, ensure_ascii=False, default=str)
         sys.stdout.write("\n")
         return 0
     from rich.console import Console
 
-    # Long paths are data: the terminal may wrap them, the launcher never does.
+    # Do not break long paths: a user may copy them. The terminal may wrap the lines.
     _print(plan, Console(highlight=False, soft_wrap=True))
     return 0
 

@@ -1,4 +1,4 @@
-"""The hand-off: the one place where launcher and injector meet. A 0600 JSON file (schema in ARCHITECTURE.md)."""
+"""The hand-off: the only file through which launcher and injector talk. It is JSON, mode 0600 (see ARCHITECTURE.md)."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ __all__ = ["MAX_VALUE", "SCHEMA", "by_value", "encode", "handoff_document", "lau
 SCHEMA = 1
 MAX_VALUE = 64 << 10
 """Bytes that a variable of the job's environment may take. The kernel takes 128 KiB at most (execve(2))."""
-# What a second start of the same job needs; not its identity, where messages go, or what else it was asked to do.
+# Options that a second start of the same job needs. Job identity, messages and other requests are left out.
 _SAME = (
     "config", "backend", "store", "resolve", "env_file", "run", "state_dir", "cache_dir", "timeout", "stall",
     "rendezvous", "strict",
 )  # fmt: skip
-# Of the environment, what bears on training: the libraries' own prefixes.
+# Variables that may change the training, by the prefixes of libraries.
 _BEARS = pattern(
     r"(?:CUDA|CUBLAS|FI|HF|MKL|NCCL|NEMO|NRL|NVTE|OMP|PYTORCH|RAY|TORCH|TRANSFORMERS|TRITON|UCX|VLLM|WANDB|XLA)_\w+\Z"
     r"|PYTHONPATH\Z|PYTHONHASHSEED\Z|TOKENIZERS_PARALLELISM\Z|LD_LIBRARY_PATH\Z"
 )
-# Of one process or run, and the options' twins, which stand among the options.
+# Variables of one process or run, and the twins of options, which the options hold already.
 _NOT = pattern(
     r"NEMOTRON_EXEC_|NEMO_RUN_DIR\Z|TORCHELASTIC_|WANDB_(?:RUN_ID|RESUME|SERVICE)\Z|RAY_JOB_|NEMO_EXPERIMENT_ID"
 )
-_ENVIRONMENT = 16 << 10  # characters; the hand-off by value has to hold them, too
+_ENVIRONMENT = 16 << 10  # characters; the hand-off by value must hold them, too
 
 
 def handoff_document(
@@ -62,13 +62,13 @@ def handoff_document(
         backend: "wandb" or "manifest".
         store: Root of the manifest store.
         wandb: `project`, `entity`, `resume`, `tags` and `required`.
-        artifacts: Pinned inputs.
-        publish: `run.publish` of the config: the name under which checkpoints are registered.
-        outputs: `run.outputs`: the directories that are registered when the command has ended well, by artifact.
+        artifacts: The pinned inputs.
+        publish: `run.publish` of the config: the name of the artifact for its checkpoints.
+        outputs: `run.outputs`: by artifact, the directory that is registered after the command has ended well.
         checkpoints: `run.checkpoints`: all, periodic, best, last or none.
-        on_checkpoint: `run.on_checkpoint`: what runs when a checkpoint is in the store.
-        configs: Config files rewritten.
-        run_record: Where the job's run record stands.
+        on_checkpoint: `run.on_checkpoint`: the commands that run after a checkpoint is in the store.
+        configs: The config files that were rewritten.
+        run_record: Path of the job's run record.
     """
     return {
         "schema": SCHEMA,
@@ -89,18 +89,18 @@ def handoff_document(
 
 
 def encode(document: Mapping[str, Any]) -> bytes:
-    """The bytes of a hand-off file."""
+    """The content of a hand-off file."""
     return (json.dumps(document, indent=1, ensure_ascii=False, default=str) + "\n").encode("utf-8", "surrogatepass")
 
 
 def by_value(path: str) -> str:
-    """A hand-off, and what it names of other files, as the value of one variable (`payload/handoff.py` reads it).
+    """A hand-off and the files that it names, as the value of one variable (`payload/handoff.py` reads it).
 
     Args:
         path: The hand-off file.
 
     Returns:
-        The text; of any length, which the caller must hold against `MAX_VALUE`.
+        The text. It may be longer than `MAX_VALUE`, which the caller must check.
     """
     import binascii
     import zlib
@@ -112,7 +112,7 @@ def by_value(path: str) -> str:
             return file.read()
 
     document = json.loads(content(path).decode("utf-8", "surrogatepass"))
-    # On another node none of these files is there.
+    # Another node does not have these files.
     document["launched"] = json.loads(content(document["run_record"]))
     for config in document["config"]:
         for key in ("original", "resolved"):
@@ -126,7 +126,7 @@ def launched(argv: Sequence[str], directory: str, chosen: Options, environ: Mapp
 
     Args:
         argv: The words of the command.
-        directory: Where it was started.
+        directory: The directory where the command was started.
         chosen: The launcher's options.
         environ: The launcher's environment.
     """

@@ -1,4 +1,4 @@
-"""The Hugging Face repositories of a job: on every node, and without the network for its ranks."""
+"""The Hugging Face repositories of a job: on every node, and without network access for its ranks."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["bring", "hub_variables"]
 
 
 def bring(artifacts: Sequence[Artifact], chosen: Options, environ: Mapping[str, str], messages: Messages) -> None:
-    """Have the files of every Hugging Face artifact here, where another launcher or an earlier start has resolved it.
+    """Download the files of Hugging Face artifacts to this node, if another launcher or an earlier start resolved them.
 
-    A node with a cache of its own downloads the same commit; where the files are here, no request is made.
+    A node with its own cache downloads the same commit. If the files are in the cache, no request is made.
 
     Raises:
-        LaunchError: They cannot be had, or this node's cache is at another path than the config says.
+        LaunchError: The files cannot be downloaded, or this node's cache has another path than the config names.
     """
     references = [_reference_of(artifact) for artifact in artifacts if artifact.store == HUB]
     if not references:
@@ -56,15 +56,15 @@ def hub_variables(
     environ: Mapping[str, str],
     messages: Messages,
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """The job's variables for the hub: those that it may set itself, and those that it may not.
+    """The job's variables for the hub: those that the job may set itself, and those that it may not.
 
     Args:
-        config: Asked for the ids that it names.
+        config: The config, for the ids that it names.
         artifacts: All inputs of the job.
-        directory: Where the job's view of the cache goes.
-        chosen: `--cache-dir`.
-        environ: The job's own setting of the offline variables wins.
-        messages: For the one line that says why the ranks will ask the hub.
+        directory: The directory for the job's view of the cache.
+        chosen: The options, for `--cache-dir`.
+        environ: The environment. The job's own setting of the offline variables wins.
+        messages: For the line that tells why the ranks will ask the hub.
     """
     pinned = [artifact for artifact in artifacts if artifact.store == HUB]
     if not pinned:
@@ -82,7 +82,7 @@ def hub_variables(
     why = next(filter(None, (_why_online(one, pinned) for one in named)), None)
     if why is not None and setting is None:
         messages.warning(f"the ranks may ask the Hugging Face hub, so HF_HUB_OFFLINE is not set: {why}")
-        # What a launcher around this one has switched off for its own ids, these ranks need.
+        # The outer launcher has switched to offline for its own ids. These ranks need the network.
         return defaults, {**dict.fromkeys(OFFLINE, "0"), OUTER: "0", "HF_HUB_CACHE": root} if outer else {}
     settings = {OUTER: "1"} if setting is None else {}
     if any(one.kind == "model" and one.known for one in named):
@@ -91,7 +91,7 @@ def hub_variables(
 
 
 def _why_online(named: HubId, pinned: Sequence[Artifact]) -> str | None:
-    """Why an id of the config keeps the ranks from working offline; None if it does not."""
+    """Why the ranks cannot work offline with an id of the config; None if they can."""
     where = f"{named.key} ({named.origin})"
     own = [artifact for artifact in pinned if (artifact.type, artifact.name) == (named.kind, named.id)]
     if not named.known:
@@ -99,7 +99,7 @@ def _why_online(named: HubId, pinned: Sequence[Artifact]) -> str | None:
     if named.kind == "file":
         return f"{where} reads {named.id} from the hub. Write `KEY: hf://{named.id}` under run: and ${{art:KEY,path}}"
     if named.kind == "dataset":
-        # The library `datasets` finds no repository of the cache by its id (tried with 5.2).
+        # The library `datasets` cannot find a repository in the cache by its id (tried with 5.2).
         key = own[0].key if own else "KEY"
         name = hub_name("dataset", named.id)
         return f"{where} is the data set {named.id}. Write `{key}: {name}` under run: and ${{art:{key},path}}"

@@ -1,4 +1,4 @@
-"""How the launcher that leads answers for its job: resolve, look up, write."""
+"""The leader's work for its job: resolve, look up, write."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ __all__ = ["answer", "follow", "replay"]
 
 
 def answer(request: Request, lead: Lead) -> Mapping[str, Any]:
-    """Resolve and write, in the launcher that leads.
+    """Resolve and write, in the leading launcher.
 
     Raises:
-        LaunchError: Whatever the user has to mend.
+        LaunchError: A fault that the user has to mend.
     """
     return _answer(request, lead, {})
 
 
 def follow(request: Request, lead: Lead, leaders: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Resolve and write here what node 0 has resolved there: the same versions, at this node's paths.
+    """Resolve and write on this node what node 0 has resolved: the same versions, at this node's paths.
 
     Raises:
-        LaunchError: They cannot be had here.
+        LaunchError: The versions cannot be found here.
     """
     artifacts = map(Artifact.from_json, leaders["artifacts"])
     return _answer(request, lead, {artifact.key: artifact.pinned_alias for artifact in artifacts}, follows=True)
@@ -86,7 +86,7 @@ def _answer(request: Request, lead: Lead, versions: Mapping[str, str], *, follow
     store = choose_store(request.chosen, request.environ, env_toml, config)
     backend = _choose_where(request, config)
     save_directory = here(request, config.save_directory)
-    # Before anything is looked up: what an earlier start has saved may be what this one asks for.
+    # Send first: the config may name a checkpoint that an earlier start has saved.
     lead("sending what earlier starts have left in the outbox")
     replay(request, save_directory, store, None if follows else lead)
     artifacts = _look_up(request, config, save_directory, versions, backend, store, lead)
@@ -128,7 +128,7 @@ def _answer(request: Request, lead: Lead, versions: Mapping[str, str], *, follow
 
 
 def _hooks(request: Request, config: Config, artifacts: Sequence[Artifact] | None) -> list[dict[str, Any]]:
-    """`run.on_checkpoint`: checked before anything is looked up, and again with `${art:…}` filled in."""
+    """The hooks of `run.on_checkpoint`, checked before any look-up, and again with `${art:…}` filled in."""
     if not any("checkpoint" in key.lower() for key in config.run):
         return []
     from nemotron_exec.resolution import on_checkpoint
@@ -140,7 +140,7 @@ def _hooks(request: Request, config: Config, artifacts: Sequence[Artifact] | Non
 
 
 def _choose_where(request: Request, config: Config) -> str:
-    """Where references are looked up; one line where a configured project is passed over."""
+    """The backend for references. One line tells the user if a configured W&B project is not used."""
     from nemotron_exec.stores.backend import choose_backend
     from nemotron_exec.stores.wandb.credentials import find_credentials
 
@@ -165,7 +165,7 @@ def _look_up(
     store: str,
     lead: Lead,
 ) -> Sequence[Artifact]:
-    """Every reference with its version: node 0's, else an earlier start's that is pinned, else the store's."""
+    """Every reference with its version: from node 0, else from the pin of an earlier start, else from the store."""
     references = config.references
     if not references:
         return ()
@@ -191,7 +191,7 @@ def _look_up(
         project=wandb_of(config).get("project"),
         entity=wandb_of(config).get("entity"),
         cache_dir=request.chosen.cache_dir,
-        # A connection without a byte is given up, and tried again, before the leader is for silence.
+        # Give up a silent connection, and try again, before the leader counts as stalled.
         stall=min(30.0, request.chosen.stall / 3) if request.chosen.stall > 0 else 30.0,
         flush_first=functools.partial(_flush_first, request, store),
     )
@@ -225,7 +225,7 @@ def _flush_first(request: Request, store: str, references: Sequence[Reference]) 
 
 
 def _look_up_optional(request: Request, store: ArtifactStore, reference: Reference, lead: Lead) -> Sequence[Artifact]:
-    """A reference that nothing uses and that may be no artifact: empty where the store does not have it."""
+    """A reference that no `${art:…}` uses and that may be no artifact: empty if the store does not have it."""
     try:
         return store.resolve([reference], progress=lead, timeout=request.chosen.timeout)
     except TemporaryError:
@@ -241,7 +241,7 @@ def _look_up_optional(request: Request, store: ArtifactStore, reference: Referen
 def _hub(
     request: Request, config: Config, artifacts: Sequence[Artifact], directory: str
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """The job's variables for the Hugging Face hub: none where no reference names it."""
+    """The job's variables for the Hugging Face hub; empty if no reference names the hub."""
     if not any(artifact.store == "huggingface" for artifact in artifacts):
         return {}, {}
     from nemotron_exec.resolution.hub import hub_variables
@@ -255,15 +255,15 @@ def replay(
     store: str | None,
     progress: Callable[[str], object] | None = None,
 ) -> None:
-    """Send, and run, what earlier starts of the job have left in the save directory, or in the store for it.
+    """Send and run what earlier starts of the job have left: the outbox, and the hooks of `run.on_checkpoint`.
 
-    That is the outbox, and the hooks of `run.on_checkpoint`.
+    They lie in the save directory, or in the store.
 
     Args:
-        request: What was asked.
-        save_directory: Where the config saves to.
+        request: The request.
+        save_directory: The directory where the config saves checkpoints.
         store: Root of the manifest store.
-        progress: Told that hooks run; None leaves hooks to the launcher that leads.
+        progress: Called while hooks run. None does not run hooks, which the leading launcher does.
     """
     if request.chosen.dry_run:
         return
@@ -287,7 +287,7 @@ def replay(
 
 
 def _may_have(what: str, root: str | None) -> bool:
-    """Whether `flush` or `hooks` has something to look at; importing them costs more than most starts have to do."""
+    """Whether `flush` or `hooks` has files to look at. Importing them costs more than most starts need."""
     if root is None:
         return False
     try:

@@ -1,4 +1,4 @@
-"""`--lock FILE` and `--locked FILE`: what was resolved, as a small YAML, and a start with exactly that."""
+"""`--lock FILE` writes the resolved versions to a small YAML file. `--locked FILE` starts only with exactly these."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["check", "read", "with_versions_of", "write"]
 
 SCHEMA = 1
-# Of a version's manifest.json, what never changes.
+# The keys of a version's manifest.json that never change.
 _LASTING = ("name", "version", "type", "path", "created_at")
 
 
@@ -30,12 +30,12 @@ def write(path: str, resolution: Resolution, directory: str) -> None:
     """Write the lock of a resolution.
 
     Args:
-        path: The file; replaced where it exists.
-        resolution: What was resolved.
-        directory: That of the command: paths below it are written relative to it.
+        path: The file; an existing one is replaced.
+        resolution: The resolution.
+        directory: The command's directory; paths below it are written relative to it.
 
     Raises:
-        LaunchError: It cannot be written.
+        LaunchError: The file cannot be written.
     """
     import yaml
 
@@ -61,10 +61,10 @@ def write(path: str, resolution: Resolution, directory: str) -> None:
 
 
 def read(path: str) -> dict[str, Any]:
-    """The `lock` section of a lock.
+    """The `lock` section of a lock file.
 
     Raises:
-        LaunchError: It is not there, no lock, or one of a later version.
+        LaunchError: The file does not exist, is no lock, or has another schema.
     """
     import yaml
 
@@ -109,10 +109,10 @@ def with_versions_of(lock: Mapping[str, Any], path: str, chosen: Options) -> Opt
 
 
 def check(lock: Mapping[str, Any], path: str, resolution: Resolution, directory: str) -> None:
-    """Whether a resolution is exactly what the lock says.
+    """Check that a resolution is exactly the locked one.
 
     Raises:
-        LaunchError: It differs; says in what.
+        LaunchError: It differs; the message names the differences.
     """
     if found := list(_differences(lock, resolution, directory)):
         raise LaunchError(
@@ -166,7 +166,7 @@ def _reference(artifact: Artifact) -> object:
 
 
 def _digest_of_manifest(directory: str | None) -> str | None:
-    """A digest of what a version of the manifest store is; None where its manifest is not a local file."""
+    """A digest of the lasting keys of a version in the manifest store; None where its manifest is no local file."""
     if not directory or not os.path.isabs(directory):
         return None
     try:
@@ -178,7 +178,7 @@ def _digest_of_manifest(directory: str | None) -> str | None:
 
 
 def _configs(resolution: Resolution, directory: str) -> dict[str, str]:
-    """Digest of each file that the resolution was made from."""
+    """The digest of each file from which the resolution was made."""
     return {_shown(path, directory): digest for path, digest in sorted(resolution.files.items())}
 
 
