@@ -26,6 +26,8 @@ GROUPS = (
     "checkpoint",
     "checkpoint_files",
     "rendezvous",
+    "node",
+    "stores",
     "download",
     "wandb_download",
     "hub_ranks",

@@ -23,6 +23,7 @@ PEERS = {
     "ddtrace": ["ddtrace==4.16.0"],
     "newrelic": ["newrelic==14.1.0"],
     "autowrapt": ["autowrapt==2.0.0", "wrapt==2.5.2"],
+    "kit": ["omegaconf==2.4.0", "wandb==0.31.0", "typer==0.29.2", "fsspec==2026.9.0", "pydantic_settings==2.16.3"],
     "transformers": ["transformers==5.24.0", "PyYAML==6.0.3"],
 }
 

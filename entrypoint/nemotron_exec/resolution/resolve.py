@@ -109,12 +109,12 @@ def resolve(
         from nemotron_exec.resolution.hub import bring
 
         bring(resolution.artifacts, chosen, environ, messages)
-    if agreement.reused and not place.index:
+    first_of_a_restart = agreement.reused and not place.index
+    if first_of_a_restart:
         # This start resolved nothing, but the attempt before it may have died with checkpoints in its outbox.
         lead.replay(request, agreement.answer["save_directory"], resolution.store, messages.debug)
-    if agreement.reused:
         messages.info(f"versions as at the first start of {identity.id} ({identity.source}); --refresh asks again")
-    if agreement.led or agreement.reused:
+    if agreement.led or first_of_a_restart:  # one launcher says it, not each of thousands
         for artifact in resolution.artifacts:
             messages.info(_line(artifact), key=artifact.key, version=artifact.version, path=artifact.path)
         for hook in resolution.on_checkpoint:

@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import os
 import tempfile
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["check_driver", "fetch"]
 
 _ALIVE = 5.0  # seconds between two signs of life
+_AT_ONCE = 16  # downloads, as the files of W&B
+_TARGET = "_override_cache_path"
+_giving = threading.Lock()
 
 # Scheme: the module that wandb needs, what to install, where the credentials come from.
 _DRIVERS = {
@@ -82,25 +86,56 @@ def fetch(
         LaunchError: It is not there, is not what was logged, or access is denied.
         TemporaryError: The network or the server failed, or the time is over.
     """
-    # One at a time: the client keeps the place of a download in an attribute that all of them share.
-    pool = concurrent.futures.ThreadPoolExecutor(1)
+    limit = _AT_ONCE if _targets_are_of_threads(entries) else 1
+    pool = concurrent.futures.ThreadPoolExecutor(limit, thread_name_prefix="reference")
     near = tempfile.TemporaryDirectory(dir=os.path.dirname(directory), prefix="reference-", ignore_cleanup_errors=True)
+    waiting = list(reversed(entries.items()))
+    running: dict[concurrent.futures.Future[Any], str] = {}
+    at_once = 1  # the first alone makes the driver's session, which all of them share
     try:
         with near as scratch:
-            for name, entry in entries.items():
-                future = pool.submit(entry.download, root=scratch, skip_cache=True)
-                while not concurrent.futures.wait([future], _ALIVE).done:
+            while waiting or running:
+                while waiting and len(running) < at_once:
+                    name, entry = waiting.pop()
+                    running[pool.submit(entry.download, root=scratch, skip_cache=True)] = name
+                done = concurrent.futures.wait(running, _ALIVE, concurrent.futures.FIRST_COMPLETED).done
+                if not done:
+                    uri = entries[next(iter(running.values()))].ref
                     if time.monotonic() > deadline:
-                        raise _late(wanted, entry.ref)
-                    alive(redact(entry.ref))
-                path = _arrived(future, entry, wanted)
-                target = os.path.join(directory, name)
-                os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
-                files.sync_file(path)
-                os.replace(path, target)
-                progress(entry.size or 0)
+                        raise _late(wanted, uri)
+                    alive(redact(uri))
+                for future in done:
+                    name = running.pop(future)
+                    path = _arrived(future, entries[name], wanted)
+                    target = os.path.join(directory, name)
+                    os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+                    files.sync_file(path)
+                    os.replace(path, target)
+                    progress(entries[name].size or 0)
+                    at_once = limit
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _targets_are_of_threads(entries: Mapping[str, Any]) -> bool:
+    """Whether downloads may run side by side.
+
+    wandb keeps the target of a download in one attribute of its cache, so that two threads would write to one file.
+    Here the attribute becomes a property with a value for each thread. False: this wandb has no such attribute.
+    """
+    try:
+        cache = next(iter(entries.values())).parent_artifact().manifest.storage_policy._cache
+        with _giving:  # the artifacts of a job share the cache
+            if not isinstance(getattr(type(cache), _TARGET, None), property):
+                getattr(cache, _TARGET)
+                kind, targets = type(cache), threading.local()
+                of_thread = property(
+                    lambda _: getattr(targets, "path", None), lambda _, path: setattr(targets, "path", path)
+                )
+                cache.__class__ = type(kind.__name__, (kind,), {_TARGET: of_thread})
+    except (AttributeError, TypeError, StopIteration):
+        return False
+    return True
 
 
 def _arrived(future: concurrent.futures.Future[Any], entry: Any, wanted: str) -> str:
