@@ -15,7 +15,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Look first": ("dry_run", "doctor", "resolve_only", "output", "status", "json"),
     "Output": ("verbose", "quiet", "strict", "log_format"),
 }
-"""Which options stand under which title; --help and --version stand under the last."""
+"""The options under each title. --help and --version stand under the last one."""
 
 _EXAMPLES = (
     ("nemotron-exec torchrun --nproc-per-node 8 train.py cfg.yaml", "start it"),

@@ -17,7 +17,7 @@ PATCHES: dict[str, tuple[str, ...]] = {
     "kit": ("nemotron.kit.wandb_kit", "nemo_runspec.config.resolvers"),
     "ray": ("ray._private.utils", "ray.util.client", "ray._private.worker"),
 }
-"""Name to the modules that it hooks: the table of the injector's start.py, which cannot be imported without acting."""
+"""The modules that each patch hooks, as in the injector's start.py, whose import would start the injector."""
 
 
 def describe(environ: Mapping[str, str]) -> str:

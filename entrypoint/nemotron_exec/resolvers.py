@@ -1,6 +1,6 @@
 """The Python API, for scripts that call it by hand; the code is the injector's (sitecustomize/payload/resolvers.py)."""
 
-# In a job that the launcher has started there is one state per process: the injector's.
+# The launcher has started this process: use the injector's module, so that the process has one state.
 try:
     from _nemotron_exec.resolvers import *  # noqa: F403
     from _nemotron_exec.resolvers import __all__

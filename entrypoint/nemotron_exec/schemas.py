@@ -1,7 +1,7 @@
-"""Names of the JSON documents that the programs write for scripts; docs/schemas/ has the JSON Schema of each.
+"""Names of the JSON documents that the programs write for scripts. docs/schemas/ has the JSON Schema of each.
 
-A document has its name in its field `schema`, and the number at the end grows when a field goes or changes its meaning.
-A field that is added changes nothing.
+The field `schema` of a document holds its name. The number at the end grows when a field is removed or changes its
+meaning. A new field changes nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a terminal gets beside the text: colour on the word that matters, and lines that wrap under their beginning.
+"""Formats text for a terminal: colours the level, and indents wrapped lines.
 
-Of a file or a pipe nothing of this is seen: its reader may be grep.
+Files and pipes get plain text: their reader may be grep.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["coloured", "has_colour", "is_terminal", "width_of", "wrapped"]
 
-_NARROWEST = 40  # columns; below that wrapping makes a text longer than the terminal would
+_NARROWEST = 40  # columns; on a narrower terminal wrapping would make the text longer
 _CODES = {"error": "1;31", "warning": "33", "gone": "31", "ok": "32", "dim": "2", "title": "1"}
 
 
@@ -27,7 +27,7 @@ def is_terminal(stream: IO[str]) -> bool:
 
 
 def has_colour(stream: IO[str], environ: Mapping[str, str]) -> bool:
-    """Whether the stream is a terminal with colours that the user has not switched off (no-color.org)."""
+    """Whether the stream is a terminal with colours, which the user has not switched off (no-color.org)."""
     return is_terminal(stream) and not environ.get("NO_COLOR") and environ.get("TERM", "dumb") != "dumb"
 
 
@@ -37,7 +37,7 @@ def coloured(text: str, style: str) -> str:
 
 
 def width_of(stream: IO[str]) -> int:
-    """Columns of a terminal; 0 where it does not say, and nothing is to be wrapped."""
+    """The columns of a terminal; 0 where they are unknown, so that nothing is wrapped."""
     try:
         return os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError):
@@ -45,7 +45,7 @@ def width_of(stream: IO[str]) -> int:
 
 
 def wrapped(text: str, width: int, indent: str) -> str:
-    """Break each line of the text between words; what goes on stands behind `indent`.
+    """Break each line of the text between words, and indent its further lines by `indent`.
 
     Paths and other long words stay whole, so that they can be copied.
     """

@@ -1,4 +1,4 @@
-"""The environment variables beside the options' twins: one table, for the reference page and its test."""
+"""The environment variables that are no twin of an option, in one table for the reference page and its test."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Variable:
     """One row of the table.
 
     Attributes:
-        name: The variable.
+        name: Name of the variable.
         reader: `launcher`, before the command; `job`, in every Python of it; `bundle`, to start the launcher.
-        default: What holds without it.
+        default: The behaviour without it.
         meaning: One sentence.
         given: Whether the launcher sets or removes it for the job.
     """

@@ -51,7 +51,7 @@ class Entry:
 
     @property
     def type(self) -> str:
-        """What kind of thing it is: `model`, `dataset`."""
+        """The kind of its data: `model`, `dataset`."""
         return str(self.manifest.get("type") or self.fields.get("type") or "")
 
     @property

@@ -58,7 +58,7 @@ class Node:
             `step_20`).
         missing: Why its data cannot be used.
         wandb: `entity/project/name:vN` of the same version in W&B, where that is known.
-        made_by: Which run made it: producer, job, command, commit, … as far as they are known.
+        made_by: The run that made it: producer, job, command, commit and more, as far as known.
         metadata: The manifest's metadata.
         count: How many versions the node stands for.
     """
@@ -181,7 +181,7 @@ def to_text(graph: Graph, root: str = "", width: int = 0) -> str:
     """A tree for a terminal: below each version stand the versions that it was made from.
 
     Args:
-        graph: What to show.
+        graph: The graph to show.
         root: The version at the top; where it is empty, every version that nothing was made from.
         width: Columns at which lines are broken; 0 breaks none.
     """

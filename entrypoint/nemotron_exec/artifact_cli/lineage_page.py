@@ -36,7 +36,7 @@ def to_html(graph: Graph, title: str, changed: Mapping[str, Any] | None = None, 
     """The page.
 
     Args:
-        graph: What to draw.
+        graph: The graph to draw.
         title: Shown above and in the browser's tab.
         changed: The result of `differences.changed_since` for its versions.
         wandb: Address of the W&B server's pages, for links to runs; "" for none.

@@ -22,7 +22,7 @@ class Finding:
 
     Attributes:
         level: "error" where a job that resolves this fails or gets a wrong version, else "note".
-        subject: What the finding is about: `name:vN`, a name, or a file.
+        subject: The subject of the finding: `name:vN`, a name, or a file.
         found: The fault.
         remedy: How to mend the fault.
     """

@@ -25,7 +25,7 @@ class Artifact:
 
     Attributes:
         key: The key under `run:`.
-        reference: What the config said (`pretrain:latest`).
+        reference: The reference in the config (`pretrain:latest`).
         store: "manifest", "wandb" or "huggingface".
         name: Artifact name, without version.
         version: Pinned version, `v5`; the first 12 digits of a commit of the Hugging Face hub.

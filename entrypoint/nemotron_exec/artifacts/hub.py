@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["HUB", "SCHEME", "is_hub_id", "parse_hub_id", "parse_hub_mapping", "parse_hub_text"]
 
 HUB = "huggingface"
-"""The store's name: `Artifact.store`, `Reference.store`."""
+"""Name of the store in `Artifact.store` and `Reference.store`."""
 SCHEME = "hf://"
 _KEYS = ("hf", "revision", "include", "exclude", "trust_remote_code")
 # huggingface_hub/utils/_validators.py, validate_repo_id.

@@ -23,10 +23,10 @@ class Reference:
 
     Attributes:
         key: The name under `run:` by which `${art:KEY,…}` refers to it.
-        text: What the config says, unchanged.
+        text: The text in the config, unchanged.
         parts: The slash-separated name: `("entity", "project", "name")`, `("project", "name")` or `("name",)` for
             W&B; for the manifest store all of them together are the name.
-        alias: What follows the colon, normalised: `latest` where there is none, `v3` for `3`.
+        alias: The text after the colon, normalised: `latest` where there is none, `v3` for `3`.
         origin: File and line, for messages.
         store: The store that the text names by its scheme; None means the store that `--backend` chooses.
         type: "model" or "dataset" where the text says it (Hugging Face); empty elsewhere.

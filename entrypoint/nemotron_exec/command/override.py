@@ -37,7 +37,7 @@ class Override:
         sign: "", "+", "++" or "~".
         group: The key as written, without its package: for a Hydra group, the folder of its files.
         path: The key of the config that the override changes, split.
-        text: What follows the `=`; None where there is none.
+        text: The text after the `=`; None where there is none.
         alone: Whether the word holds only the value, after an option (`--dataset.path VALUE`).
     """
 

@@ -27,7 +27,7 @@ class Inner:
     """One command of the text.
 
     Attributes:
-        directory: Where it runs, as far as `cd` in front of it says.
+        directory: The directory where it runs, after every `cd` in front of it.
         words: Its words, without quotes.
     """
 

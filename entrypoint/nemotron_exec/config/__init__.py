@@ -1,1 +1,1 @@
-"""What a config means to the launcher, and its resolved text."""
+"""The meaning of a config to the launcher, and its resolved text."""

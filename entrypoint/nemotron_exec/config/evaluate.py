@@ -47,7 +47,7 @@ ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "div": lambda a, b: a / b,
     "max": max,
 }
-"""As nemo_rl/utils/config.py `register_omegaconf_resolvers` defines them."""
+"""The resolvers that nemo_rl/utils/config.py `register_omegaconf_resolvers` defines."""
 
 _PLAIN_TYPES = (str, int, float, bool, type(None), list, dict)
 _SECRET = pattern(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL", re.IGNORECASE)

@@ -50,7 +50,7 @@ class Rendered:
     """The resolved configs, not yet on disk.
 
     Attributes:
-        files: What to write, mode 0600; their directories are to be made.
+        files: The files to write, mode 0600; the writer creates their directories.
         links: (path, target) of symbolic links beside the files, for everything else in the originals' directories.
         arguments: argv index to the new word: a config path, or an override whose `${art:…}` were filled in.
         dropped: argv indices of the `run.*` overrides, which are removed from the command.

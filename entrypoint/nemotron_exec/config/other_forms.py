@@ -1,7 +1,7 @@
 """Overrides in other forms than `key=value`: `--root=/o`, `--root /o`, `root /o`, `--options root=/o`, JSON.
 
-Only the script knows how it reads its options. A word that may override a key of the config is taken for an override,
-so an expression that depends on the key stays an interpolation. touched.py knows further forms, which only keep
+Only the script knows how it reads its options. A word that may override a key of the config counts as an override.
+An expression that depends on the key then stays an interpolation. touched.py knows further forms, which only keep
 expressions.
 
 The launcher itself has to apply `run.*`. For another form it stops and names the right one, or warns where the word may

@@ -106,7 +106,7 @@ class RunWords:
         return None
 
     def is_other_version(self, key: str, value: object) -> bool:
-        """Whether a key is an artifact of the configs, and the value is none of theirs."""
+        """Whether a key is an artifact of the configs, and they do not give it this value."""
         _, is_artifact = self._keys.get((normal(key),), ("", False))
         return is_artifact and isinstance(value, str) and value not in self._texts.get(normal(key), ())
 

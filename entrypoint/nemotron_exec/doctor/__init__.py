@@ -1,7 +1,7 @@
 """`--doctor`: finds before the start what would keep a job from working here.
 
-Each check asks the code that does the work (rank, job, state, stores, the injector in a real interpreter), so it gives
-the same answer as the job's start.
+Each check asks the code that does the work: rank, job, state, stores, the injector in a real interpreter. So it gives
+the same answer as the start of the job.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["EXIT_FAULT", "Finding", "Level", "Patient", "examine"]
 
 EXIT_FAULT = 1
-"""Exit code where at least one fault was found: as `grep` and `test` say no."""
+"""Exit code for at least one fault, like the no of `grep` and `test`."""
 
 
 def examine(chosen: Options, words: Sequence[str], environ: Mapping[str, str], stream: TextIO | None = None) -> int:

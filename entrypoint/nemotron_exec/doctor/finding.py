@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["GROUPS", "Finding", "Kept", "Level", "Patient"]
 
 GROUPS = ("Environment", "Injection", "Store", "W&B", "Cluster")
-"""Parts of the report, in the order of their first lines where none has a fault."""
+"""Parts of the report, in their order if none has a fault."""
 
 _GROUP_OF = {
     **dict.fromkeys(("command", "config"), "Environment"),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["seen_by"]
 
 _PATIENCE = 15.0
-"""Seconds for which a doctor looks for the others: srun starts all of them at once, on machines that may be busy."""
+"""Seconds for which a doctor looks for others. srun starts all of them at once, but machines may be busy."""
 _STALE = 3600.0  # seconds; older files belong to an earlier start
 
 

@@ -126,7 +126,7 @@ class Sequence:
 Node = Scalar | Mapping | Sequence
 
 Tree = dict["Any", "Any"] | list["Any"] | Scalar
-"""Plain dictionaries and lists with a `Scalar` at every leaf: merge keys and aliases applied."""
+"""Plain dictionaries and lists with a `Scalar` at every leaf. Merge keys and aliases are applied."""
 
 
 class Document:

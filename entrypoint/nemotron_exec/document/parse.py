@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_BYTES", "load", "parse_text"]
 
 MAX_BYTES = 10 * 1024 * 1024
-"""A config is a few hundred lines; a file of this size is data that was named by mistake."""
+"""A config has a few hundred lines. A larger file than this is data, named by mistake."""
 
 MAX_DEPTH = 200
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["FlushReport", "before_start", "flush", "main", "pending", "replay"]
 
 REPLAY_SECONDS = 60.0
-"""How long the launcher waits for a replay before it starts the job all the same."""
+"""Seconds that the launcher waits for a replay before it starts the job without its end."""
 
 
 def pending(directories: Iterable[str]) -> list[tuple[str, Entry]]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["is_run", "of_checkpoints", "send", "waiting"]
 
 _SILENT = 5 * BEAT
-"""Seconds without a sign of life after which a run on another node has ended."""
+"""Seconds without a sign of life after which a run on another node counts as ended."""
 # Variables of the job that describe its own run; `wandb sync` must not see them.
 _OF_A_RUN = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_MODE", "WANDB_DISABLED", "WANDB_SERVICE", "WANDB_NAME")
 _SETTLED = 20.0  # seconds in which W&B may still report an ended run as running

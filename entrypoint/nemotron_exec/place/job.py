@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ENVIRONMENT", "JobIdentity", "ProcessIdentity", "identify"]
 
 ENVIRONMENT = ("SLURM_JOB_ID", "SKYPILOT_TASK_ID", "DSTACK_RUN_ID")
-"""Recorded in the hand-off, which is ignored where one of them is present and differs (design ruling 19)."""
+"""Variables that the hand-off records. A process where one of them differs ignores the hand-off (design ruling 19)."""
 
 
 @dataclass(frozen=True)

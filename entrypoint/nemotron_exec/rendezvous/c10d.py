@@ -38,16 +38,16 @@ if TYPE_CHECKING:
 __all__ = ["agree", "within_node"]
 
 _SILENT = 60.0
-"""Seconds without a sign of the connection after which its other end is taken for dead, though nothing says so."""
+"""Seconds without a sign of the connection after which its other end counts as dead."""
 _BEAT = 1.0
-"""Seconds between two looks at what no report says: the time, the silence, the next line."""
+"""Seconds between two looks at the time, the silence and the next line, while no report comes."""
 _FIRST_LINE = 5.0
-"""Seconds until a line says what this node waits for, or that node 0 has given a first sign."""
+"""Seconds until a line tells what this node waits for, or that node 0 has given a first sign."""
 _NEXT_LINE = 30.0
-"""Seconds between two such lines while there is nothing new to say."""
+"""Seconds between two such lines while nothing changes."""
 _ENDED = "its launcher was there, and has ended without an answer"
 _LINGER = 10.0
-"""Seconds that node 0 gives readers of an error: the job does not start, nobody has to be waited for."""
+"""Seconds for which node 0 serves an error. The job does not start, so it need not wait for every reader."""
 
 
 def agree(

@@ -51,7 +51,7 @@ __all__ = [
 
 _ENTRY = pattern(r"(\d+)\.(\d+|-)\.(\d+|-)\.([A-Za-z0-9_-]*)\.(\d+)\.([0-9a-f]+)\.(\d+)\Z")
 _MANY = 256
-"""Launchers from which on only the first ones leave what they ask: the rest would only load the server."""
+"""With more launchers only the first ones leave their question. The others would only load the server."""
 _REMEDY = "Remove it, or give another directory with --state-dir DIR"
 
 

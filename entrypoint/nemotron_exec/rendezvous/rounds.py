@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 _LATE_ID = 12 * 3600.0
-"""Seconds after which a Slurm job id of a Slurm that does not tell start times may be another job's."""
+"""Seconds after which a job id may be another job's, if Slurm gives no start times."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ __all__ = ["MAX_VALUE", "SCHEMA", "by_value", "encode", "handoff_document", "lau
 
 SCHEMA = 1
 MAX_VALUE = 64 << 10
-"""Bytes that a variable of the job's environment may take. The kernel takes 128 KiB at most (execve(2))."""
+"""Largest size of a variable in the job's environment, in bytes. The kernel takes 128 KiB at most (execve(2))."""
 # Options that a second start of the same job needs. Job identity, messages and other requests are left out.
 _SAME = (
     "config", "backend", "store", "resolve", "env_file", "run", "state_dir", "cache_dir", "timeout", "stall",

@@ -1,6 +1,6 @@
-"""Before exec: what a look shows now, and a job would show after an hour of GPUs.
+"""Finds faults before exec that a job would only show after an hour of GPU time.
 
-Each launcher looks at what its own node sees. Nothing here keeps a command from starting, but for `--strict`.
+Each launcher looks at what its own node sees. No fault keeps a command from starting, unless `--strict` is given.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 __all__ = ["concerns", "newest_checkpoint", "other_inputs"]
 
 _LIMIT = 64 << 20  # bytes
-_MANY = 2000  # files: to compare more takes longer than a start may
+_MANY = 2000  # files; comparing more would take longer than a start may
 
 
 def concerns(artifacts: Sequence[Artifact], save_directory: str | None, *, first: bool, deep: bool) -> Iterator[str]:
     """The faults of the inputs and the save directory, as this node sees them, a sentence each.
 
     Args:
-        artifacts: What the configs name, pinned.
-        save_directory: Where the config saves checkpoints; None where it does not say.
-        first: Also the faults that are the same on all nodes: one launcher reports them.
-        deep: Also what takes longer than a start may (`--doctor`).
+        artifacts: The pinned artifacts of the configs.
+        save_directory: The directory where the config saves checkpoints; None where it names none.
+        first: Whether to report faults that are the same on all nodes, too. Only one launcher reports them.
+        deep: Whether to make checks that take longer than a start may (`--doctor`).
     """
     for artifact in artifacts:
         if os.path.isabs(artifact.path) and not os.path.exists(artifact.path):
@@ -53,11 +53,11 @@ def concerns(artifacts: Sequence[Artifact], save_directory: str | None, *, first
 
 
 def other_inputs(pinned: Mapping[str, Mapping[str, Any]], artifacts: Sequence[Artifact], directory: str) -> str | None:
-    """A sentence on checkpoints in a save directory that were made from other inputs; None where they were not.
+    """A sentence about checkpoints in a save directory that were made from other inputs; None where the inputs agree.
 
     Args:
         pinned: The artifacts of the pin beside the checkpoints, by reference.
-        artifacts: What this job resolved.
+        artifacts: The artifacts of this job.
         directory: The save directory, which holds a checkpoint.
     """
     before = {str(item.get("key")): str(item.get("qualified_name")) for item in pinned.values()}
@@ -78,7 +78,7 @@ def newest_checkpoint(directory: str) -> tuple[str | None, str | None]:
     """The checkpoint that a framework resumes from in a save directory, by its own rule.
 
     Returns:
-        The path, None without one; and why it cannot be loaded, None where nothing speaks against it.
+        The path (None without a checkpoint), and why it cannot be loaded (None where no fault is known).
     """
     for row in FRAMEWORKS:
         for name in row.complete_files:
@@ -110,7 +110,7 @@ def _named(directory: str, text: str) -> str | None:
 
 
 def _refusal(there: str) -> str | None:
-    """Why nothing can be written to a path that exists; None where nothing speaks against it."""
+    """Why nothing can be written to an existing path; None where no reason is known."""
     host = os.uname().nodename
     if not os.path.isdir(there):
         return f"{there} is no directory"
@@ -126,7 +126,7 @@ def _refusal(there: str) -> str | None:
 
 
 def _room(directory: str, there: str, last: Mapping[str, Any]) -> Iterator[str]:
-    """Space and inodes of a file system against the last checkpoint; and whether it is the one of that."""
+    """Compare free space and inodes with the last checkpoint, and the file system with that of the last checkpoint."""
     room = os.statvfs(there)
     needed, count = last.get("bytes"), last.get("files")
     free = room.f_bavail * room.f_frsize
@@ -143,7 +143,7 @@ def _quotas(directory: str, there: str, needed: object, count: object) -> Iterat
 
     mount = mount_of(read_mounts(), there)
     if mount is None or (mount.kind != "lustre" and "quota" not in mount.options.replace("noquota", "")):
-        return  # most starts: two modules less
+        return  # most starts end here, without loading two modules
     from nemotron_exec.resolution.quota import quotas
 
     try:
@@ -192,7 +192,7 @@ def _newest(directory: str, last: Mapping[str, Any], deep: bool) -> Iterator[str
 
 
 def _last(directory: str) -> Mapping[str, Any]:
-    """What the commit thread has noted of the last checkpoint in a save directory; {} without a note."""
+    """The commit thread's note about the last checkpoint in a save directory; {} without a note."""
     try:
         data = files.read(os.path.join(directory, ".nemotron-exec", "last.json"), limit=_LIMIT)
         body = json.loads(data or b"{}")

@@ -1,4 +1,4 @@
-"""A config as it may be shown: without its secrets."""
+"""A config without its secrets, so that it may be shown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def mask_yaml(text: str) -> str:
     """
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        # Positions of the C parser are wrong in a text that begins with a byte order mark.
+        # The C parser gives wrong positions in a text that begins with a byte order mark.
         documents = list(yaml.compose_all(text.removeprefix("\ufeff"), loader))
     except (yaml.YAMLError, RecursionError):
         return "".join(redact_command([line])[0] for line in text.splitlines(keepends=True))
@@ -29,20 +29,20 @@ def mask_yaml(text: str) -> str:
     spans: dict[tuple[int, int], bool] = {}
     for document in documents:
         for begin, end, secret in _scalars(document) if document is not None else ():
-            # An alias is met once for each of its names.
+            # An anchored value comes up once for each of its names.
             spans[begin, end] = spans.get((begin, end), False) or secret
     for (begin, end), secret in sorted(spans.items(), reverse=True):
         begin, end = begin + start, end + start
         shown = redact_text(text[begin:end])
         if secret:
-            # A block scalar reaches to the line after it.
+            # A block scalar includes its line break, which must stay.
             shown = "***" + text[begin:end][len(text[begin:end].rstrip()) :][:1]
         text = text[:begin] + shown + text[end:]
     return str(redact(text))
 
 
 def _scalars(root: yaml.Node) -> Iterator[tuple[int, int, bool]]:
-    """Where each value is, and whether it is a secret: by its key, or by that of the list or mapping around it."""
+    """The span of each value, and whether it is a secret by its own key or by the key around it."""
     todo: list[tuple[yaml.Node, str]] = [(root, "")]
     seen = set()
     while todo:
@@ -59,10 +59,10 @@ def _scalars(root: yaml.Node) -> Iterator[tuple[int, int, bool]]:
 
 
 def _named(key: yaml.Node, mapping: yaml.MappingNode, around: str) -> str:
-    """What a value of the mapping is named: by its key; by the mapping's, if that is a secret's."""
+    """The name that decides whether a value is a secret: its key, or the mapping's name if that is a secret's."""
     own = key.value if isinstance(key, yaml.ScalarNode) else ""
     if own == "value":
-        # `{name: HF_TOKEN, value: …}`, as Kubernetes and launchers list variables.
+        # Kubernetes and launchers list variables as `{name: HF_TOKEN, value: …}`.
         names = [value.value for other, value in mapping.value if other.value == "name"]
         if names and isinstance(names[0], str):
             return names[0]

@@ -1,4 +1,4 @@
-"""`run.on_checkpoint` of a config: commands that run when a checkpoint is complete, checked before the job starts."""
+"""`run.on_checkpoint` of a config: commands that run after a checkpoint is complete, checked before the job starts."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ KEY = "on_checkpoint"
 WHEN = ("all", "periodic", "best", "last")
 CATCH_UP = ("beside", "before")
 DEFAULTS = {"when": "all", "every": 1, "timeout": 3600.0, "retries": 4, "catch_up": "beside"}
-"""What a hook has where it says nothing; seconds for `timeout`."""
+"""Values of the keys that a hook leaves out; `timeout` in seconds."""
 _NAME = pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _SECONDS = pattern(r"(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+(?:\.\d+)?)s?)?\Z")
 _RESOLVER = pattern(r"\$\{\s*(?:art|manifest|run|oc)\b\s*[:.][^}]*\}")
 _SHELL_SECONDS = 10.0
-# Their first word that is no option is a file that they read.
+# Programs that read a file: their first word that is no option.
 _READERS = pattern(r"(?:ba|da|z|k)?sh\Z|python[\d.]*\Z|sbatch\Z|perl\Z|ruby\Z")
 _SCRIPT = pattern(r".+\.(?:sh|bash|py|sbatch|slurm|pl|rb)\Z")
 _UNKNOWN = ("$", "`", "*", "?", "~", "{", "[")
@@ -40,13 +40,13 @@ _REMEDY = (
     "Write `on_checkpoint: COMMAND`, or a list of {command: …, when: all|periodic|best|last, every: N, timeout: 30m, "
     "name: …, retries: N, catch_up: beside|before}"
 )
-# What a shell knows by itself, beside programs.
+# Words that a shell knows without a program.
 _BUILTINS = (
     " ! . : [ alias bg break case cd command continue do done elif else esac eval exec exit export false fg fi for "
     "function getopts hash if in jobs kill local printf pwd read readonly return set shift source test then time times "
     "trap true type ulimit umask unalias unset until wait while { } echo [[ ]] "
 )
-# Behind one of these, what looks like a command may be something else.
+# After one of these, a word in the position of a command may be something else.
 _FUNCTION = pattern(r"\(\s*\)|\bfunction\s")
 _OTHERWISE = pattern(r"\$\(|`|<<|\b(?:case|for|select)\s")
 
@@ -54,15 +54,15 @@ _OTHERWISE = pattern(r"\$\(|`|<<|\b(?:case|for|select)\s")
 def hooks_of(
     config: Config, artifacts: Mapping[str, Artifact] | None, environ: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """The hooks, as they stand in the hand-off.
+    """The hooks in the form of the hand-off.
 
     Args:
         config: The config.
-        artifacts: What the references have become, for `${art:…}` in a command; None before they are resolved.
-        environ: The environment of the job: the programs are looked for on its PATH.
+        artifacts: The artifacts of the references, for `${art:…}` in a command; None before they are resolved.
+        environ: The job's environment; programs are searched on its PATH.
 
     Raises:
-        LaunchError: One is no hook, or could never run.
+        LaunchError: An entry is no hook, or its command could never run.
     """
     if config.run.get(KEY) is None:
         return []
@@ -91,13 +91,13 @@ def hooks_of(
 
 
 def describe(hook: Mapping[str, Any]) -> str:
-    """One line for people."""
+    """The hook in one line, for people."""
     often = f", every {hook['every']}" if hook["every"] > 1 else ""
     return f"{hook['name']} ({hook['when']}{often}): {hook['command']}"
 
 
 def near_miss(run: Mapping[str, object], messages: Messages) -> None:
-    """One line where a key of `run` was probably meant for `on_checkpoint`, and is nothing to nemotron-exec."""
+    """Warn of a key of `run` that was probably meant as `on_checkpoint`, and that nemotron-exec ignores."""
     for key in run:
         bare = re.sub(r"[^a-z]", "", key.lower())
         if key != KEY and bare in ("oncheckpoint", "oncheckpoints", "checkpointhook", "checkpointhooks"):
@@ -144,7 +144,7 @@ def _hook(one: object, wanted: str, others: Sequence[Mapping[str, Any]]) -> dict
 
 
 def _seconds(value: object) -> float | None:
-    """`timeout` in seconds; None for a value that is no duration."""
+    """A `timeout` in seconds; None for a value that is no duration."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value) if 0 < value < float("inf") else None
     if not isinstance(value, str) or not value.strip() or not (found := _SECONDS.match(value.strip().lower())):
@@ -154,7 +154,7 @@ def _seconds(value: object) -> float | None:
 
 
 def _name_of(command: str) -> str:
-    """A name that stays the same over restarts: that of the script or of the program."""
+    """A name that stays the same over restarts: the name of the script or of the program."""
     words = _simple_commands(command)[:1] or [[command]]
     script = _script_of(words[0])
     base = os.path.basename(script or (words[0] or [""])[0])
@@ -170,10 +170,10 @@ def _unused(name: str, taken: Sequence[str]) -> str:
 
 
 def _check_command(command: str, wanted: str, environ: Mapping[str, str], directory: str, *, resolved: bool) -> None:
-    """Refuse what no shell could run here.
+    """Refuse a command that no shell could run here.
 
     Raises:
-        LaunchError: It is no shell command, or its program or script is not there.
+        LaunchError: The text is no shell command, or its program or script does not exist.
     """
     if resolved and (left := _RESOLVER.search(command)):
         raise LaunchError(
@@ -186,7 +186,7 @@ def _check_command(command: str, wanted: str, environ: Mapping[str, str], direct
     commands = _simple_commands(_RESOLVER.sub("$x", command))
     for words in commands[:1] if _OTHERWISE.search(command) else commands:
         if words[0] == "cd" or _FUNCTION.search(command):
-            return  # what the rest is, and where it runs, is the shell's to know
+            return  # after `cd`, or with functions, only the shell knows the programs
         missing = _missing(words, environ, directory)
         if missing:
             raise LaunchError(
@@ -195,7 +195,7 @@ def _check_command(command: str, wanted: str, environ: Mapping[str, str], direct
 
 
 def _syntax_fault(command: str) -> str:
-    """What `sh -n` says of a command; empty where it says nothing."""
+    """The error that `sh -n` reports about a command; "" for none."""
     import subprocess
 
     try:
@@ -217,7 +217,7 @@ def _syntax_fault(command: str) -> str:
 
 
 def _simple_commands(command: str) -> list[list[str]]:
-    """The words of each command of the text, without assignments in front; what only a shell can read is left out."""
+    """The words of each command in the text, without assignments in front; [] where only a shell can read it."""
     import shlex
 
     lexer = shlex.shlex(command.replace("\\\n", " ").replace("\n", " ; "), posix=True, punctuation_chars=True)
@@ -244,7 +244,7 @@ def _simple_commands(command: str) -> list[list[str]]:
 
 
 def _missing(words: Sequence[str], environ: Mapping[str, str], directory: str) -> str | None:
-    """The program or the script of a command that does not exist; None where both exist or it is unknown."""
+    """The missing program or script of a command; None where both exist or are unknown."""
     program = words[0]
     if any(mark in program for mark in _UNKNOWN) or f" {program} " in _BUILTINS or program.isdigit():
         return None
@@ -262,7 +262,7 @@ def _missing(words: Sequence[str], environ: Mapping[str, str], directory: str) -
 
 
 def _script_of(words: Sequence[str]) -> str | None:
-    """The script that an interpreter, or sbatch, is given."""
+    """The script that is given to an interpreter or to sbatch."""
     if not words or not _READERS.match(os.path.basename(words[0])):
         return None
     if any(word in ("-c", "-m", "--wrap", "-s", "--chdir", "-D") or word.startswith("--wrap=") for word in words[1:]):
@@ -271,7 +271,7 @@ def _script_of(words: Sequence[str]) -> str | None:
 
 
 def _has_metric(config: Config) -> bool:
-    """Whether the config sets what a framework judges its checkpoints by."""
+    """Whether the config sets the metric by which a framework compares its checkpoints."""
     return any(row.metric and _is_set(config, row.metric) for row in FRAMEWORKS)
 
 

@@ -1,9 +1,10 @@
-"""Step 3, resolve: versions that an earlier job has chosen, and that a later one keeps.
+"""Step 3, resolve: later jobs keep the versions that an earlier job has chosen.
 
-Long runs are chains of jobs with new ids. The pin that counts for them lies beside their output, in the directory that
-the config saves checkpoints to: whatever resumes there keeps the versions with which that directory was begun. The job
-itself is pinned by its answers: a later start of the same job keeps the versions of the newest one, whatever else of
-its config has changed.
+A long run is a chain of jobs with new ids. Its pin lies beside its output, in the directory where the config saves
+checkpoints. A job that resumes there keeps the versions with which the directory was begun.
+
+A single job is pinned by its answers. A later start of the same job keeps the versions of the newest answer, even if
+its config has changed elsewhere.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ if TYPE_CHECKING:
 __all__ = ["DIRECTORY", "NAME", "Pinned", "Pins", "holds_checkpoint"]
 
 DIRECTORY = ".nemotron-exec"
-"""Beside the checkpoints, with the outbox."""
+"""Directory of the pin, beside the checkpoints; the outbox lies there, too."""
 NAME = "pin.json"
 RUN = "wandb-run"
-"""Beside it: the id of the W&B run."""
+"""File beside the pin with the id of the W&B run."""
 _SCHEMA = 1
 _LIMIT = 16 << 20
 _COMPLETE_FILES = frozenset(name for framework in FRAMEWORKS for name in framework.complete_files)
@@ -51,11 +52,12 @@ _RUN = pattern(r"[A-Za-z0-9_-]{1,64}\Z")
 
 @dataclass(frozen=True)
 class Pinned:
-    """The references of a config, divided.
+    """The references of a config, divided into pinned and open ones.
 
     Attributes:
-        artifacts: Those that are pinned and whose data is here, under the keys of this config.
-        open: Those that a store must still resolve. Pinned ones whose data is gone ask for their pinned version.
+        artifacts: The artifacts that are pinned and whose data is here, under the keys of this config.
+        open: The references that a store must still resolve. A pinned one whose data is gone asks for its pinned
+            version.
     """
 
     artifacts: list[Artifact]
@@ -66,13 +68,13 @@ class Pins:
     """The pins that concern one launch.
 
     Args:
-        state: Where the pin of the job is kept.
-        job: Whose it is.
-        place: Its attempt, and this launcher: a step of the job that runs at the same time is no earlier start.
-        save_directory: Where the config, with its overrides, saves checkpoints; None if it does not say.
-        file: `--pin FILE`; counts whatever is beside it.
-        refresh: `--refresh`: no pin is read; the newly resolved versions are pinned.
-        messages: For the one line that says that a pin was used.
+        state: The state directory, where the pin of the job is kept.
+        job: The job to which the pin belongs.
+        place: The launcher and its attempt. A step of the job that runs at the same time is no earlier start.
+        save_directory: The directory where the config, after overrides, saves checkpoints; None if it names none.
+        file: The value of `--pin FILE`, which is used instead of the pin beside the output.
+        refresh: Whether `--refresh` is given: no pin is read, and the newly resolved versions are pinned.
+        messages: For the line that tells that a pin was used.
     """
 
     def __init__(
@@ -94,10 +96,10 @@ class Pins:
         self._messages = messages
 
     def apply(self, references: Sequence[Reference]) -> Pinned:
-        """Divide the references into those whose version is already chosen and those to be resolved."""
+        """Divide the references into pinned ones, whose version is chosen already, and open ones."""
         pinned: dict[str, Artifact] = {}
         if not self._refresh:
-            # The output's own pin is the stronger one: it holds what its checkpoints were made from.
+            # The pin of the output wins: its checkpoints were made from these versions.
             pinned, recorded = self._of_output(references)
             pinned = self._of_job(references, known=pinned) | pinned
             references = [replace(item, alias=recorded.get(item.text, item.alias)) for item in references]
@@ -114,12 +116,12 @@ class Pins:
         return Pinned(here, there)
 
     def write(self, artifacts: Sequence[Artifact]) -> None:
-        """Pin what has been published, for later jobs that resume in its output.
+        """Pin the published versions, for later jobs that resume from this output.
 
-        A directory that cannot be written is one warning: the job itself does not need the pin.
+        If the directory cannot be written, it is only a warning: the job itself does not need the pin.
 
         Args:
-            artifacts: Those of all references of the config.
+            artifacts: The artifacts of all references of the config.
         """
         entries = {artifact.reference: artifact.to_json() for artifact in artifacts}
         if not entries:
@@ -131,7 +133,8 @@ class Pins:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             kept = {}
             if not self._refresh and (self._file or holds_checkpoint(self._save_directory)):
-                # Another stage may save here too. A user who now names another version has changed it on purpose.
+                # Another stage may save here, too, so keep its entries. An entry with one of this job's keys is
+                # replaced, because the user has changed its version on purpose.
                 keys = {artifact["key"] for artifact in entries.values()}
                 kept = {text: item for text, item in _read(path)[1].items() if item.get("key") not in keys}
             _replace(path, {**kept, **entries}, self._job.id, self._place.attempt, durable=True)
@@ -141,7 +144,7 @@ class Pins:
             self._warn(path, error)
 
     def other_inputs(self, artifacts: Sequence[Artifact]) -> str | None:
-        """A sentence where the output holds checkpoints that were made from other inputs than this job's."""
+        """A sentence if the output holds checkpoints that were made from other inputs than this job's; else None."""
         path = self._output_path()
         if path is None or self._save_directory is None or not holds_checkpoint(self._save_directory):
             return None
@@ -150,14 +153,14 @@ class Pins:
         try:
             pinned = _read(path)[1]
         except files.UnusableFileError:
-            return None  # `apply` has told of it
+            return None  # `apply` has reported the fault
         return other_inputs(pinned, artifacts, self._save_directory)
 
     def run_identity(self) -> str:
-        """The id of the W&B run that this job continues, or that later ones will (`run.wandb.resume: auto`).
+        """The id of the W&B run that this job continues, or that later jobs will continue (`run.wandb.resume: auto`).
 
-        That of the output directory where it holds something to resume, else that of this job's earlier attempts, else
-        a new one, kept for both.
+        It is the id in the output directory, if a checkpoint is there. Otherwise it is the id of this job's earlier
+        attempts, else a new one. It is stored in both places.
         """
         kept = os.path.join(self._job_directory, RUN)
         beside = os.path.join(self._save_directory, DIRECTORY, RUN) if self._save_directory else None
@@ -183,7 +186,7 @@ class Pins:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def _of_output(self, references: Sequence[Reference]) -> tuple[dict[str, Artifact], dict[str, str]]:
-        """What the pin beside the output holds; where it is damaged, what the last run record names as versions."""
+        """The artifacts of the pin beside the output; if it is damaged, also versions from the last run record."""
         path = self._output_path()
         if path is None or not (self._file or holds_checkpoint(self._save_directory)):
             return {}, {}
@@ -220,7 +223,7 @@ class Pins:
         return found, recorded
 
     def _of_job(self, references: Sequence[Reference], known: Mapping[str, Artifact]) -> dict[str, Artifact]:
-        """What earlier starts of the job have agreed on, the newest answer first."""
+        """The artifacts on which earlier starts of the job have agreed, the newest answer first."""
         from nemotron_exec.rendezvous import answer as answers
         from nemotron_exec.rendezvous import meeting, rounds
 
@@ -233,10 +236,10 @@ class Pins:
             if answer.content is None:
                 continue
             silent = time.time() - meeting.last_sign(path, answer)
-            if rounds.other_life(answer, me, lambda: silent):  # noqa: B023  it is called at once
+            if rounds.other_life(answer, me, lambda: silent):  # noqa: B023  the function is called at once
                 continue
             if answer.job != self._job.id and rounds.runs_at_once(meeting.entries_in(path, me), me):
-                continue  # another step, at the same time
+                continue  # another step runs at the same time
             with contextlib.suppress(KeyError, TypeError):
                 for item in answer.content["artifacts"]:
                     if (text := item["reference"]) in wanted:
@@ -257,7 +260,7 @@ class Pins:
 
 
 def _last_record(directory: str, references: Sequence[Reference]) -> dict[str, str]:
-    """Versions by reference, as the newest run record beside the checkpoints names them."""
+    """Versions by reference, from the newest run record beside the checkpoints."""
     runs = os.path.join(directory, DIRECTORY, "runs")
     try:
         paths = [os.path.join(runs, name) for name in os.listdir(runs) if name.endswith(".json")]
@@ -269,14 +272,14 @@ def _last_record(directory: str, references: Sequence[Reference]) -> dict[str, s
     found = {}
     for item in references:
         name, _, version = named.get(item.text, "").rpartition(":")
-        # Of a registry's collection the record names the source artifact, which has versions of its own.
+        # For a collection of a registry the record names the source artifact, which has other version numbers.
         if version and name.rpartition("/")[2] == item.name.rpartition("/")[2]:
             found[item.text] = version
     return found
 
 
 def holds_checkpoint(directory: str | None) -> bool:
-    """Whether a completed checkpoint is in `directory`: there is something to resume, so its versions count."""
+    """Whether a completed checkpoint is in `directory`, which can be resumed. Then the pin there counts."""
     if directory is None:
         return False
     try:
@@ -291,14 +294,14 @@ def holds_checkpoint(directory: str | None) -> bool:
 
 
 def _present(artifact: Artifact) -> bool:
-    """Whether a pinned version needs no store. That of the hub looks whether the cache still has all of its files."""
+    """Whether a pinned version needs no store. The hub's store must check the cache, which may have lost files."""
     if artifact.store == "huggingface":
         return False
     return not os.path.isabs(artifact.path) or os.path.exists(artifact.path)
 
 
 def _lacks(artifact: Artifact) -> bool:
-    """Whether the manifest store is here, has other versions of the artifact, and does not have this one."""
+    """Whether the manifest store here has other versions of the artifact, but not this one."""
     source = artifact.source
     if artifact.store != "manifest" or not source or not os.path.isabs(source):
         return False
@@ -320,14 +323,14 @@ def _refuse_link(path: str) -> None:
 
 
 def _read(path: str) -> tuple[int, dict[str, Mapping[str, Any]]]:
-    """The attempt that pinned, and the artifacts by the text of their references; (-1, {}) if there is no pin."""
+    """The attempt that wrote the pin, and its artifacts by their references' texts; (-1, {}) if there is no pin."""
     directory = os.path.dirname(path)
     _refuse_link(path)
     try:
         writable_by_all = bool(os.stat(directory).st_mode & stat.S_IWOTH)
     except OSError:
         return -1, {}
-    # A team's directory holds the pins of all its members. Where everybody may write, only this user's pin counts.
+    # In a team's directory every member may write the pin. Where everybody may write, only this user's pin counts.
     data = files.read(path, limit=_LIMIT, owner=os.geteuid() if writable_by_all else None)
     if data is None:
         return -1, {}
@@ -349,7 +352,7 @@ def _read(path: str) -> tuple[int, dict[str, Mapping[str, Any]]]:
 
 
 def _digest(entries: Mapping[str, Any]) -> str:
-    """By which a flipped bit is seen that leaves JSON: it would make the next start use other versions."""
+    """Checksum of the entries. It shows a flipped bit that leaves valid JSON, but would select other versions."""
     from nemotron_exec.sitecustomize.payload.sha256 import sha256
 
     return sha256(json.dumps(entries, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()

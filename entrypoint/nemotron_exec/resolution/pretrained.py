@@ -1,9 +1,11 @@
-"""`${art:KEY,pretrained_path}`: a directory in which Megatron-Bridge finds the pinned iteration, and no other.
+"""`${art:KEY,pretrained_path}`: a directory in which Megatron-Bridge finds only the pinned iteration.
 
-`checkpoint.pretrained_checkpoint` takes a save directory, and loads the newest iteration in it: what its tracker files
-name. `ckpt_step` does not help: it needs `checkpoint.load`, which is where the job itself resumes. An iteration's own
-directory is taken by 0.6.2, and silently not by 0.3.1. So the pinned iteration gets a directory of its own, with a link
-to the data and trackers that name it. Tried with the real `finetune()` of 0.3.1 and 0.6.2.
+`checkpoint.pretrained_checkpoint` takes a save directory, and loads the newest iteration in it, which its tracker files
+name. `ckpt_step` does not help: it needs `checkpoint.load`, from which the job itself resumes. Megatron-Bridge 0.6.2
+accepts the directory of an iteration, but 0.3.1 silently does not.
+
+So the pinned iteration gets a directory of its own, with a link to the data and trackers that name it. This was tried
+with the real `finetune()` of 0.3.1 and 0.6.2.
 """
 
 from __future__ import annotations
@@ -25,15 +27,15 @@ if TYPE_CHECKING:
 __all__ = ["FIELD", "texts_of", "warn_of_newer", "with_pretrained_paths"]
 
 FIELD = "pretrained_path"
-# What Megatron-Bridge and Megatron-LM look for in a save directory: a number as text, and the state of the training.
+# Megatron-Bridge and Megatron-LM read these files in a save directory: a number as text, and the state of the training.
 _TRACKER = "latest_checkpointed_iteration.txt"
 _STATE = ("latest_train_state.pt", "train_state.pt")
-# By this file Megatron-Bridge names the loaded checkpoint to W&B.
+# Megatron-Bridge reads the loaded checkpoint's name in W&B from this file.
 _WANDB = "latest_wandb_artifact_path.txt"
 
 
 def texts_of(paths: Iterable[str]) -> list[str]:
-    """The configs' texts, without configs that have gone since they were read."""
+    """The texts of the configs that still exist."""
     texts = []
     for path in paths:
         with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
@@ -42,12 +44,12 @@ def texts_of(paths: Iterable[str]) -> list[str]:
 
 
 def with_pretrained_paths(artifacts: Sequence[Artifact], directory: str, texts: Iterable[str]) -> Sequence[Artifact]:
-    """The artifacts, with the field `pretrained_path` where the config asks for it and the checkpoint has iterations.
+    """The artifacts. Those with iterations get the field `pretrained_path`, if a text uses it.
 
     Args:
-        artifacts: Pinned.
+        artifacts: The pinned artifacts.
         directory: Private directory of the job's answer, which every node sees.
-        texts: The texts that may ask for the field: configs and words of the command.
+        texts: The texts that may use the field: configs and words of the command.
     """
     if not any(FIELD in text for text in texts):
         return artifacts
@@ -58,7 +60,7 @@ def _with_path(artifact: Artifact, directory: str) -> Artifact:
     fields = {name: value for name, value in artifact.fields.items() if name != FIELD}
     iteration = _iteration_directory(artifact)
     if iteration is not None:
-        # Megatron-Bridge calls the artifact that it loads by the directory's name.
+        # Megatron-Bridge uses the directory's name as the name of the artifact that it loads.
         made = os.path.join(directory, os.path.basename(artifact.path.rstrip("/")) or artifact.key)
         os.makedirs(made, mode=0o700, exist_ok=True)
         os.symlink(iteration, os.path.join(made, os.path.basename(iteration)))
@@ -72,7 +74,7 @@ def _with_path(artifact: Artifact, directory: str) -> Artifact:
 
 
 def _iteration_directory(artifact: Artifact) -> str | None:
-    """The directory of a checkpoint's pinned iteration in the Megatron format; None where there is none here."""
+    """The directory of a checkpoint's pinned iteration in the Megatron format; None where it does not exist here."""
     if artifact.iteration is None or "://" in artifact.path:
         return None
     path = absolute(os.path.join(artifact.path, f"iter_{artifact.iteration:07d}"))
@@ -80,9 +82,9 @@ def _iteration_directory(artifact: Artifact) -> str | None:
 
 
 def warn_of_newer(artifacts: Sequence[Artifact], texts: Sequence[str], messages: Messages) -> None:
-    """One line for each model whose save directory would load another iteration than the pinned one.
+    """Warn of each model whose save directory would load another iteration than the pinned one.
 
-    Where the config uses `iteration`, too, the framework is told which.
+    A config that uses `iteration`, too, gets no warning: it tells the framework the iteration.
     """
     for artifact in artifacts:
         if _iteration_directory(artifact) is None or not _uses(texts, artifact.key, "path"):

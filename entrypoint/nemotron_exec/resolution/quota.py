@@ -1,7 +1,7 @@
-"""What a quota leaves to this user, group and project in a directory: the kernel's own call, or Lustre's command.
+"""The room that quotas leave to this user, group and project in a directory, from the kernel or from Lustre's command.
 
-Neither waits for a server that is gone. The kernel's call is made for local file systems alone, and `lfs` is a process
-that is left behind when its time is over.
+Neither waits for a server that does not answer. The kernel is asked for local file systems only. `lfs` runs as a
+process that is left behind when its time is over.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ __all__ = ["Quota", "quotas"]
 _LOCAL = ("ext2", "ext3", "ext4", "xfs", "f2fs", "reiserfs", "jfs")
 _GET = 0x800007 << 8  # Q_GETQUOTA of sys/quota.h, shifted as QCMD does
 _USER, _GROUP, _PROJECT = 0, 1, 2
-_QUOTACTL_FD = 443  # the same number on all architectures (Linux 5.14)
+_QUOTACTL_FD = 443  # the same number on all architectures (since Linux 5.14)
 _BLOCK = 1024  # bytes: QIF_DQBLKSIZE
-_DQBLK = struct.Struct("@8QI4x")  # hard, soft, used bytes; hard, soft, used inodes; two times; which are valid
+_DQBLK = struct.Struct("@8QI4x")  # hard, soft, used bytes; hard, soft, used inodes; two times; mask of the valid fields
 _FSXATTR = struct.Struct("@5I8x")  # flags, extent size, extents, project, CoW extent size
 _GET_FSXATTR = 0x801C581F
 _LFS_SECONDS = 2.0
@@ -36,9 +36,9 @@ class Quota:
     """The remaining room of one quota.
 
     Attributes:
-        whose: "user 1000", "group 100", "project 7".
-        left: Bytes; None where the quota does not limit them.
-        inodes: Inodes; None likewise.
+        whose: The owner of the quota: "user 1000", "group 100", "project 7".
+        left: Bytes that are left; None where the quota does not limit them.
+        inodes: Inodes that are left; None where the quota does not limit them.
     """
 
     whose: str
@@ -47,10 +47,10 @@ class Quota:
 
 
 def quotas(directory: str) -> Iterator[Quota]:
-    """The quotas that limit what this process writes to a directory; none where nothing is known of any.
+    """The quotas that limit what this process writes to a directory; none where none are known.
 
     Args:
-        directory: It exists.
+        directory: An existing directory.
     """
     mount = mount_of(read_mounts(), os.path.realpath(directory))
     kind = mount.kind if mount is not None else ""
@@ -69,7 +69,7 @@ def _of_kernel(directory: str, device: str) -> Iterator[Quota]:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         found = os.fstat(descriptor)
-        # New files take the directory's group where it passes that on.
+        # With the set-group-ID bit, new files get the group of the directory.
         group = found.st_gid if found.st_mode & 0o2000 else os.getegid()
         asked = [(_USER, os.geteuid(), "user"), (_GROUP, group, "group")]
         if project := _project(descriptor):
@@ -84,8 +84,8 @@ def _of_kernel(directory: str, device: str) -> Iterator[Quota]:
 
 
 def _ask(descriptor: int, device: str, kind: int, number: int) -> tuple[int, ...] | None:
-    """One dqblk; None where there is no such quota, or the kernel does not tell."""
-    import ctypes  # 4 ms
+    """The dqblk of a quota; None where there is no such quota, or the kernel does not give it."""
+    import ctypes  # takes 4 ms
 
     libc = ctypes.CDLL(None, use_errno=True)
     buffer = ctypes.create_string_buffer(_DQBLK.size)
@@ -98,7 +98,7 @@ def _ask(descriptor: int, device: str, kind: int, number: int) -> tuple[int, ...
 
 
 def _project(descriptor: int) -> int:
-    """The project that new files of a directory belong to; 0 for none."""
+    """The project to which new files of a directory belong; 0 for none."""
     buffer = bytearray(_FSXATTR.size)
     with contextlib.suppress(OSError):
         fcntl.ioctl(descriptor, _GET_FSXATTR, buffer)
@@ -109,7 +109,8 @@ def _project(descriptor: int) -> int:
 def _of_lustre(directory: str) -> Iterator[Quota]:
     for flag, number, name in (("-u", os.geteuid(), "user"), ("-g", os.getegid(), "group")):
         text = _output(["lfs", "quota", "-q", flag, str(number), directory])
-        # Directory, then used, quota, limit, grace: of kilobytes, and of files. A `*` says that a limit is reached.
+        # The words are the directory, then used, quota, limit and grace, of kilobytes and of files. `*` marks a limit
+        # that is reached.
         words = text.replace("*", "").split()[-8:]
         if len(words) == 8 and all(word.isdigit() for word in (*words[:3], *words[4:7])):
             used, soft, hard = (int(word) for word in words[:3])
@@ -119,7 +120,7 @@ def _of_lustre(directory: str) -> Iterator[Quota]:
 
 
 def _output(words: Sequence[str]) -> str:
-    """What a command says; "" where it fails, or where its time is over: it is not waited for then."""
+    """The output of a command; "" where it fails or takes too long. A late command is not waited for."""
     import subprocess
 
     try:
@@ -129,7 +130,7 @@ def _output(words: Sequence[str]) -> str:
     try:
         text = child.communicate(timeout=_LFS_SECONDS)[0]
     except subprocess.TimeoutExpired:
-        child.kill()  # a child that waits for a file server does not end before it answers
+        child.kill()  # do not wait for it: a child that waits for a file server cannot end before the server answers
         return ""
     return text.decode("utf-8", "replace") if child.returncode == 0 else ""
 

@@ -1,8 +1,8 @@
-"""Python modules of Hugging Face repositories, in place before the ranks start: `trust_remote_code: true` under `run:`.
+"""Copies Python modules of Hugging Face repositories before the ranks start (`trust_remote_code: true` under `run:`).
 
-transformers copies them from the snapshot to `HF_MODULES_CACHE` when it loads the model. Ranks that do so at once read
-each other's half-written files. Only the job's transformers knows how it names the copies, so the job's Python makes
-them. It runs none of them.
+transformers copies them from the snapshot to `HF_MODULES_CACHE` when it loads the model. Ranks that do so at the same
+time read each other's half-written files. Only the job's transformers knows the names of the copies, so the job's
+Python makes them. It runs none of them.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ for name, revision, files in json.load(sys.stdin):
     for file in files:
         get_cached_module_file(name, file, revision=revision, local_files_only=True)
 """
-_SECONDS = 300.0  # for an import of transformers from a cold shared file system
+_SECONDS = 300.0  # covers an import of transformers from a cold shared file system
 _LEASE, _HEARTBEAT, _POLL = 15.0, 5.0, 0.5  # seconds
 
 
 def prepare_remote_code(
     artifacts: Sequence[Artifact], words: Sequence[str], environ: Mapping[str, str], messages: Messages
 ) -> None:
-    """Copy the modules of every artifact that asks for it, once for each modules cache. A failure is one warning.
+    """Copy the modules of every artifact with `trust_remote_code`, once for each modules cache. A failure is a warning.
 
     Args:
         artifacts: All inputs of the job.
-        words: The command: its interpreter is the job's.
-        environ: The launcher's environment with the job's variables of the hub.
+        words: The command, which names the job's interpreter.
+        environ: The launcher's environment, with the job's variables for the hub.
         messages: For the warning.
     """
     wanted = [artifact for artifact in artifacts if artifact.fields.get("trust_remote_code") is True]
@@ -100,7 +100,7 @@ def _copy(artifact: Artifact, files: Sequence[str], python: str, environ: Mappin
 
 
 def _modules_of(snapshot: str) -> list[str]:
-    """The Python files that the `auto_map` of a snapshot's configs names; transformers follows their own imports."""
+    """The Python files that `auto_map` in a snapshot's configs names. transformers follows their own imports."""
     found: dict[str, None] = {}
     for name in _CONFIGS:
         try:
@@ -110,14 +110,14 @@ def _modules_of(snapshot: str) -> list[str]:
             continue
         for value in mapped.values() if isinstance(mapped, dict) else ():
             for one in value if isinstance(value, list) else [value]:
-                # `org/other--module.Class` is code of another repository, which no reference has pinned.
+                # `org/other--module.Class` is code of another repository, which no reference pins.
                 if isinstance(one, str) and "." in one and "--" not in one:
                     found[one.rpartition(".")[0].replace(".", "/") + ".py"] = None
     return [path for path in found if os.path.isfile(os.path.join(snapshot, path))]
 
 
 def _python_of(words: Sequence[str], environ: Mapping[str, str]) -> str:
-    """The interpreter that the command starts: a word that is one, else that beside its program, else that on PATH."""
+    """The interpreter of the command: a word of it, else the python beside its program, else the python on PATH."""
     path = environ.get("PATH")
     for word in words:
         if os.path.basename(word).startswith("python") and (found := shutil.which(word, path=path)):

@@ -1,4 +1,4 @@
-"""What steps 3 and 4 give: the answer that every launcher of the job applies to its own command."""
+"""The result of steps 3 and 4: the answer that every launcher of the job applies to its own command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Resolution", "ResolvedConfig", "resolved_command"]
 
 @dataclass(frozen=True)
 class ResolvedConfig:
-    """One config file: what the user wrote, and what the command is given instead (absolute paths)."""
+    """One config file: the user's file, and the file that the command gets instead (absolute paths)."""
 
     original: str
     resolved: str
@@ -29,19 +29,19 @@ class Resolution:
 
     Attributes:
         artifacts: Pinned inputs, in the order of `run:`.
-        arguments: New words by their distance from the program (design: everything before it, torchrun's own
-            arguments, differs from node to node).
-        dropped: Distances of the words that are taken out (`run.*=` overrides).
-        configs: Config files rewritten.
+        arguments: New words by their distance from the program. (The words before it, such as torchrun's own arguments,
+            differ from node to node.)
+        dropped: Distances of the words that are removed (`run.*=` overrides).
+        configs: The config files that were rewritten.
         handoff: Path of the hand-off file; None where nothing was resolved.
-        handoff_value: The hand-off itself, where a process of the job may not see that file; no part of `to_json`.
+        handoff_value: The hand-off itself, where a process of the job may not see its file; not part of `to_json`.
         store: Root of the manifest store.
         backend: "wandb" or "manifest".
-        variables: Environment variables for the job, where it does not set them.
-        settings: Environment variables for the job, whatever it sets.
-        files: Digest of each config that it was made from; no part of `to_json`.
-        outputs: Whether the config has `run.outputs`: the hand-off then says which.
-        on_checkpoint: `run.on_checkpoint`: what runs when a checkpoint is in the store.
+        variables: Environment variables for the job, unless the job sets them itself.
+        settings: Environment variables for the job, which replace the job's own.
+        files: Digest of each config from which the answer was made; not part of `to_json`.
+        outputs: Whether the config has `run.outputs`, which the hand-off lists.
+        on_checkpoint: `run.on_checkpoint`: the commands that run after a checkpoint is in the store.
     """
 
     artifacts: tuple[Artifact, ...] = ()
@@ -59,7 +59,7 @@ class Resolution:
     on_checkpoint: tuple[Mapping[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As it is published, and as `--resolve-only` prints it."""
+        """The answer as it is published, and as `--resolve-only` prints it."""
         return {
             "artifacts": [artifact.to_json() for artifact in self.artifacts],
             "arguments": {str(offset): word for offset, word in self.arguments.items()},
@@ -96,14 +96,14 @@ class Resolution:
 def resolved_command(
     command: Command, resolution: Resolution, translate: Callable[[str], str] | None = None
 ) -> list[str]:
-    """The command's words, the config arguments replaced and our overrides taken out; nothing else touched.
+    """The command's words with config arguments replaced and `run.*` overrides removed. All other words stay.
 
     Args:
-        command: The command as it was given.
+        command: The command as the user gave it.
         resolution: The answer.
-        translate: Where `/nemo_run` is somewhere else on this node: applied to every word.
+        translate: Applied to every word where `/nemo_run` is another directory on this node.
     """
-    # A NUL, which no word can hold, stands between words where one gives way to several (hydra.py).
+    # One word may become several (hydra.py). They are joined by NUL, which no word can hold.
     words = [
         new
         for index, word in enumerate(command.argv)

@@ -1,6 +1,6 @@
 """Steps 3 and 4, resolve and write: from the configs of the command to the answer that all launchers of the job apply.
 
-One launcher runs `lead.answer`; rendezvous/ decides which, and carries its result or its error to the others.
+One launcher runs `lead.answer`. rendezvous/ decides which one, and brings its result or its error to the others.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["resolve"]
 
-# A restart may find that a file which the answer was made from has changed, and asks anew; a file that changes while
-# we look is not followed for ever.
+# A restart asks anew if a file of its answer has changed. This bounds the repeats for a file that changes all the time.
 _MAX_REPEATS = 4
 
 
@@ -46,10 +45,10 @@ def resolve(
     environ: Mapping[str, str],
     messages: Messages,
 ) -> Resolution:
-    """The answer for this job, made here or by the launcher that leads.
+    """The answer for this job, made here or by the leading launcher.
 
     Raises:
-        LaunchError: Bad input, here or at the leader; nothing half-written is left.
+        LaunchError: The input is bad, here or at the leader. No half-written file is left.
     """
     for contradiction in place.contradictions:
         messages.warning(contradiction)
@@ -103,7 +102,7 @@ def resolve(
         pins = pins_of(request, agreement.answer["save_directory"])
         if (sentence := pins.other_inputs(resolution.artifacts)) is not None:
             messages.warning(sentence)
-        # Only a published answer is pinned: no launcher uses the answer of a leader that was overtaken.
+        # Pin the published answer only: no launcher uses the answer of a leader that lost its lease.
         pins.write(resolution.artifacts)
     if (agreement.reused or not agreement.led) and any(one.store == "huggingface" for one in resolution.artifacts):
         from nemotron_exec.resolution.hub import bring
@@ -111,7 +110,7 @@ def resolve(
         bring(resolution.artifacts, chosen, environ, messages)
     first_of_a_restart = agreement.reused and not place.index
     if first_of_a_restart:
-        # This start resolved nothing, but the attempt before it may have died with checkpoints in its outbox.
+        # This start resolved nothing, but the attempt before it may have died with unsent checkpoints in its outbox.
         lead.replay(request, agreement.answer["save_directory"], resolution.store, messages.debug)
         messages.info(f"versions as at the first start of {identity.id} ({identity.source}); --refresh asks again")
     if agreement.led or first_of_a_restart:  # one launcher says it, not each of thousands
@@ -134,11 +133,10 @@ def resolve(
 
 
 def _resolved_by_outer_launcher(command: Command, chosen: Options, environ: Mapping[str, str]) -> Resolution | None:
-    """The outer launcher's answer, where every config of the command is a file that it has written.
+    """The outer launcher's answer, if every config of the command is a file that it has written; else None.
 
-    Without a config it is the outer launcher's where that has looked up the artifacts that are named here.
-
-    An image's ENTRYPOINT and a prefix in the job script may both be there; what the first has pinned stays pinned.
+    Without a config it is the outer answer if that has all artifacts of the options. An image's ENTRYPOINT and a prefix
+    in the job script may both start a launcher. The versions of the outer one stay pinned.
     """
     if "NEMOTRON_EXEC_HANDOFF" not in environ:
         return None
@@ -169,7 +167,7 @@ def _resolved_by_outer_launcher(command: Command, chosen: Options, environ: Mapp
 
 
 def _without_config(command: Command, chosen: Options, environ: Mapping[str, str], messages: Messages) -> Resolution:
-    """No config is named: resolve only where checkpoints are registered."""
+    """The answer for a command without a config: only the store for checkpoints is resolved."""
     if overrides := [override for override in command.overrides if override.is_about_run]:
         raise LaunchError(
             f"apply {overrides[0].word}",
@@ -186,7 +184,7 @@ def _without_config(command: Command, chosen: Options, environ: Mapping[str, str
     try:
         store = choose_store(chosen, environ, env_toml, None)
     except LaunchError as error:
-        # The command needs none before its first checkpoint.
+        # The command needs no store before its first checkpoint.
         messages.warning(f"no checkpoint is registered: {error.found}. {error.remedy}")
         store = ""
     return Resolution(store=store, variables=wandb_variables(default_wandb(env_toml, environ)))

@@ -16,10 +16,10 @@ __all__ = ["report"]
 
 
 def report(resolution: Resolution, output: str | None) -> int:
-    """Print the answer; with `output`, write the resolved YAML there as well. Returns the exit code.
+    """Print the answer. With `output`, also write the resolved YAML there. Return the exit code.
 
     Raises:
-        LaunchError: `-o` with several configs, or a file that cannot be written.
+        LaunchError: There are several configs for `-o`, or a file cannot be written.
     """
     if output is not None:
         _write(resolution, output)

@@ -1,7 +1,7 @@
-"""What an answer changes in the words of a command, in a form that each launcher applies to its own command.
+"""The changes of an answer to the words of a command, in a form that each launcher applies to its own command.
 
-Launchers of one question may have been started with different words (`--id node$i`, an absolute path here and a
-relative one there). What they have in common: their configs in order, and the overrides that bear on the answer.
+Launchers of one question may have different words (`--id node$i`, here an absolute path and there a relative one). They
+share the order of their configs, and the overrides that decide the answer.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ["apply_changes", "portable_changes"]
 
 
 def portable_changes(command: Command, rendered: Rendered) -> dict[str, Any]:
-    """The changes that were worked out for `command`, as a JSON object that holds for every launcher of the question.
+    """The changes for `command`, as a JSON object that any launcher of the question can apply.
 
     Args:
-        command: The leader's.
-        rendered: What its configs have become.
+        command: The leader's command.
+        rendered: The rendered configs of the leader's command.
     """
     paths = dict(rendered.moved)
     return {
@@ -40,7 +40,7 @@ def portable_changes(command: Command, rendered: Rendered) -> dict[str, Any]:
 
 
 def apply_changes(command: Command, changes: Mapping[str, Any]) -> tuple[dict[int, str], frozenset[int]]:
-    """The inverse, for a launcher's own command: new words by their distance from the program, and those taken out."""
+    """The changes for a launcher's own command: new words, and removed words, by their distance from the program."""
     arguments: dict[int, str] = {}
     plain: dict[int, list[tuple[ConfigArgument, str]]] = {}
     for config, path in zip(command.configs, changes["configs"], strict=True):

@@ -23,7 +23,7 @@ __all__ = ["checkpoint_policy", "outputs_of", "text_or_none", "timestamp", "writ
 
 
 def write_files(rendered: Rendered) -> tuple[ResolvedConfig, ...]:
-    """Write the resolved files, 0600, and the links to the originals' siblings."""
+    """Write the resolved files, mode 0600, and the links to the neighbours of the originals."""
     from nemotron_exec.shared_directory import files as private
 
     for file in rendered.files:
@@ -36,14 +36,14 @@ def write_files(rendered: Rendered) -> tuple[ResolvedConfig, ...]:
 
 
 def timestamp() -> str:
-    """Now, in UTC, ISO 8601, whole seconds."""
+    """The current time: UTC, ISO 8601, whole seconds."""
     import datetime
 
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 def text_or_none(value: object) -> str | None:
-    """The value if it is a text that is not empty."""
+    """The value if it is a text and not empty; else None."""
     return value if isinstance(value, str) and value else None
 
 
@@ -52,10 +52,10 @@ def outputs_of(config: Config, here: Callable[[str], str | None]) -> dict[str, s
 
     Args:
         config: The config.
-        here: Gives a path of the config as the job names it; None for a path that does not exist yet.
+        here: Returns a path of the config as the job names it; None for a path that does not exist yet.
 
     Raises:
-        LaunchError: It is no mapping of names to directories.
+        LaunchError: The value is no mapping of names to directories.
     """
     from nemotron_exec.sitecustomize.payload.manifest import names
 
@@ -90,7 +90,7 @@ def checkpoint_policy(config: Config) -> str:
     """`run.checkpoints` of a config: which checkpoints are registered.
 
     Raises:
-        LaunchError: It is none of the policies.
+        LaunchError: The value is no policy.
     """
     chosen = config.run.get("checkpoints", "all")
     if chosen in (None, False):  # YAML 1.1 reads `off` and `no` as false
@@ -112,7 +112,7 @@ def write_handoff(
     hooks: Sequence[Mapping[str, Any]],
     directory: str,
 ) -> str:
-    """Write the hand-off beside the resolved configs; returns its path."""
+    """Write the hand-off beside the resolved configs. Return its path."""
     from nemotron_exec.resolution import handoff
     from nemotron_exec.shared_directory import files as private
 
@@ -146,7 +146,7 @@ def write_handoff(
 
 
 def _resume(request: Request, config: Config) -> dict[str, str] | None:
-    """The W&B run that this job continues: only where `run.wandb.resume: auto` asks for it."""
+    """The W&B run that this job continues; None unless the config has `run.wandb.resume: auto`."""
     section = config.run.get("wandb")
     chosen = section.get("resume") if isinstance(section, dict) else None
     if chosen in (None, False):
@@ -157,10 +157,10 @@ def _resume(request: Request, config: Config) -> dict[str, str] | None:
 
 
 def _required(config: Config) -> bool:
-    """`run.wandb.required` of a config: whether the job ends where W&B does not answer.
+    """`run.wandb.required` of a config: whether the job ends if W&B does not answer.
 
     Raises:
-        LaunchError: It is no boolean.
+        LaunchError: The value is no boolean.
     """
     section = config.run.get("wandb")
     chosen = section.get("required") if isinstance(section, dict) else None
@@ -171,7 +171,7 @@ def _required(config: Config) -> bool:
 
 
 def _write_run_record(request: Request, directory: str) -> str:
-    """Write the launcher's part of the run record; the job's first checkpoint adds the rest (run_record.py)."""
+    """Write the launcher's part of the run record. The job's first checkpoint adds the rest (run_record.py)."""
     import json
 
     from nemotron_exec.resolution.handoff import launched
@@ -184,9 +184,9 @@ def _write_run_record(request: Request, directory: str) -> str:
 
 
 def handoff_value(request: Request, path: str) -> str | None:
-    """The hand-off for processes that may not see its file; None where all nodes see the state directory.
+    """The hand-off as a text, for processes that may not see its file; None if all nodes see the state directory.
 
-    A job of one launcher may be a Ray job of many nodes, which the launcher does not see.
+    A job of one launcher may be a Ray job of many nodes, which the launcher does not know.
     """
     if request.state.shared and not request.place.single:
         return None

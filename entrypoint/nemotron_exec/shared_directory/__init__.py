@@ -1,1 +1,1 @@
-"""A directory that others write to and other machines see: files, a lease, the server's clock, its file system."""
+"""A directory that other users and machines share: files, a lease, the server's clock, its file system."""

@@ -10,10 +10,10 @@ __all__ = ["Clock"]
 
 
 class Clock:
-    """How far the file server's clock is ahead of this process's monotonic one, read from a file that is made there.
+    """The offset of the file server's clock from this process's monotonic clock, read from a file created there.
 
     Args:
-        probe: Path of a file that is made and removed where the time is asked for before `touch` was called.
+        probe: Path of a file that is created and removed if the time is needed before `touch` was called.
     """
 
     def __init__(self, probe: str) -> None:
@@ -21,14 +21,14 @@ class Clock:
         self._offset: float | None = None
 
     def touch(self, path: str, content: bytes = b"") -> None:
-        """Make the file `path`, which tells the server's time on the way.
+        """Create the file `path`, and read the server's time from it.
 
         Args:
             path: The file.
-            content: What it holds: some hundred bytes at most, written at once.
+            content: Content of the file: some hundred bytes at most, written at once.
 
         Raises:
-            OSError: It cannot be made, or exists.
+            OSError: The file cannot be created, or exists.
         """
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
@@ -39,10 +39,10 @@ class Clock:
             os.close(descriptor)
 
     def now(self) -> float:
-        """The server's time, seconds since the epoch.
+        """The current time of the server, in seconds since the epoch.
 
         Raises:
-            OSError: No file can be made there.
+            OSError: No file can be created there.
         """
         if self._offset is None:
             try:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["LOCAL_KINDS", "file_system"]
 
 LOCAL_KINDS = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "overlay", "tmpfs", "ramfs", "zfs", "f2fs"})
-"""File systems of one machine: two nodes that each have one see two directories."""
+"""File systems of one machine. Two nodes see different directories there."""
 
 
 def file_system(path: str, mountinfo: str | None = None) -> str:
@@ -37,7 +37,7 @@ def file_system(path: str, mountinfo: str | None = None) -> str:
             continue
         point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[4])
         inside = real == point or real.startswith(point.rstrip("/") + "/")
-        # The last of equal mounts lies on top.
+        # With equal mounts, the last one lies on top.
         if inside and len(point) >= best:
             best, kind = len(point), right.split(" ")[0]
     return kind

@@ -1,4 +1,4 @@
-"""Files in directories that others may write to, or that may lie: read, published and replaced without trust.
+"""Files in directories that other users may write to: read, published and replaced without trust.
 
 No function here follows a link, blocks on a FIFO, or believes a size. A written file appears whole or not at all.
 """
@@ -31,10 +31,10 @@ __all__ = [
 ]
 
 LIMIT = 64 << 20
-"""Bytes; an answer is some kilobytes, and what is larger than this is not one."""
+"""Largest size of a file in bytes. An answer has some kilobytes."""
 
 TEMPORARY = ".tmp"
-# On some network file systems link(2) is denied where others do not know it.
+# Some network file systems answer EACCES to link(2) where others answer that they have no links.
 NO_LINK = (*disk.NO_LINK, errno.EACCES)
 
 
@@ -46,7 +46,7 @@ class NotWrittenError(OSError):
     """A file could not be written.
 
     Attributes:
-        needed: Its size in bytes.
+        needed: Size of the file in bytes.
     """
 
     def __init__(self, error: OSError, path: str, needed: int) -> None:
@@ -55,15 +55,16 @@ class NotWrittenError(OSError):
 
 
 def read(path: str, *, limit: int = LIMIT, owner: int | None = None) -> bytes | None:
-    """The content of a regular file, or None if there is none.
+    """The content of a regular file; None if there is no file.
 
     Args:
-        path: The file. Opened rather than looked at: opening is what makes NFS ask its server.
-        limit: Bytes; anything larger is unusable.
-        owner: The user id that must own the file; any if None.
+        path: The file. It is opened, not looked up: NFS asks its server only on opening.
+        limit: Largest size in bytes. A larger file is unusable.
+        owner: The user id that must own the file; None for any.
 
     Raises:
-        UnusableFileError: A link, a FIFO, a directory, too large, another user's, or unreadable.
+        UnusableFileError: The path is a link, a FIFO or a directory, or the file is too large, another user's or
+            unreadable.
     """
     try:
         content: bytes = disk.read_regular(path, limit, None if owner is None else (owner,))
@@ -75,15 +76,15 @@ def read(path: str, *, limit: int = LIMIT, owner: int | None = None) -> bytes | 
 
 
 def publish(path: str, data: bytes, *, durable: bool) -> bool:
-    """Give `path` the content `data` unless it exists already; never half of it.
+    """Give `path` the content `data` unless it exists already. The file is never half-written.
 
     Args:
         path: The file.
-        data: Its content.
-        durable: Whether to wait for the disk, before others are told.
+        data: Content of the file.
+        durable: Whether to wait for the disk before other processes see the file.
 
     Returns:
-        Whether `path` now has this content; False where another process was first.
+        Whether `path` now has this content. False where another process was first.
 
     Raises:
         LinkRefusedError: The file system has no hard links.
@@ -94,14 +95,15 @@ def publish(path: str, data: bytes, *, durable: bool) -> bool:
         try:
             os.link(temporary, path, follow_symlinks=False)
         except OSError as error:
-            # An NFS server that answers a repeated request says EEXIST for the link that it has made: count them.
+            # To a repeated request an NFS server answers EEXIST, though it has made the link. The number of links shows
+            # it.
             if _links(temporary) == 2:
                 break
             if error.errno == errno.EEXIST:
                 return False
             if error.errno in NO_LINK:
                 raise LinkRefusedError(os.strerror(error.errno)) from None
-            # Gone: this process was stopped, and another swept its file. The sweeper may have published.
+            # The temporary file is gone: another process swept it while this one was stopped, and may have published.
             if error.errno not in disk.GONE or last:
                 raise
         else:
@@ -115,7 +117,7 @@ def publish(path: str, data: bytes, *, durable: bool) -> bool:
 
 
 def replace(path: str, data: bytes, *, durable: bool) -> None:
-    """Give `path` the content `data`, whatever was there; never half of it.
+    """Replace the content of `path` by `data`. The file is never half-written.
 
     Raises:
         OSError: The file cannot be written.
@@ -135,8 +137,8 @@ def sweep(directory: str, before: float | None = None) -> None:
     """Remove the temporary files that killed processes left in `directory`.
 
     Args:
-        directory: Where.
-        before: Only those last written before this time of the file server's clock.
+        directory: The directory to sweep.
+        before: Remove only files last written before this time of the file server's clock; None for all.
     """
     with contextlib.suppress(OSError):
         for name in os.listdir(directory):
@@ -148,10 +150,10 @@ def sweep(directory: str, before: float | None = None) -> None:
 
 
 def make_directory(path: str, *, wanted: str, remedy: str) -> int:
-    """Make `path` a directory of this user alone (0700), or accept it if it is.
+    """Make `path` a directory of this user alone (0700), or accept it if it is one already.
 
     Args:
-        path: The directory; its parent exists.
+        path: The directory; its parent must exist.
         wanted: First part of the error message.
         remedy: Last part of the error message.
 
@@ -159,7 +161,7 @@ def make_directory(path: str, *, wanted: str, remedy: str) -> int:
         The user id that owns it.
 
     Raises:
-        LaunchError: It is no directory, belongs to another user, is writable by others, or cannot be made.
+        LaunchError: The path is no directory, belongs to another user, is writable by others, or cannot be created.
     """
     try:
         try:
@@ -204,7 +206,7 @@ def _write_temporary(path: str, data: bytes, *, durable: bool) -> str:
     try:
         disk.write_new(temporary, data, 0o600, durable)
     except OSError as error:
-        # write(2) and fsync(2) know no name: the caller's message does.
+        # The errors of write(2) and fsync(2) name no file, and the caller's message needs one.
         raise NotWrittenError(error, path, len(data)) from None
     return temporary
 
@@ -217,10 +219,10 @@ def _links(path: str) -> int:
 
 
 def sync_file(path: str) -> None:
-    """Have on disk what another program has written into a file.
+    """Write the data that another program has written into a file to the disk.
 
     Raises:
-        OSError: The disk or the file server has lost it.
+        OSError: The disk or the file server has lost the data.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -1,7 +1,7 @@
-"""Leadership: filelock's SoftFileLease, told apart from its own clock.
+"""Leadership by filelock's SoftFileLease, with silence measured by the file server's clock.
 
-A lease is a hint about who should be working. That two launchers may work at once costs time and nothing else: what
-decides is the answer, which is published once (answer.py).
+A lease is only a hint about who should work. If two launchers work at once, they lose time and nothing else. The answer
+decides, and it is published once (answer.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Holder", "Lease"]
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds the lease, as its marker says. `beat` is the time of the last heartbeat, by the file server's clock."""
+    """The holder of the lease, read from its marker. `beat` is the last heartbeat by the file server's clock."""
 
     host: str
     pid: int
@@ -35,10 +35,10 @@ class Lease:
     """One launcher's claim on the lead of one meeting.
 
     Args:
-        path: The marker.
-        now: The file server's time: the clocks of the nodes may differ by more than a lease.
-        duration: Seconds without a heartbeat after which others may take the lease. The same in all processes:
-            filelock refuses a marker with another number.
+        path: Path of the marker.
+        now: Returns the file server's time. The clocks of the nodes may differ by more than a lease.
+        duration: Seconds without a heartbeat after which another launcher may take the lease. All processes must use
+            the same number: filelock refuses a marker with another one.
         heartbeat: Seconds between two heartbeats.
     """
 
@@ -53,10 +53,10 @@ class Lease:
 
     @property
     def held(self) -> bool:
-        """Whether this process leads: it took the lease, and no other process has taken it since."""
+        """Whether this process leads: it has taken the lease, and no other process has taken it since."""
         if not self._lease.is_locked or self._lease.compromise is not None:
             return False
-        # After a stop (SIGSTOP, a suspended machine) the heartbeat has not noticed yet what the marker says.
+        # Read the marker: after a stop (SIGSTOP, a suspended machine) the heartbeat has not noticed a loss yet.
         try:
             with open(self.path, "rb") as file:
                 return (self._lease.token or "-").encode() in file.read(4096)
@@ -64,7 +64,7 @@ class Lease:
             return False
 
     def acquire(self) -> bool:
-        """Take the lease if it is free, or if its holder is dead or silent. Never waits.
+        """Take the lease if it is free, or if its holder is dead or silent. It never waits.
 
         Raises:
             LaunchError: The marker cannot be written, or belongs to another version's protocol.
@@ -86,7 +86,7 @@ class Lease:
         return False
 
     def release(self) -> None:
-        """Give the lead back and stop the heartbeat. Safe to call twice."""
+        """Release the lease and stop the heartbeat. It may be called twice."""
         if self._lease.is_locked:
             self._lease.release(force=True)
 
@@ -96,7 +96,7 @@ class Lease:
         return None if marker is None or not marker.host else marker
 
     def _marker(self) -> Holder | None:
-        """What lies where the marker should; without a host if it is none."""
+        """The marker's content; without a host if the file is no marker, None if there is no file."""
         try:
             data = files.read(self.path, limit=4096)
         except files.UnusableFileError:
@@ -122,7 +122,7 @@ class Lease:
                 "Remove that file if no job uses it, or give another directory with --state-dir DIR",
             ) from None
         except BaseException as error:
-            # A signal that arrives here comes out of filelock in a group, with what its own clean-up met.
+            # filelock raises a signal that arrives here in a group, together with the errors of its clean-up.
             members = getattr(error, "exceptions", ())
             signalled = next((member for member in members if not isinstance(member, Exception)), None)
             if signalled is None:

@@ -1,4 +1,4 @@
-"""`--status`: what is known of a job from the state directory, the outbox and the notes of its processes."""
+"""`--status`: the known facts of a job, from the state directory, the outbox and the notes of its processes."""
 
 from nemotron_exec.status.show import report
 

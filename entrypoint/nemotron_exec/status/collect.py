@@ -1,4 +1,7 @@
-"""What launchers and injectors of a job have left in the state directory and beside its checkpoints. Reads only."""
+"""Reads what launchers and injectors of a job have left in the state directory and beside its checkpoints.
+
+Nothing is written.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ _NOTES = 8 << 20  # bytes; a process writes 1,000 lines at most
 
 
 def jobs_in(state: str) -> list[dict[str, Any]]:
-    """All jobs of a state directory, the latest last, without what only one job is asked for."""
+    """All jobs of a state directory, the latest last, without the facts that are shown for a single job only."""
     found = [job_at(path, whole=False) for path in _directories(os.path.join(state, "jobs"))]
     return sorted(found, key=lambda job: job["created"] or 0.0)
 
@@ -37,8 +40,8 @@ def job_at(path: str, *, whole: bool = True) -> dict[str, Any]:
     """The known facts of the job whose directory is `path`.
 
     Args:
-        path: The directory.
-        whole: Also what its processes have noted, and what waits in the outbox.
+        path: The directory of the job.
+        whole: Whether to read the notes of its processes and its outbox, too.
     """
     starts = [_start(meeting, whole) for meeting in _directories(path)]
     starts.sort(key=lambda start: start["created"] or 0.0)
@@ -55,7 +58,7 @@ def job_at(path: str, *, whole: bool = True) -> dict[str, Any]:
 
 
 def _start(meeting: str, whole: bool) -> dict[str, Any]:
-    """One start, or one step, of the job: launchers that asked the same."""
+    """One start or one step of the job: launchers with the same question."""
     rounds = sorted(answers.all_of(meeting, owner=os.geteuid()), key=lambda answer: answer.round)
     good = next((answer for answer in reversed(rounds) if answer.content is not None), None)
     content: Mapping[str, Any] = (good.content or {}) if good is not None else {}
@@ -114,7 +117,7 @@ def _answer(answer: Answer) -> dict[str, Any]:
 
 
 def _processes(directory: str) -> list[dict[str, Any]]:
-    """What the processes of the job have noted, each with the patches that it has not come to."""
+    """The notes of the job's processes, each with the patches whose modules it has not imported."""
     found = []
     for name in sorted(_names(os.path.join(directory, noted.DIRECTORY))):
         host, _, rest = name.removesuffix(".jsonl").rpartition(".")
@@ -159,10 +162,10 @@ def _checkpoints(start: Mapping[str, Any], save_directory: str | None) -> dict[s
 
 
 def _hooks(start: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """What `run.on_checkpoint` says, and what has become of it in the job's save directory."""
+    """The hooks of `run.on_checkpoint`, and their runs in the job's save directory."""
     saved = content.get("save_directory")
     places = [os.path.join(start["cwd"] or "", saved)] if saved else []
-    # A script that takes its directory from elsewhere has told where its checkpoints are.
+    # A script may save elsewhere than the config names. Its recorded checkpoints show where.
     places += [os.path.dirname(str(one.get("path"))) for one in start["checkpoints"]["recorded"]]
     runs = []
     for directory in hooks.directories_of(dict.fromkeys(places)):
@@ -183,7 +186,7 @@ def _hooks(start: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, li
 
 
 def _alive(pid: int, since: float) -> bool:
-    """Whether a process of this number runs that is not younger than what it has written."""
+    """Whether a process of this number is alive, and is not younger than its notes."""
     import psutil
 
     with contextlib.suppress(psutil.Error):

@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 __all__ = ["report"]
 
-_MOST = 16  # launchers, processes or checkpoints of which each has a line
+_MOST = 16  # at most so many launchers, processes or checkpoints get a line each
 _RUNS = {True: "running", False: "over", None: "on other machines"}
 
 
 def report(chosen: Options, words: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Print the report. Returns the exit code, 0.
+    """Print the report. Return the exit code, 0.
 
     Args:
-        chosen: `--state-dir`, `--json`, `--log-format`.
-        words: The job's id, or nothing for a list of all.
+        chosen: The options: `--state-dir`, `--json`, `--log-format`.
+        words: The id of a job, or nothing for a list of all jobs.
         environ: The environment.
 
     Raises:
-        LaunchError: No state directory, or no such job in it.
+        LaunchError: There is no state directory, or no such job in it.
     """
     state = state_directory.existing(chosen.state_dir, environ)
     jobs = jobs_in(state)
@@ -52,7 +52,7 @@ def report(chosen: Options, words: Sequence[str], environ: Mapping[str, str]) ->
 
 
 def _chosen(word: str, jobs: Sequence[dict[str, Any]], state: str) -> dict[str, Any]:
-    """The job of that id; a part of an id will do where it is in one only."""
+    """The job with the id, or with a part of an id that only one job has."""
     same = [job for job in jobs if word in (job["job"], os.path.basename(job["directory"]))]
     found = same or [job for job in jobs if word in job["job"]]
     if len(found) == 1:

@@ -1,1 +1,1 @@
-"""Stores of artifacts: where a reference becomes a pinned version with a path."""
+"""Stores of artifacts turn a reference into a pinned version with a path."""

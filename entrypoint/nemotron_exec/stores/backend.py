@@ -1,4 +1,4 @@
-"""Which store a job uses, and whether it has a W&B key: known without importing wandb and without a request."""
+"""The choice of a job's store, made without importing wandb and without a request."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def choose_backend(requested: str, environ: Mapping[str, str], project: str | No
 
     Args:
         requested: "auto", or the name of a store.
-        environ: The client's settings are looked at: project and mode.
-        project: From the config or env.toml.
-        key: Whether `find_credentials` found any.
+        environ: The environment, for project and mode in the client's settings.
+        project: The W&B project of the config or of env.toml.
+        key: Whether `find_credentials` has found a key.
 
     Returns:
         The name of a store, and a reason for people.
 
     Raises:
-        LaunchError: `--backend wandb` without a key.
+        LaunchError: `--backend wandb` is given without a key.
     """
     if requested == "wandb" and not key:
         raise LaunchError("to look artifacts up in W&B (--backend wandb)", "there is no W&B API key", LOGIN)

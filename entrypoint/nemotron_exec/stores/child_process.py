@@ -1,7 +1,8 @@
-"""A process of the launcher's own Python that talks to a server, and is gone before the job begins.
+"""A process in the launcher's own Python that talks to a server, and has ended before the job begins.
 
-A server's client brings threads, exit hooks and service processes, and blocks where a signal does not reach it. In a
-process of its own it ends when the launcher says so. JSON lines: requests on its stdin, what it says on its stdout.
+The client of a server brings threads, exit hooks and service processes, and blocks where no signal reaches it. A
+process of its own ends when the launcher ends it. They exchange JSON lines: requests on its stdin, messages on its
+stdout.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ if TYPE_CHECKING:
 __all__ = ["ChildProcess"]
 
 _START = "import sys; sys.path[:] = {path!r}; from {module} import main; main()"
-_GRACE = 1.5  # seconds that an interrupted child has to give its lease back
+_GRACE = 1.5  # seconds for an interrupted child to release its lease
 
 
 class ChildProcess:
-    """The process, in a process group of its own; a context manager that starts and ends it.
+    """The process, in a process group of its own. As a context manager it starts and ends the process.
 
     Args:
-        module: Whose `main` it runs.
-        server: What it talks to, for messages: "W&B", "the Hugging Face hub".
-        environ: Its environment.
+        module: The module whose `main` the process runs.
+        server: The server, for messages: "W&B", "the Hugging Face hub".
+        environ: Environment of the process.
         secrets: Texts that no message may show.
-        scratch: Variables that are set to a directory of its own, removed with it.
-        debug: Told of each line of its stderr; None to drop them.
+        scratch: Variables that are set to a private directory, which is removed with the process.
+        debug: Called with each line of its stderr; None drops them.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class ChildProcess:
     ) -> None:
         self._module = module
         self._server = server
-        # The flags below leave out the others of the job's Python.
+        # The flags `-IS` make Python ignore all other variables of the job's Python.
         self._environ = {name: value for name, value in environ.items() if name != "PYTHONEXECUTABLE"}
         self._secrets = [secret for secret in secrets if secret]
         self._scratch_variables = scratch
@@ -108,18 +109,18 @@ class ChildProcess:
             self._scratch.cleanup()
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Hand one request to it; where it has ended, `receive` says so."""
+        """Send a request to the process. If it has ended, `receive` reports it."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
 
     def receive(self, deadline: float, tick: Callable[[], None]) -> dict[str, Any]:
-        """The next message; `{"say": "end"}` if it has ended, `{"say": "late"}` if the time is over.
+        """The next message; `{"say": "end"}` if the process has ended, `{"say": "late"}` if the time is over.
 
         Args:
             deadline: `time.monotonic()` at which waiting ends.
-            tick: Called a few times a second meanwhile.
+            tick: Called a few times a second while waiting.
         """
         assert self._process.stdout is not None
         while b"\n" not in self._buffer:
@@ -136,11 +137,11 @@ class ChildProcess:
             self._show()
         line, _, self._buffer = self._buffer.partition(b"\n")
         message: dict[str, Any] = json.loads(line.decode("utf-8", "replace"))
-        # Values only: a secret that is no more than a letter would be in the names of the fields, too.
+        # Redact values only: a secret of one letter would also stand in the names of the fields.
         return {name: value if name == "say" else self._redacted(value) for name, value in message.items()}
 
     def failure(self, kind: str | None, message: Mapping[str, Any], wanted: str) -> LaunchError:
-        """The error of a child that did not finish."""
+        """The error for a child that did not finish."""
         if kind == "late":
             remedy = (
                 f"Give it more time with --timeout, or look why {self._server} is slow; what was downloaded is kept"
@@ -165,8 +166,8 @@ class ChildProcess:
         return text
 
     def _show(self, whole: bool = False) -> None:
-        """Under `-v`, show the new lines of its stderr; `whole` also a last line that has no end yet."""
-        # The position of the file is the child's, too: it must not be moved.
+        """Under `-v`, show the new lines of its stderr; with `whole` also a last line without its end."""
+        # The child shares the position of the file, so it must not be moved.
         new = os.pread(self._stderr.fileno(), 1 << 20, self._shown) if self._debug is not None else b""
         new = new if whole else new[: new.rfind(b"\n") + 1]
         self._shown += len(new)
@@ -175,7 +176,7 @@ class ChildProcess:
                 self._debug(f"{self._server}'s client: {line}")
 
     def _end(self) -> None:
-        """End the whole group; nothing of it is left, not even a zombie, when the job begins."""
+        """End the whole process group, so that not even a zombie is left when the job begins."""
         descendants = self._descendants()
         if self._process.poll() is None:
             self._signal(signal.SIGTERM)
@@ -183,7 +184,7 @@ class ChildProcess:
                 self._process.wait(_GRACE)
         self._signal(signal.SIGKILL)
         self._process.wait()
-        # Where the launcher is process 1 of a container, orphans become its children, which it must reap.
+        # If the launcher is process 1 of a container, orphans become its children, and it must reap them.
         until = time.monotonic() + 2
         while descendants and time.monotonic() < until:
             for pid in list(descendants):

@@ -1,17 +1,16 @@
-"""Any fsspec file system, as payload/manifest.py wants it: the manifest store in a bucket.
+"""The manifest store on any fsspec file system, such as a bucket, with the methods that payload/manifest.py needs.
 
-What holds there, as opposed to a directory:
+A bucket differs from a directory in three ways:
 
 * A write is one PUT, so a reader sees a file whole or not at all. File systems without that (SFTP, HDFS) get a
   temporary file and a rename.
-* A number is claimed with an object `vN/.claim` that is created only if there is none (`If-None-Match: *` on S3,
-  generation 0 on GCS, no overwrite on Azure). This is tried out once a process. Where the server ignores the condition
-  (some S3 look-alikes) or the file system has none, the claim is written, left to settle for `SETTLE` seconds and read
-  again: of writers that come close together the last one wins. A writer that stalls for longer between its look and
-  its write may share a number.
-* `latest` moves under the same kind of claim. A dead writer's is removed without an atomic rename, so that two
-  writers that break it within the same milliseconds may both go on; the last look at the lock before the write makes
-  that rarer.
+* A number is claimed by an object `vN/.claim`, created only if there is none (`If-None-Match: *` on S3, generation 0 on
+  GCS, no overwrite on Azure). Each process tests once whether the server obeys. If it does not (some S3 look-alikes),
+  or the file system has no such condition, the claim is written, and read again after `SETTLE` seconds. Of writers that
+  come close together the last one wins. A writer that stalls longer between its look and its write may share a number.
+* `latest` is moved under a claim of the same kind. A dead writer's claim is removed without an atomic rename, so two
+  writers that break it within the same milliseconds may both go on. A last look at the lock before the write makes that
+  rarer.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ __all__ = ["FsspecFiles", "FsspecReader", "FsspecSnapshot"]
 
 SETTLE = 1.0  # seconds
 
-# A PUT is atomic there.
+# On these object stores a PUT is atomic.
 _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss", "memory", "hf"})
-# Their drivers pass the condition on to the server; fsspec's own default only looks first.
+# The drivers of these pass the condition on to the server. The default of fsspec only checks first.
 _CONDITIONAL = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"})
-# All of memory:// is one dictionary whose files have one position each.
+# All files of memory:// are in one dictionary, and each has a single position.
 _MEMORY = threading.RLock()
 
 
@@ -68,14 +67,14 @@ class FsspecFiles:
 
     @property
     def lock_trust(self) -> float:
-        """Seconds for which this writer trusts its lock unread: 0 where two writers may both have made it."""
+        """Seconds for which this writer trusts its lock unread; 0 where two writers may both have made it."""
         return STALE_LOCK / 2 if self._conditional else 0.0
 
     def __repr__(self) -> str:
         return f"FsspecFiles({self.uri!r})"
 
     def list(self, directory: str) -> list[tuple[str, bool]]:
-        """Names in a directory, each with whether it is a directory."""
+        """The names in a directory, each with whether it is a directory."""
         with self._doing(f"to list {directory}"):
             self._fs.invalidate_cache()
             try:
@@ -89,13 +88,13 @@ class FsspecFiles:
         ]
 
     def read(self, path: str) -> bytes | None:
-        """Content of a file, None where there is none."""
+        """The content of a file; None where there is none."""
         wanted = f"to read {path}"
         with self._doing(wanted):
             self._fs.invalidate_cache()
             try:
-                # One GET, whose end does not depend on a size of a moment ago. A plain one is a HEAD more, and of that
-                # an error has no words.
+                # Use one GET with a range: it needs no size, which may be out of date. A plain read sends a HEAD more,
+                # and errors of a HEAD have no text.
                 data = bytes(self._fs.cat_file(path, start=0, end=MAX_FILE + 1))
             except (FileNotFoundError, NotADirectoryError) as e:
                 _raise_for_bucket(wanted, e)
@@ -113,7 +112,7 @@ class FsspecFiles:
         return data
 
     def write(self, path: str, data: bytes) -> None:
-        """Replace a file, whole."""
+        """Replace a file as a whole."""
         with self._doing(f"to write {path}"):
             if self._protocols & _OBJECT_STORES:
                 self._fs.pipe_file(path, data)
@@ -125,7 +124,7 @@ class FsspecFiles:
             self._fs.mv(temporary, path)
 
     def create(self, path: str, data: bytes) -> bool:
-        """Make a file unless there is one: False then."""
+        """Create a file. Return False if it exists already."""
         if self._conditional is None:
             self._conditional = self._try_out()
         if self._conditional:
@@ -144,7 +143,8 @@ class FsspecFiles:
             if not self._protocols & _OBJECT_STORES:
                 return bool(self._fs.exists(path))
             try:
-                # After a HEAD of a missing object drivers list its prefix as well: it could be a directory.
+                # For a missing object drivers list its prefix after the HEAD, because it could be a directory. A GET
+                # avoids that.
                 self._fs.cat_file(path, start=0, end=1)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as e:
                 _raise_for_bucket(wanted, e)
@@ -155,30 +155,30 @@ class FsspecFiles:
             return True
 
     def remove(self, path: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if it exists."""
         with self._doing(f"to remove {path}"), contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(path)
 
     def claim(self, directory: str) -> bool:
-        """Claim a directory for this writer alone: False where another writer has claimed it."""
+        """Claim a directory for this writer alone. Return False where another writer has claimed it."""
         return self.create(f"{directory}/.claim", uuid.uuid4().hex.encode())
 
     def remove_tree(self, directory: str) -> None:
-        """Remove a directory with all that is in it."""
+        """Remove a directory with all its content."""
         with self._doing(f"to remove {directory}"), contextlib.suppress(FileNotFoundError):
             self._fs.rm(directory, recursive=True)
 
     def break_lock(self, path: str, content: bytes) -> None:
-        """Remove a dead writer's lock, if it still holds `content`."""
+        """Remove the lock of a dead writer, if it still holds `content`."""
         if self.read(path) == content:
             self.remove(path)
 
     def reader(self) -> FsspecReader:
-        """The store as one look-up sees it: what stands in a version's directory is asked for once."""
+        """The store for one look-up: each version's directory is listed once."""
         return FsspecReader(self)
 
     def snapshot(self, name: str | None = None) -> FsspecSnapshot:
-        """All small files of the store, or of one artifact, fetched together: for listings, not for writers."""
+        """All small files of the store, or of one artifact, fetched together. It serves listings, not writers."""
         below = f"{self.root}/{name}" if name else self.root
         with self._doing(f"to list {below}"):
             self._fs.invalidate_cache()
@@ -198,7 +198,7 @@ class FsspecFiles:
         method = getattr(self._fs, "_pipe_file", None) or self._fs.pipe_file
         if "mode" not in inspect.signature(method).parameters:
             return False
-        # It stays: the next process asks once. A server that ignores the condition takes both.
+        # Keep the probe, so that the next process needs one request. A server that ignores the condition accepts both.
         probe = f"{self.root}/.probe"
         try:
             return not (self._create_if_absent(probe, b"1") and self._create_if_absent(probe, b"1"))
@@ -223,7 +223,7 @@ class FsspecFiles:
         except StoreError:
             raise
         except Exception as e:
-            # Each driver raises what its client library raises.
+            # Each driver raises the exceptions of its client library.
             raise _failed(wanted, e) from e
 
 
@@ -250,7 +250,7 @@ class FsspecReader(FsspecFiles):
 
 
 class FsspecSnapshot:
-    """What `FsspecFiles.snapshot` saw; payload/manifest.py reads it like a file system."""
+    """The files that `FsspecFiles.snapshot` has fetched; payload/manifest.py reads it like a file system."""
 
     def __init__(self, root: str, uri: str, sizes: dict[str, int], content: dict[str, bytes]) -> None:
         self.root = root
@@ -266,7 +266,7 @@ class FsspecSnapshot:
                 child, is_directory = parent, True
 
     def snapshot(self, name: str | None = None) -> FsspecSnapshot:
-        """Itself."""
+        """The snapshot itself."""
         del name
         return self
 
@@ -287,16 +287,16 @@ class FsspecSnapshot:
         return path in self._sizes
 
     def claim(self, directory: str) -> bool:
-        """A snapshot is not written to."""
+        """Refuse: a snapshot cannot be written to."""
         raise StoreError(f"to write {directory}", "this is a snapshot of the store", "Write to the store itself")
 
     def create(self, path: str, data: bytes) -> bool:
-        """A snapshot is not written to."""
+        """Refuse: a snapshot cannot be written to."""
         del data
         return self.claim(path)
 
 
-# What S3 and its look-alikes say, as botocore hands it on: what that means, and what to do. None of it passes.
+# Error codes of S3 and its look-alikes, from botocore, with their meanings. Waiting mends none of them.
 _REFUSALS = {
     "ExpiredToken": "the credentials have expired",
     "ExpiredTokenException": "the credentials have expired",
@@ -314,7 +314,7 @@ _RENEW = "Give this process credentials that may read and write there (AWS_PROFI
 
 
 def _codes(e: BaseException | None) -> list[str]:
-    """What a driver's exception says of itself, innermost last: codes of the server, and names of classes."""
+    """The codes and class names in a driver's exception and its causes, the innermost last."""
     found: list[str] = []
     while e is not None and len(found) < 20:
         response = getattr(e, "response", None)
@@ -326,12 +326,12 @@ def _codes(e: BaseException | None) -> list[str]:
 
 
 def _is_empty(e: Exception) -> bool:
-    """Whether a server has refused a range since the object has no bytes."""
+    """Whether a server has refused a range because the object is empty."""
     return any(code in ("InvalidRange", "416", "RequestedRangeNotSatisfiable") for code in _codes(e))
 
 
 def _raise_for_bucket(wanted: str, e: Exception) -> None:
-    """Raise where not the file is missing, but the bucket."""
+    """Raise an error if the bucket is missing, not only the file."""
     if "NoSuchBucket" in _codes(e):
         raise StoreError(wanted, "there is no such bucket", "Check the store's URI, or make the bucket") from e
 
@@ -345,6 +345,6 @@ def _failed(wanted: str, e: Exception) -> StoreError:
             return StoreError(wanted, f"{_REFUSALS[code]} ({code})", _RENEW)
     if isinstance(e, PermissionError) or "Credential" in kind or "Auth" in kind:
         return StoreError(wanted, f"{kind}: {e}", "Check the credentials and what they may do there")
-    # A missing bucket stays missing; anything else a remote server says may pass.
+    # A missing bucket stays missing. Any other answer of a remote server may change later.
     lasting = isinstance(e, (FileNotFoundError, ValueError, TypeError, NotImplementedError))
     return StoreError(wanted, f"{kind}: {e}", "Check the store's URI and its server", temporary=not lasting)

@@ -1,6 +1,6 @@
-"""The manifest store: versions as JSON files in a directory or a bucket, the data where it is.
+"""The manifest store: versions are JSON files in a directory or a bucket, and the data stays where it is.
 
-The embedded default; needs no server. Layout and promises: payload/manifest.py.
+It is the default, and needs no server. payload/manifest.py describes its layout and promises.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 __all__ = ["ManifestStore", "artifact_of", "open_files"]
 
-_AT_ONCE = 16  # references
+_AT_ONCE = 16  # references that are looked up at the same time
 
 
 def open_files(root: str) -> Any:
-    """File system object of a store's root: a local path, `file://…`, or any URI that fsspec has a driver for.
+    """The file system of a store's root: a local path, `file://…`, or any URI for which fsspec has a driver.
 
     Raises:
-        layout.StoreError: There is no driver.
+        layout.StoreError: There is no driver for the URI.
     """
     if names.is_local(root):
         return manifest_files.LocalFiles(root)
@@ -46,7 +46,7 @@ class ManifestStore:
 
     Args:
         root: Path or fsspec URI.
-        messages: Told of versions that `latest` or an alias passes over.
+        messages: Gets a warning for versions that `latest` or an alias skips.
         localise: Translates a path recorded on the host into the path of the same data here.
     """
 
@@ -61,12 +61,12 @@ class ManifestStore:
         """Pin every reference to a version whose data exists here, in the order given.
 
         Args:
-            references: All that the job names; slashes are part of the name.
-            progress: Called once for each.
-            timeout: Bound on the whole call, seconds, looked at in between references.
+            references: All references of the job; slashes are part of the name.
+            progress: Called once for each reference.
+            timeout: Seconds for the whole call, checked between references.
 
         Raises:
-            LaunchError: Unknown name or version, damaged manifest, data gone, store not readable.
+            LaunchError: A name or version is unknown, a manifest is damaged, data is gone, or the store cannot be read.
             TemporaryError: The store's server or file system may answer later.
         """
         deadline = time.monotonic() + timeout
@@ -87,7 +87,7 @@ class ManifestStore:
     def _side_by_side(
         self, files: Any, references: Sequence[Reference], progress: Progress, deadline: float, timeout: float
     ) -> list[Artifact]:
-        """All references at once, of a store whose every answer costs a round trip."""
+        """Look up all references at the same time, because each request to the store costs a round trip."""
         import concurrent.futures
 
         pool = concurrent.futures.ThreadPoolExecutor(min(_AT_ONCE, max(1, len(references))))
@@ -112,7 +112,7 @@ class ManifestStore:
         )
 
     def _resolve_one(self, files: Any, reference: Reference) -> Artifact:
-        """The reference's version; of `a/b/c` that is unknown, the one of `a-b-c` where that is there."""
+        """The version of a reference. If `a/b/c` is unknown, it is that of `a-b-c`, if there is one."""
         try:
             return self._resolve_name(files, reference)
         except LaunchError as error:
@@ -137,7 +137,7 @@ class ManifestStore:
                 on_skip=lambda number, reason: skipped.append(f"v{number} {reason}"),
                 localise=self._localise,
             )
-            # Of an alias `read_version` has compared the data already.
+            # For an alias `read_version` has compared the data already.
             numbered = reference.alias.removeprefix("v").isdigit()
             gone = read.missing_data(files, record, self._localise, whole=numbered)
         except names.StoreError as e:
@@ -156,7 +156,7 @@ class ManifestStore:
         return artifact_of(record, reference, self._localise)
 
     def _warn_of_another_number(self, files: Any, record: read.Record, reference: Reference, where: str) -> None:
-        """One line where `vN` of a checkpoint means another one in W&B, whose numbers begin at v0."""
+        """Warn if `vN` of a checkpoint means another checkpoint in W&B, where numbers begin at v0."""
         if reference.alias != f"v{record.number}" or self._messages is None:
             return
         known = read.wandb_name(files, record)
@@ -169,7 +169,7 @@ class ManifestStore:
 
 
 def artifact_of(record: read.Record, reference: Reference, localise: Callable[[str], str] | None = None) -> Artifact:
-    """The artifact that a version in the store stands for."""
+    """The artifact for a version in the store."""
     return Artifact.from_json(describe_record(record, reference.key, reference.text, reference.name, localise))
 
 

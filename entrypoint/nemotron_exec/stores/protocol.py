@@ -1,4 +1,4 @@
-"""What every store of artifacts can do."""
+"""The interface of every store of artifacts."""
 
 from __future__ import annotations
 
@@ -19,43 +19,44 @@ __all__ = ["ArtifactStore", "Progress", "StoreContext"]
 
 
 class Progress(Protocol):
-    """Told by a store what it is doing, so that people and waiting nodes can see it."""
+    """A store reports its work to it, so that people and waiting nodes can see it."""
 
     def __call__(self, what: str, done: int = 0, total: int | None = None) -> None:
-        """Report that `done` of `total` bytes of `what` (an artifact) are here."""
+        """Report that `done` of `total` bytes of `what` (an artifact) have arrived."""
 
 
 class ArtifactStore(Protocol):
-    """What every store can do."""
+    """The interface of every store."""
 
     def resolve(self, references: Sequence[Reference], *, progress: Progress, timeout: float) -> list[Artifact]:
         """Pin every reference to a version whose `path` exists here, in the order given.
 
         Args:
-            references: All that the job names; a store may work on several at once.
-            progress: Called as often as there is something to say.
-            timeout: Bound on the whole call, seconds.
+            references: All references of the job; a store may work on several at the same time.
+            progress: Called whenever there is something to report.
+            timeout: Seconds for the whole call.
 
         Raises:
             LaunchError: A reference can never be resolved (unknown name, bad key).
-            TemporaryError: It may be later (server down, disk full, time-out).
+            TemporaryError: A reference may be resolved later (server down, disk full, time-out).
         """
 
 
 @dataclass(frozen=True)
 class StoreContext:
-    """What a store may need to know to be opened; each takes what concerns it.
+    """The values that a store may need to be opened. Each store takes those that it uses.
 
     Attributes:
         root: Root of the manifest store, a path or an fsspec URI.
         environ: The launcher's environment.
-        messages: Where the store says what the user should know.
+        messages: For messages of the store to the user.
         localise: Translates a path recorded on the host into the path of the same data here.
         project: W&B project of the config; None where it names none.
         entity: W&B entity of the config; None where it names none.
-        cache_dir: `--cache-dir`; None where the store's own default counts.
-        stall: Seconds without a byte after which a download is given up and tried anew.
-        flush_first: Called with the references before they are looked up: sends what an outbox still holds of them.
+        cache_dir: The value of `--cache-dir`; None for the default of the store.
+        stall: Seconds without a byte after which a download is restarted.
+        flush_first: Called with the references before they are looked up. It sends the outbox entries of their
+            artifacts.
     """
 
     root: str

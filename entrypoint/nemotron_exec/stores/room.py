@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Room"]
 
-_HEADROOM = 64 << 20  # bytes that stay free for other users
+_HEADROOM = 64 << 20  # bytes that stay free for other programs
 
 
 class Room:
-    """Reserves space.
+    """Reserves space for downloads.
 
     Args:
         root: The cache directory; it need not exist yet.
@@ -29,14 +29,14 @@ class Room:
 
     @contextlib.contextmanager
     def reserve(self, needed: int, refusal: Callable[[int, int], Exception]) -> Iterator[None]:
-        """Have `needed` bytes for the time of the block.
+        """Reserve `needed` bytes for the time of the block.
 
         Args:
-            needed: Bytes; less than 0 counts as 0.
-            refusal: `refusal(needed, free)` makes the error of a file system with less.
+            needed: Number of bytes; a negative number counts as 0.
+            refusal: `refusal(needed, free)` makes the error for too little free space.
 
         Raises:
-            Exception: That error.
+            Exception: There is too little space; the error comes from `refusal`.
         """
         needed = max(0, needed)
         with self._lock:
@@ -51,7 +51,7 @@ class Room:
                 self._reserved -= needed
 
     def free(self) -> int:
-        """Bytes that the file system has for this user."""
+        """Bytes of the file system that this user may still write."""
         import psutil
 
         existing = self._root

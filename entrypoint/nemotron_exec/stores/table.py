@@ -1,4 +1,4 @@
-"""A store of artifacts, opened by its name."""
+"""Opens a store of artifacts by its name."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["open_store"]
 
 
 def open_store(name: str, context: StoreContext) -> ArtifactStore:
-    """The store of a row of `BACKENDS`.
+    """Open the store of a row of `BACKENDS`.
 
     Raises:
-        UsageError: There is no store of that name.
-        LaunchError: It cannot be opened here.
+        UsageError: No store has that name.
+        LaunchError: The store cannot be opened here.
     """
     try:
         module = backend_named(name).module
     except KeyError:
         names = " or ".join(backend.name for backend in BACKENDS if backend.option)
         raise UsageError("to open a store", f"the backend {name!r}", f"Use --backend {names}") from None
-    # importlib costs 1 ms more than the statement that it stands for.
+    # `importlib` would cost 1 ms more than `__import__`.
     store: ArtifactStore = __import__(module, fromlist=["open_store"]).open_store(context)
     return store

@@ -41,11 +41,11 @@ __all__ = [
 ]
 
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
-"""What keeps the libraries of a job from the network."""
+"""Variables that keep the libraries of a job from the network."""
 OUTER = "NEMOTRON_EXEC_HUB_OFFLINE"
-"""Set beside them where a launcher has set them: for a launcher inside its job they are nobody's setting."""
+"""The launcher sets it together with these. A launcher inside the job then knows that no user has set them."""
 VIEW = "nemotron-exec-view"
-"""A file in a job's view of a cache (view.py): it names the cache."""
+"""File in a job's view of a cache (view.py) that names the cache."""
 _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 _LIMIT = 64 << 20  # bytes; the record of a repository with 100,000 files has 15 MB
 _SCHEMA = 1
@@ -58,27 +58,27 @@ def is_commit(revision: str) -> bool:
 
 
 def is_on(value: str) -> bool:
-    """Whether a variable switches something on, as huggingface_hub reads it (constants.py, `_is_true`)."""
+    """Whether a variable switches something on, by huggingface_hub's rule (constants.py, `_is_true`)."""
     return value.upper() in ("1", "ON", "YES", "TRUE")
 
 
 def cache_directory(environ: Mapping[str, str], cache_dir: str | None = None) -> tuple[str, bool]:
-    """Where downloads of the hub go.
+    """The cache directory for downloads of the hub.
 
-    `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE` and `HF_HOME` win over `--cache-dir`: the job reads them as well. Without
-    any of them it is the library's default (huggingface_hub/constants.py).
+    `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE` and `HF_HOME` win over `--cache-dir`, because the job reads them as well.
+    Without any of them it is the default of the library (huggingface_hub/constants.py).
 
     Args:
         environ: The launcher's environment.
         cache_dir: `--cache-dir`.
 
     Returns:
-        The directory, absolute, and whether the job must be told of it by `HF_HUB_CACHE`.
+        The absolute path of the directory, and whether the job needs `HF_HUB_CACHE` to find it.
     """
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if environ.get(name):
             path = _absolute(environ[name], environ)
-            # A launcher inside a job has that job's view there.
+            # In a launcher inside a job, the variable names that job's view. Its file VIEW names the cache itself.
             return (_read(os.path.join(path, VIEW), 4096) or path.encode()).decode(), False
     if environ.get("HF_HOME"):
         return os.path.join(_absolute(environ["HF_HOME"], environ), "hub"), False
@@ -95,9 +95,9 @@ class Entry:
     """One file of a commit.
 
     Attributes:
-        size: Bytes.
+        size: Size in bytes.
         sha256: Digest of the content, for a file in LFS.
-        oid: Git's digest of the content, for any other.
+        oid: Git's digest of the content, for a file outside of LFS.
     """
 
     size: int
@@ -106,7 +106,7 @@ class Entry:
 
     @property
     def blob(self) -> str:
-        """Its name in `blobs/`: the ETag that the hub gives it."""
+        """Name of the file in `blobs/`: the ETag of the hub."""
         return self.sha256 or self.oid or ""
 
 
@@ -117,7 +117,7 @@ class Record:
     Attributes:
         files: Every file of the commit, by its path.
         card: The YAML block of README.md.
-        asked_at: When the hub was asked, ISO 8601; empty where that is not known.
+        asked_at: When the hub was asked, ISO 8601; empty where unknown.
     """
 
     files: Mapping[str, Entry]
@@ -125,7 +125,7 @@ class Record:
     asked_at: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """As it lies in the cache, and as the child process sends it."""
+        """The record as it lies in the cache, and as the child process sends it."""
         files = {
             path: {name: value for name, value in vars(entry).items() if value is not None}
             for path, entry in self.files.items()
@@ -134,7 +134,7 @@ class Record:
 
     @classmethod
     def from_json(cls, data: Any) -> Record | None:
-        """The inverse of `to_json`; None for anything else."""
+        """The inverse of `to_json`; None for any other data."""
         try:
             if data["schema"] != _SCHEMA:
                 return None
@@ -152,7 +152,7 @@ class HubCache:
     """One cache directory (`HF_HUB_CACHE`).
 
     Args:
-        root: The directory; need not exist.
+        root: The directory; it need not exist.
     """
 
     def __init__(self, root: str) -> None:
@@ -167,7 +167,7 @@ class HubCache:
         return os.path.join(self.repository(kind, name), "snapshots", commit)
 
     def commit_of(self, kind: str, name: str, revision: str) -> str | None:
-        """The commit that a branch or tag was when the cache was last told; None where it was never told."""
+        """The commit of a branch or tag by the last note in the cache; None where there is no note."""
         if is_commit(revision):
             return revision
         text = (_read(os.path.join(self.repository(kind, name), "refs", *revision.split("/")), 256) or b"").decode(
@@ -176,7 +176,7 @@ class HubCache:
         return text.strip() if is_commit(text.strip()) else None
 
     def point(self, kind: str, name: str, revision: str, commit: str) -> None:
-        """Note which commit a branch or tag is. Does nothing where it is noted already, or cannot be written."""
+        """Note the commit of a branch or tag. Nothing happens where it is noted already, or cannot be written."""
         if is_commit(revision) or self.commit_of(kind, name, revision) == commit:
             return
         path = os.path.join(self.repository(kind, name), "refs", *revision.split("/"))
@@ -185,7 +185,7 @@ class HubCache:
             _write(path, commit.encode())
 
     def record(self, kind: str, name: str, commit: str) -> Record | None:
-        """A commit's record: nemotron-exec's, or the list that huggingface_hub keeps; None if neither is here."""
+        """The record of a commit: nemotron-exec's, or the list that huggingface_hub keeps; None if neither exists."""
         repository = self.repository(kind, name)
         for directory, read in (("nemotron-exec", Record.from_json), ("trees", _of_tree)):
             data = _read(os.path.join(repository, directory, f"{commit}.json"), _LIMIT)
@@ -196,23 +196,23 @@ class HubCache:
         return None
 
     def keep(self, kind: str, name: str, commit: str, record: Record) -> None:
-        """Write the record of a commit whose files are here. Does nothing where it cannot be written."""
+        """Write the record of a commit whose files are here. Nothing happens where it cannot be written."""
         path = os.path.join(self.repository(kind, name), "nemotron-exec", f"{commit}.json")
         with contextlib.suppress(OSError):
             os.makedirs(os.path.dirname(path), exist_ok=True)
             _write(path, json.dumps(record.to_json()).encode())
 
     def has(self, kind: str, name: str, commit: str, path: str) -> bool:
-        """Whether a file of a snapshot is here, whatever its size."""
+        """Whether a file of a snapshot exists, with any size."""
         return _size(os.path.join(self.snapshot(kind, name, commit), path)) >= 0
 
     def lacking(self, kind: str, name: str, commit: str, record: Record, paths: Iterable[str]) -> list[str]:
-        """Those of `paths` that are not here, or have another size than the hub said."""
+        """The files of `paths` that are missing, or have another size than on the hub."""
         snapshot = self.snapshot(kind, name, commit)
         return [path for path in paths if _size(os.path.join(snapshot, path)) != record.files[path].size]
 
     def damaged(self, kind: str, name: str, commit: str, record: Record, paths: Iterable[str]) -> list[str]:
-        """Those of `paths` whose content has another digest than the hub said."""
+        """The files of `paths` whose content has another digest than on the hub."""
         snapshot = self.snapshot(kind, name, commit)
         return [path for path in paths if not _is_intact(os.path.join(snapshot, path), record.files[path])]
 
@@ -237,7 +237,7 @@ class HubCache:
 
 
 def selected(paths: Iterable[str], include: Sequence[str], exclude: Sequence[str]) -> list[str]:
-    """The paths that the patterns let through, as `allow_patterns` and `ignore_patterns` of huggingface_hub do."""
+    """The paths that the patterns select, like `allow_patterns` and `ignore_patterns` of huggingface_hub."""
     allow, ignore = ([p + "*" if p.endswith("/") else p for p in patterns] for patterns in (include, exclude))
     return [
         path
@@ -248,7 +248,7 @@ def selected(paths: Iterable[str], include: Sequence[str], exclude: Sequence[str
 
 
 def _of_tree(data: Any) -> Record | None:
-    """The list that huggingface_hub keeps (huggingface_hub/_tree_cache.py, format 1)."""
+    """The record from huggingface_hub's own list (huggingface_hub/_tree_cache.py, format 1); None if it is invalid."""
     try:
         if data["format_version"] != 1:
             return None
@@ -267,7 +267,7 @@ def _of_tree(data: Any) -> Record | None:
 
 
 def is_inside(path: object) -> bool:
-    """Whether the name of a repository's file stays inside the repository."""
+    """Whether the name of a file stays inside its repository."""
     return (
         isinstance(path, str)
         and path.strip("/.") != ""
@@ -277,11 +277,11 @@ def is_inside(path: object) -> bool:
     )
 
 
-# Another program may have written the list of files: with one value that cannot be, nothing of it is believed.
+# Another program may have written the list of files. If one value in it is impossible, the whole list is ignored.
 
 
 def _hex(value: Any, length: int) -> str | None:
-    # A digest becomes the name of a file in blobs/.
+    # A digest becomes the name of a file in blobs/, so check its form.
     if value is not None and not (isinstance(value, str) and re.fullmatch(f"[0-9a-f]{{{length}}}", value)):
         raise ValueError(value)
     return value
@@ -324,7 +324,7 @@ def _read(path: str, limit: int) -> bytes | None:
 
 
 def _write(path: str, data: bytes) -> None:
-    """Replace a file of the cache as huggingface_hub does: readable for all that the umask admits."""
+    """Replace a file of the cache. Like huggingface_hub's files it is readable for all whom the umask admits."""
     import tempfile
 
     descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), suffix=".tmp")

@@ -1,7 +1,8 @@
-"""The process that talks to the Hugging Face hub: started by HuggingFaceStore, and gone before the job begins.
+"""The process that talks to the Hugging Face hub. HuggingFaceStore starts it, and it ends before the job begins.
 
-It has the real huggingface_hub, whose threads neither a signal nor a time-out interrupts. JSON lines: one request on
-stdin; progress, what was fetched, or one error on stdout. When stdin closes, the launcher is gone, and this ends.
+It uses the real huggingface_hub, whose threads neither a signal nor a time-out can interrupt. It reads one request as a
+JSON line on stdin. It writes progress, results or one error on stdout. When stdin closes, the launcher has ended, and
+this process ends, too.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_LOCK = 3  # seconds after which a wait for a lock is worth a line
-_TICK = 0.5  # seconds between two looks at the bytes that have arrived
+_LOCK = 3  # seconds of waiting for a lock after which a line tells about it
+_TICK = 0.5  # seconds between two looks at the number of bytes that have arrived
 
 
 class _Child:
     """Serves one request.
 
     Args:
-        request: `references`, `cache`, `timeout`, `stall`.
-        output: Where messages go, a JSON object a line.
+        request: The request: `references`, `cache`, `timeout`, `stall`.
+        output: The stream for messages, a JSON object a line.
         began: `time.monotonic()` at the start of the process.
     """
 
@@ -48,17 +49,17 @@ class _Child:
         self._changed = threading.Event()
         self._errors: list[BaseException] = []
         self._left: dict[int, Fetch] = {}
-        self._arrived: dict[int, tuple[int, float]] = {}  # bytes, and since when there are no more
+        self._arrived: dict[int, tuple[int, float]] = {}  # bytes, and since when they have not grown
 
     def say(self, kind: str, **what: Any) -> None:
-        """One message to the launcher."""
+        """Send one message to the launcher."""
         line = json.dumps({"say": kind, **what}, default=str)
         with self._lock, contextlib.suppress(OSError):
             self._output.write(line + "\n")
             self._output.flush()
 
     def run(self) -> None:
-        """Fetch every reference, each on a thread of its own; the first error ends all."""
+        """Fetch every reference in a thread of its own. The first error ends the run."""
         items = [Wanted(**item) for item in self._request["references"]]
         hub = _import_hub(items[0].wanted)
 
@@ -69,7 +70,7 @@ class _Child:
         patience.listen()
         cache, room = HubCache(self._request["cache"]), Room(self._request["cache"])
         api, token = hub.HfApi(library_name="nemotron-exec"), False
-        with contextlib.suppress(Exception):  # a file that is not readable is no token
+        with contextlib.suppress(Exception):  # a token file that cannot be read counts as no token
             token = bool(hub.get_token())
         for item in items:
             self._left[item.index] = Fetch(
@@ -119,7 +120,7 @@ class _Child:
                     self._refuse_silent_xet(fetch.item.index, progress[0])
 
     def _refuse_silent_xet(self, index: int, done: int) -> None:
-        """hf_xet tries for many minutes to reach a storage that a firewall hides, and cannot be interrupted."""
+        """Give up Xet storage that sends nothing. Behind a firewall hf_xet tries for many minutes, uninterruptible."""
         now = time.monotonic()
         before, since = self._arrived.get(index, (-1, now))
         self._arrived[index] = (done, now if done != before else since)
@@ -131,7 +132,7 @@ def _import_hub(wanted: str) -> Any:
     try:
         import huggingface_hub
 
-        huggingface_hub.snapshot_download  # noqa: B018  (imported when it is looked up)
+        huggingface_hub.snapshot_download  # noqa: B018  (the attribute is imported on first use)
         huggingface_hub.constants.FILELOCK_LOG_EVERY_SECONDS = _LOCK
     except ImportError as error:
         found = f"the package huggingface_hub cannot be imported ({first_line(error)})"
@@ -141,7 +142,7 @@ def _import_hub(wanted: str) -> Any:
 
 
 def _keep_lock_of_tqdm() -> None:
-    """Make the lock that tqdm.contrib.concurrent makes for each `thread_map`, and deletes under the others' feet."""
+    """Create the lock of tqdm beforehand: tqdm.contrib.concurrent would create and delete it in each `thread_map`."""
     with contextlib.suppress(ImportError):
         from tqdm.auto import tqdm
 
@@ -149,7 +150,7 @@ def _keep_lock_of_tqdm() -> None:
 
 
 def _end(code: int) -> NoReturn:
-    """Leave without exit hooks: threads of the client may be in the middle of a download."""
+    """Exit without exit hooks, because threads of the client may be in the middle of a download."""
     os._exit(code)
 
 
@@ -159,9 +160,9 @@ def _end_with_launcher() -> None:
 
 
 def main() -> NoReturn:
-    """Serve one request and end."""
+    """Serve one request, and exit."""
     began = time.monotonic()
-    # What libraries print must not run into the protocol.
+    # Redirect stdout: output of libraries must not mix with the messages.
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.set_inheritable(output.fileno(), False)
     os.dup2(2, 1)
@@ -175,7 +176,7 @@ def main() -> NoReturn:
         child.say("xet", found=str(error))
     except LaunchError as error:
         child.say("error", wanted=error.wanted, found=error.found, remedy=error.remedy, exit_code=error.exit_code)
-    except BaseException as error:  # noqa: BLE001  (the launcher must hear of it, whatever it is)
+    except BaseException as error:  # noqa: BLE001  (the launcher must get a message about any fault)
         import traceback
 
         traceback.print_exc()

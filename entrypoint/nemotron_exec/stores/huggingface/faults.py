@@ -1,7 +1,7 @@
-"""What an exception of huggingface_hub means: it can never work, it may work later, or the hub is out of reach.
+"""The meaning of an exception of huggingface_hub: it can never work, it may work later, or the hub is out of reach.
 
-Told by the names of classes and by HTTP status: the classes have moved between modules, and the HTTP library below was
-requests, then httpx, then httpx2 (huggingface_hub 0.26, 1.0, 2.0).
+It is found by the names of classes and by the HTTP status. The classes have moved between modules, and the HTTP library
+was requests, then httpx, then httpx2 (huggingface_hub 0.26, 1.0, 2.0).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_USABLE = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG
 )  # fmt: skip
-# hf_xet raises no OSError: its message ends as Rust writes one.
+# hf_xet raises no OSError: its message ends in the form of Rust's errors.
 _FULL_IN_RUST = re.compile(rf"\(os error ({'|'.join(map(str, _NO_ROOM))})\)")
 _RATE_LIMIT = re.compile(r'"(\w+)"\s*;\s*r\s*=\s*(\d+)\s*;\s*t\s*=\s*(\d+)')
 _CONNECTION = (
@@ -51,13 +51,13 @@ _CONNECTION = (
 
 @dataclass(frozen=True)
 class Subject:
-    """What was asked for, for messages.
+    """The repository of a request, for messages.
 
     Attributes:
         wanted: First part of the error message.
         kind: "model" or "dataset".
         name: `org/name`.
-        revision: As the user named it.
+        revision: The revision in the user's words.
         endpoint: Address of the hub.
         cache: Directory of the cache.
         token: Whether the client has a token.
@@ -78,23 +78,23 @@ class Subject:
 
     @property
     def page(self) -> str:
-        """Where people look at the repository."""
+        """The page of the repository for people."""
         return f"{self.endpoint}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
 
     @property
     def noun(self) -> str:
-        """What it is, in words."""
+        """The kind of the repository in words."""
         return "data set" if self.kind == "dataset" else "model"
 
 
 @dataclass(frozen=True)
 class Later:
-    """It may work later.
+    """A fault after which a later attempt may succeed.
 
     Attributes:
-        found: What happened.
-        pause: Seconds that the hub asks to wait; None where it does not say.
-        limited: Whether this is a rate limit, which holds for all requests.
+        found: The fault.
+        pause: Seconds that the hub asks to wait; None where it does not ask.
+        limited: Whether the fault is a rate limit, which counts for all requests.
     """
 
     found: str
@@ -103,18 +103,18 @@ class Later:
 
 
 class FullError(Exception):
-    """There is no more room in the cache: disk, inodes, quota, or limit on file sizes."""
+    """The cache has no more room: disk, inodes, quota, or limit on file sizes."""
 
 
 @dataclass(frozen=True)
 class Unreachable:
-    """No answer came: the hub is down, or there is no network here."""
+    """No answer has come: the hub is down, or there is no network here."""
 
     found: str
 
 
 def classify(error: BaseException, subject: Subject) -> LaunchError | Later | Unreachable | None:
-    """What to do about an exception; None where the hub does not know or show what it was asked for."""
+    """The consequence of an exception; None where the hub does not know or show the repository or the revision."""
     names = {kind.__name__ for one in _chain(error) for kind in type(one).__mro__}
     response = _response(error)
     status = http_status(error)
@@ -133,26 +133,26 @@ def classify(error: BaseException, subject: Subject) -> LaunchError | Later | Un
     if "HFValidationError" in names:
         return LaunchError(subject.wanted, first_line(error), "Write hf://org/name")
     if isinstance(error, OSError) and error.errno is None:
-        return Later(first_line(error))  # "Consistency check failed": a download that ended early
+        return Later(first_line(error))  # "Consistency check failed" means that a download ended early
     found = f"huggingface_hub failed: {first_line(error)}"
     return LaunchError(subject.wanted, found, f"See {subject.page}, and the output under -v")
 
 
 def http_status(error: BaseException) -> int | None:
-    """The HTTP status behind an exception, whichever of its causes keeps it."""
+    """The HTTP status behind an exception, in whichever of its causes."""
     status = getattr(_response(error), "status_code", None)
     return status if isinstance(status, int) else None
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an exception means that there is no more room (disk, quota, limit on file sizes)."""
+    """Whether an exception means a lack of room (disk, quota, limit on file sizes)."""
     return any(
         (isinstance(one, OSError) and one.errno in _NO_ROOM) or _FULL_IN_RUST.search(str(one)) for one in _chain(error)
     )
 
 
 def went_through(function: str, error: BaseException) -> bool:
-    """Whether an exception has passed a function of that name."""
+    """Whether an exception has passed through a function of that name."""
     for one in _chain(error):
         trace = one.__traceback__
         while trace is not None:
@@ -163,13 +163,13 @@ def went_through(function: str, error: BaseException) -> bool:
 
 
 def no_room(subject: Subject, needed: int, free: int, *, refused: bool = False) -> TemporaryError:
-    """The error of a full disk or quota.
+    """The error for a full disk or quota.
 
     Args:
-        subject: What was asked for.
-        needed: Bytes.
-        free: Bytes that the file system has.
-        refused: Whether a write has failed: a quota or a lack of inodes does not show in the free bytes.
+        subject: The repository of the request.
+        needed: Bytes that are needed.
+        free: Bytes that are free in the file system.
+        refused: Whether a write has failed: free bytes show neither a quota nor a lack of inodes.
     """
     from nemotron_exec.stores.wandb.cache import format_bytes
 
@@ -183,7 +183,7 @@ def no_room(subject: Subject, needed: int, free: int, *, refused: bool = False) 
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line and without signatures."""
+    """The text of an error, in one line and without signatures."""
     text = " ".join(redact(str(error)).split())
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
 
@@ -195,7 +195,7 @@ def _of_status(status: int, response: Any, subject: Subject) -> LaunchError | La
         remedy = "Give a valid token in HF_TOKEN, run `hf auth login`, or remove the token"
         return LaunchError(subject.wanted, f"{subject.host} does not accept the token (HTTP 401)", remedy)
     if status in (401, 404):
-        return None  # unknown; the caller then asks for the nearest names
+        return None  # the caller then asks for the nearest names
     if status == 403:
         found = f"the token has no access to {subject.name} (HTTP 403{': ' + redact(said) if said else ''})"
         return LaunchError(subject.wanted, found, f"Ask for access at {subject.page}, or use another token in HF_TOKEN")
@@ -263,10 +263,10 @@ def _unreachable(error: BaseException, names: set[str], subject: Subject) -> Unr
 
 
 def _told_to_wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait by `RateLimit: "api";r=0;t=55` (draft-ietf-httpapi-ratelimit-headers-09), else Retry-After."""
+    """Seconds to wait by `RateLimit: "api";r=0;t=55` (draft-ietf-httpapi-ratelimit-headers-09), else by Retry-After."""
     found = _RATE_LIMIT.search(headers.get("ratelimit", ""))
     if found and int(found.group(2)) == 0:
-        return float(found.group(3)) + 1  # the hub gives whole seconds
+        return float(found.group(3)) + 1  # the hub rounds to whole seconds
     return _seconds(headers.get("retry-after"))
 
 

@@ -1,4 +1,4 @@
-"""One reference: which commit it is, and its files into the cache, by huggingface_hub, whole and checked."""
+"""Finds the commit of one reference, and has huggingface_hub fetch its files into the cache, complete and checked."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Fetch", "Wanted"]
 
-_WORKERS = 8  # files at a time, as huggingface_hub does
-_ASKED = 4  # tries to reach the hub before the cache is asked; half as many where it may know the answer
-_TRIED = 6  # tries of a download in which nothing came
-_REQUEST = 10.0  # seconds for one answer of the API
+_WORKERS = 8  # files at the same time, like huggingface_hub
+_ASKED = 4  # tries to reach the hub before the cache is used; half as many where the cache may have the answer
+_TRIED = 6  # tries of a download that brought no bytes
+_REQUEST = 10.0  # seconds for one request to the API
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Wanted:
 
     @property
     def wanted(self) -> str:
-        """First part of error messages."""
+        """First part of the error messages."""
         return f"run.{self.key} ({self.origin}): to get {self.text} from the Hugging Face hub"
 
 
@@ -63,17 +63,17 @@ class Fetch:
     """Fetches one reference.
 
     Args:
-        item: Which.
+        item: The reference.
         hub: The module huggingface_hub.
-        api: Its HfApi.
-        cache: Where the files go.
-        patience: How often something is tried again.
-        room: The free space.
+        api: The HfApi of the module.
+        cache: The cache for the files.
+        patience: Bounds the repeats of requests.
+        room: The free space of the cache.
         token: Whether the client has a token.
-        tell: Told of what the user should see.
+        tell: Called with lines for the user.
 
     Attributes:
-        busy: What it does, for messages, while no bytes arrive; None while they do.
+        busy: The current work, for messages, while no bytes arrive; None while they arrive.
     """
 
     def __init__(
@@ -104,13 +104,13 @@ class Fetch:
         self._total = 0
 
     def run(self) -> tuple[str, Record]:
-        """The commit and its record; its files are in the cache.
+        """Fetch the files into the cache. Return the commit and its record.
 
         Raises:
-            LaunchError: It can never work.
-            TemporaryError: It may later.
-            UnreachableError: The hub did not answer; the cache may.
-            XetError: Xet storage failed.
+            LaunchError: The request can never succeed.
+            TemporaryError: The request may succeed later.
+            UnreachableError: The hub did not answer; the cache may have the answer.
+            XetError: Xet storage has failed.
         """
         item = self.item
         known = self._cache.commit_of(item.type, item.name, item.revision) is not None
@@ -142,7 +142,7 @@ class Fetch:
         return commit, record
 
     def progress(self) -> tuple[int, int] | None:
-        """Bytes that are here, and bytes that are wanted; None before and after the download."""
+        """Bytes that have arrived, and bytes that are needed; None before and after the download."""
         return (min(self._had + self._arrived(), self._total), self._total) if self._blobs else None
 
     def _say_busy(self) -> None:
@@ -158,11 +158,11 @@ class Fetch:
         if known is not None:
             paths = selected(known.files, item.include, item.exclude)
             if not paths or self._cache.lacking(item.type, item.name, commit, known, paths):
-                known = None  # another program wrote this list, and it may be incomplete: ask the hub
+                known = None  # another program wrote this list, which may be incomplete: ask the hub
         files = known.files if known is not None else _list(self._api, item, commit, self._odd)
         card = info.card_data.to_dict() if info.card_data is not None else {}
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        # Through JSON and back: a card may hold dates, and paths and digests are checked there.
+        # Convert to JSON and back: a card may hold dates, and `from_json` checks paths and digests.
         record = Record.from_json(json.loads(json.dumps(Record(files, card, now).to_json(), default=str)))
         assert record is not None
         return commit, record
@@ -178,7 +178,7 @@ class Fetch:
     def _download(self, commit: str, record: Record, paths: list[str]) -> None:
         item = self.item
         lacking = self._cache.lacking(item.type, item.name, commit, record, paths)
-        for path in lacking:  # a file of another size is in the way
+        for path in lacking:  # a file of another size would keep the new one out
             self._cache.forget(item.type, item.name, commit, record, path)
         sizes = {record.files[path].blob: record.files[path].size for path in lacking}
         with self._room.reserve(sum(sizes.values()), lambda asked, free: no_room(self._subject, asked, free)):
@@ -221,13 +221,13 @@ class Fetch:
                 library_name="nemotron-exec",
             )
         except Exception as error:
-            # hf_xet raises what its Rust says, in words that change with every version.
+            # hf_xet raises exceptions with texts of its Rust library, which change with every version.
             if went_through("xet_get", error) and not is_full(error):
                 raise XetError(first_line(error)) from None
             raise
 
     def _wrong(self, commit: str, record: Record, paths: list[str]) -> list[str]:
-        """Those of the files just fetched that are not what the hub has: by size, then by digest."""
+        """The fetched files that differ from the hub's, by size, or if no size differs by digest."""
         item = self.item
         short = self._cache.lacking(item.type, item.name, commit, record, paths)
         if short:
@@ -245,11 +245,11 @@ class Fetch:
 
 
 def _list(api: Any, item: Wanted, commit: str, odd: list[str]) -> dict[str, Entry]:
-    """The files of a commit; names that lead out of the repository are added to `odd`."""
+    """The files of a commit. Names that lead out of the repository are added to `odd`."""
     files: dict[str, Entry] = {}
     for one in api.list_repo_tree(item.name, repo_type=item.type, revision=commit, recursive=True):
         if getattr(one, "blob_id", None) is None:
-            continue  # a directory
+            continue  # the entry is a directory
         if not is_inside(one.path):
             odd.append(str(one.path))
             continue
@@ -260,7 +260,7 @@ def _list(api: Any, item: Wanted, commit: str, odd: list[str]) -> dict[str, Entr
 
 
 def _bytes_of(repository: str, blobs: set[str]) -> int:
-    """Bytes of the blobs that have arrived: whole ones, and `.incomplete` ones under whichever name."""
+    """Bytes of the blobs that have arrived, complete or as `.incomplete` files of any name."""
     found: dict[str, int] = {}
     with contextlib.suppress(OSError), os.scandir(os.path.join(repository, "blobs")) as entries:
         for entry in entries:

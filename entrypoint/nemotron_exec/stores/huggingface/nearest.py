@@ -1,4 +1,4 @@
-"""Which part of a reference the hub does not know, and what it has instead."""
+"""Finds the part of a reference that the hub does not know, and similar names that it has."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["unknown"]
 
 
 def unknown(api: Any, subject: Subject) -> LaunchError:
-    """The error of a repository or revision that the hub does not show.
+    """The error for a repository or revision that the hub does not show.
 
     Args:
-        api: huggingface_hub's HfApi.
-        subject: What was asked for.
+        api: The HfApi of huggingface_hub.
+        subject: The repository of the request.
     """
     try:
         refs = api.list_repo_refs(subject.name, repo_type=subject.kind)
-    except Exception:  # noqa: BLE001  (it is the repository that is not there)
+    except Exception:  # noqa: BLE001  (then the hub does not show the repository either)
         return _repository(api, subject)
     named = {ref.name: ref.target_commit for ref in (*refs.branches, *refs.tags)}
     if subject.revision in {*named, *named.values()}:

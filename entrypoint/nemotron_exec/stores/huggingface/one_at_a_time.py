@@ -26,21 +26,21 @@ _LEASE, _HEARTBEAT = 15.0, 5.0  # seconds; all launchers that use the cache must
 def turn(
     cache: HubCache, kind: str, name: str, subject: Subject, lacking: Callable[[], object], waiting: Callable[[], None]
 ) -> Iterator[bool]:
-    """Take the turn to complete this repository; False once another launcher has completed it.
+    """Take the turn to complete this repository. The value is False once another launcher has completed it.
 
-    huggingface_hub's own locks are flock(2), which some shared file systems do not have between nodes.
+    The locks of huggingface_hub itself are flock(2), which some shared file systems do not share between nodes.
 
     Args:
-        cache: Where the repository is.
+        cache: The cache of the repository.
         kind: "model" or "dataset".
         name: `org/name`.
         subject: For messages.
-        lacking: What of the repository is not here yet; asked while another launcher has the turn.
-        waiting: Called then.
+        lacking: Returns the missing files of the repository; called while another launcher has the turn.
+        waiting: Called while another launcher has the turn.
 
     Raises:
         FullError: The cache has no room.
-        LaunchError: It cannot be written.
+        LaunchError: The cache cannot be written.
     """
     from nemotron_exec.shared_directory.clock import Clock
     from nemotron_exec.shared_directory.lease import Lease
@@ -64,7 +64,7 @@ def turn(
         try:
             held = lease.acquire()
         except LaunchError:
-            lease = None  # a file system without what a lease needs, or another user's: download beside the others
+            lease = None  # the file system has no lease, or it is another user's: download beside the others
             break
         if not held:
             if not lacking():

@@ -1,4 +1,4 @@
-"""Trying again: how often and how long, by what the hub says, and all requests of this process together."""
+"""Repeats requests: how often and how long depends on the hub's answers, for all requests of this process together."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ _LOCKED = re.compile(r"[Ss]till waiting to acquire lock on (.+?)(?: \(elapsed.*)
 
 
 class UnreachableError(Exception):
-    """The hub did not answer, however often it was asked."""
+    """The hub did not answer any attempt."""
 
 
 class UnknownError(Exception):
-    """The hub does not know what it was asked for, or does not show it."""
+    """The hub does not know the repository or the revision, or does not show it."""
 
 
 class XetError(Exception):
-    """Xet storage failed or fell silent. The same files can be had from the hub by plain HTTP."""
+    """Xet storage has failed or sent nothing. The hub has the same files over plain HTTP."""
 
 
 class Patience:
-    """Bounds the tries of every request. One rate limit holds for all of them.
+    """Bounds the attempts of every request. A rate limit counts for all requests.
 
     Args:
-        deadline: `time.monotonic()` after which nothing is tried again.
-        tell: Told once of each reason to try again.
+        deadline: `time.monotonic()` after which no attempt is made.
+        tell: Called once with each reason for a new attempt.
 
     Attributes:
-        lock: The lock file for which huggingface_hub has waited last, and waits perhaps still; None for none.
+        lock: The lock file for which huggingface_hub waits or has waited last; None for none.
     """
 
     def __init__(self, deadline: float, tell: Callable[[str], None]) -> None:
@@ -54,12 +54,12 @@ class Patience:
 
     @property
     def waiting(self) -> str | None:
-        """What all requests wait for, for messages; None while they do not."""
+        """The reason why all requests wait, for messages; None while they do not."""
         left = self._until - time.monotonic()
         return f"{self._why}: {left:.0f} s more" if left > 0 else None
 
     def listen(self) -> None:
-        """Have the waits shown that huggingface_hub makes by itself: for a rate limit (from 1.2 on), and for a lock."""
+        """Show the waits that huggingface_hub makes by itself: for a rate limit (from 1.2 on), and for a lock."""
         logging.getLogger("huggingface_hub").addHandler(_Sleeps(self._hold, self._wait_for))
         logging.getLogger("huggingface_hub.utils._fixes").setLevel(logging.INFO)
 
@@ -70,21 +70,21 @@ class Patience:
     def call(
         self, function: Callable[[], Any], subject: Subject, tries: int, arrived: Callable[[], int] = lambda: 0
     ) -> Any:
-        """The function's result, after as many tries and waits as make sense.
+        """Call the function until it succeeds, and return its result. Attempts and waits are bounded.
 
         Args:
-            function: Makes requests by huggingface_hub.
-            subject: What it asks for.
-            tries: How many in a row may bring nothing.
-            arrived: Bytes that are here; where they have grown, a failed try counts as the first.
+            function: The function, which makes requests through huggingface_hub.
+            subject: The repository of its requests.
+            tries: How many attempts in a row may bring no bytes.
+            arrived: Returns the bytes that have arrived. If they have grown, a failed attempt counts as the first.
 
         Raises:
             FullError: The cache has no room.
-            LaunchError: It can never work.
-            TemporaryError: It may later.
+            LaunchError: The request can never succeed.
+            TemporaryError: The request may succeed later.
             UnknownError: There is no such repository or revision.
-            UnreachableError: No answer, however often asked.
-            XetError: The function says so.
+            UnreachableError: The hub did not answer any attempt.
+            XetError: The function has raised it.
         """
         failed = 0
         while True:
@@ -95,7 +95,7 @@ class Patience:
                 return function()
             except (LaunchError, XetError):
                 raise
-            except Exception as error:  # noqa: BLE001  (classified)
+            except Exception as error:  # noqa: BLE001  (_answer classifies it)
                 answer = _answer(error, subject)
             failed = 0 if arrived() > before else failed + 1
             if isinstance(answer, Unreachable) and failed >= tries:

@@ -1,4 +1,4 @@
-"""The Hugging Face hub as a store: what the cache has whole needs no request, the rest is a child process's work."""
+"""The Hugging Face hub as a store: complete files in the cache need no request, a child process fetches the others."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 __all__ = ["HuggingFaceStore", "endpoint"]
 
 _SMALL = 4 << 20  # bytes; a config.json has some thousand
-_SHORT = 12  # digits of a commit that name a version
+_SHORT = 12  # digits of a commit that are its version
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")  # huggingface_hub/constants.py reads both
 _NAMED = 5  # missing files that a message names
 
 
 class HuggingFaceStore:
-    """Pins references to commits, and has their files in the standard cache of Hugging Face.
+    """Pins references to commits, and brings their files into the standard cache of Hugging Face.
 
     Args:
         environ: The launcher's environment: `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN`, `HF_HUB_OFFLINE`.
-        cache_dir: `--cache-dir`, where neither `HF_HOME` nor `HF_HUB_CACHE` is set.
-        messages: Where progress is shown, and that the hub was not asked.
-        stall: Seconds without a byte after which Xet storage is given up for plain HTTP.
+        cache_dir: The value of `--cache-dir`, for use where neither `HF_HOME` nor `HF_HUB_CACHE` is set.
+        messages: For progress, and for a warning where the hub was not asked.
+        stall: Seconds without a byte after which Xet storage is replaced by plain HTTP.
     """
 
     def __init__(
@@ -54,16 +54,17 @@ class HuggingFaceStore:
     def resolve(self, references: Sequence[Reference], *, progress: Progress, timeout: float) -> list[Artifact]:
         """Pin every reference to a commit whose files are here, in the order given.
 
-        A reference to a commit whose files are all here, by size, makes no request.
+        A reference to a commit makes no request if all its files are here with the right sizes.
 
         Args:
-            references: All that the job names; several are downloaded at the same time.
-            progress: Told of every download, also while it waits for another launcher's or for the hub's rate limit.
-            timeout: Bound on the whole call, seconds.
+            references: All references of the job; several are downloaded at the same time.
+            progress: Called for every download, also while it waits for another launcher or for the rate limit of the
+                hub.
+            timeout: Seconds for the whole call.
 
         Raises:
-            LaunchError: Unknown repository or revision, no access, bad token, cache of another user.
-            TemporaryError: Hub or network down, rate limit beyond the bound, disk full, files that stay damaged.
+            LaunchError: Repository or revision is unknown, access or token is refused, or the cache is another user's.
+            TemporaryError: Hub or network is down, a rate limit or the disk is exceeded, or files stay damaged.
         """
         deadline = time.monotonic() + timeout
         found: dict[int, Artifact] = {}
@@ -92,7 +93,7 @@ class HuggingFaceStore:
         return [found[index] for index in range(len(references))]
 
     def present(self, reference: Reference, commit: str) -> Artifact | None:
-        """The artifact, if the cache is known to have all of its files; no request, one look at each file."""
+        """The artifact, if the cache has all of its files. No request is made; each file is looked at once."""
         record = self.cache.record(reference.type, reference.name, commit)
         if record is None or self._lacking(reference, commit, record):
             return None
@@ -105,10 +106,10 @@ class HuggingFaceStore:
     # ------------------------------------------------------------------ without it
 
     def _without_hub(self, reference: Reference, reason: str) -> Artifact:
-        """What the cache says of a reference, when the hub cannot be asked.
+        """The artifact from the cache, if the hub cannot be asked.
 
         Raises:
-            TemporaryError: The cache has no such commit, or a part of it.
+            TemporaryError: The cache does not have the commit, or only a part of it.
         """
         wanted = f"run.{reference.key} ({reference.origin}): to get {reference.text}"
         remedy = (
@@ -176,7 +177,7 @@ class HuggingFaceStore:
 
 
 def endpoint(environ: Mapping[str, str]) -> str:
-    """The hub: `HF_ENDPOINT`, or the public one; without a trailing slash and without a password."""
+    """The address of the hub: `HF_ENDPOINT`, or the public one, without a trailing slash and without a password."""
     from nemotron_exec.sitecustomize.payload.notice import redact
 
     return str(redact((environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")))
@@ -197,7 +198,7 @@ def _listed(directory: str) -> list[str]:
 
 
 def open_store(context: StoreContext) -> HuggingFaceStore:
-    """The hub, with the standard cache."""
+    """The hub's store, with the standard cache."""
     return HuggingFaceStore(
         environ=context.environ, cache_dir=context.cache_dir, messages=context.messages, stall=context.stall
     )

@@ -1,4 +1,4 @@
-"""What the cache lacks, fetched by a child process; by another one without Xet storage where that fails."""
+"""Fetches missing files by a child process. If Xet storage fails, a second one fetches them without it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Transfer"]
 
-_MARGIN = 2.0  # seconds before the bound at which the child gives up by itself, with a better reason
+_MARGIN = 2.0  # seconds that the child ends before the bound, because it knows the better reason
 
 
 class Transfer:
@@ -31,10 +31,10 @@ class Transfer:
     Args:
         environ: The launcher's environment.
         cache: The cache directory.
-        messages: Where progress is shown.
-        stall: Seconds without a byte after which Xet storage is given up for plain HTTP.
+        messages: For progress.
+        stall: Seconds without a byte after which Xet storage is replaced by plain HTTP.
         artifact: Makes the artifact of a reference from its commit and the commit's record.
-        without_hub: Makes it from the cache alone, and is told why.
+        without_hub: Makes the artifact from the cache alone; gets the reason.
     """
 
     def __init__(
@@ -57,17 +57,17 @@ class Transfer:
     def run(
         self, references: Mapping[int, Reference], progress: Progress, timeout: float, deadline: float
     ) -> dict[int, Artifact]:
-        """Each reference's artifact, its files in the cache.
+        """The artifact of each reference, with its files in the cache.
 
         Args:
-            references: By number.
-            progress: Told of every download.
-            timeout: Bound on the whole, seconds.
-            deadline: `time.monotonic()` at which it ends.
+            references: The references by number.
+            progress: Called for every download.
+            timeout: Seconds for the whole call.
+            deadline: `time.monotonic()` at which the time is over.
 
         Raises:
-            LaunchError: It can never work.
-            TemporaryError: It may later.
+            LaunchError: A reference can never be resolved.
+            TemporaryError: A reference may be resolved later.
         """
         found: dict[int, Artifact] = {}
         without_xet: dict[str, str] = {}
@@ -76,7 +76,7 @@ class Transfer:
             failed = self._converse(left, found, progress, timeout, deadline, without_xet)
             if failed is None:
                 return found
-            # Its threads end with their process only; another process takes its place.
+            # Its threads end only with their process, so another process replaces it.
             without_xet = {"HF_HUB_DISABLE_XET": "1"}
             if self._messages is not None:
                 self._messages.info(f"Xet storage of the Hugging Face hub fails ({failed}): downloading without it")
@@ -127,7 +127,7 @@ class Transfer:
         deadline: float,
         without_xet: Mapping[str, str],
     ) -> str | None:
-        """Have a child process fetch what `references` name, into `found`; why Xet storage failed, or None."""
+        """Have a child process fetch `references` into `found`. Return why Xet storage failed, else None."""
         from nemotron_exec.stores.wandb.display import TransferDisplay
 
         error: LaunchError | None = None
@@ -168,7 +168,7 @@ class Transfer:
 
 
 def _tokens(environ: Mapping[str, str]) -> list[str]:
-    """Every token that the client may send: no message may show one (huggingface_hub/utils/_auth.py)."""
+    """Every token that the client may send (huggingface_hub/utils/_auth.py). No message may show one."""
     found = [environ.get("HF_TOKEN", ""), environ.get("HUGGING_FACE_HUB_TOKEN", "")]
     home = environ.get("HF_HOME") or os.path.join(
         user_cache(environ) or os.devnull,

@@ -1,8 +1,8 @@
-"""One job's view of the cache, in which an id means the commit that is pinned.
+"""A job's own view of the cache, in which an id means the pinned commit.
 
-A library that loads `org/model` offline takes the commit that `refs/main` of the cache names. Another job that asks the
-hub moves that file, also while this one runs. The view is a directory for `HF_HUB_CACHE` in which the `refs` of the
-pinned repositories are the job's own; all else are links into the cache, and no byte is copied.
+A library that loads `org/model` offline takes the commit that `refs/main` in the cache names. Another job that asks the
+hub may change that file while this job runs. The view is a directory for `HF_HUB_CACHE`. In it the `refs` of the pinned
+repositories belong to the job. Everything else is a link into the cache, and no byte is copied.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _REVISION = re.compile(r"@([^\s(]+)")
 
 
 def make_view(directory: str, cache: HubCache, artifacts: Iterable[Artifact]) -> str:
-    """Make the view; its path is the answer.
+    """Create the view. Return its path.
 
     Args:
-        directory: Private and new, or a view that was made before.
+        directory: A private and new directory, or a view that exists already.
         cache: The cache that the view shows.
-        artifacts: Those of the hub, each with its commit as `digest`.
+        artifacts: The artifacts from the hub, each with its commit as `digest`.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The view cannot be written.
     """
     os.makedirs(directory, mode=0o700, exist_ok=True)
     with open(os.path.join(directory, VIEW), "w", encoding="utf-8") as file:

@@ -1,1 +1,1 @@
-"""W&B as a store, asked in a child process."""
+"""W&B as a store; a child process asks it."""

@@ -1,6 +1,6 @@
-"""References of a W&B artifact to data elsewhere (`s3://`, `gs://`, `https://`), which the client's own drivers fetch.
+"""Data elsewhere that a W&B artifact refers to (`s3://`, `gs://`, `https://`), fetched by the client's own drivers.
 
-wandb checks the ETag or generation that was logged before it fetches; the size is checked here.
+Before it fetches, wandb compares the logged ETag or generation. The size is checked here.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = ["check_driver", "fetch"]
 
-_ALIVE = 5.0  # seconds between two signs of life
+_ALIVE = 5.0  # seconds between two signs of life of a download
 _AT_ONCE = 16  # downloads, as the files of W&B
 _TARGET = "_override_cache_path"
 _giving = threading.Lock()
 
-# Scheme: the module that wandb needs, what to install, where the credentials come from.
+# By scheme: the module that wandb needs, the package with it, the source of the credentials.
 _DRIVERS = {
     "s3": ("boto3", "boto3", "AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
     "gs": ("google.cloud.storage", "google-cloud-storage", "GOOGLE_APPLICATION_CREDENTIALS"),
@@ -38,7 +38,7 @@ _DRIVERS = {
     "https": ("", "", "what the server asks for"),
     "wandb-artifact": ("", "", "WANDB_API_KEY"),
 }
-# Errors of botocore, google-api-core and requests after which another attempt may help.
+# Errors of botocore, google-api-core and requests that may not happen again.
 _PASSING = (
     "EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError", "SlowDown",
     "ConnectionError", "ConnectTimeout", "ReadTimeout", "Timeout", "ChunkedEncodingError", "IncompleteReadError",
@@ -47,10 +47,10 @@ _PASSING = (
 
 
 def check_driver(name: str, uri: str, wanted: str) -> None:
-    """Whether the reference `uri` of the entry `name` can be fetched at all, before anything is.
+    """Check before any download that the reference `uri` of the entry `name` can be fetched.
 
     Raises:
-        LaunchError: Nothing here knows such URIs.
+        LaunchError: The client cannot fetch such URIs, or its driver is not installed.
     """
     scheme = _scheme(uri)
     shown = f"its entry {name} is a reference to {redact(uri)}"
@@ -72,18 +72,18 @@ def fetch(
     alive: Callable[[str], None],
     progress: Callable[[int], None],
 ) -> None:
-    """Bring the data of references into `directory`, each whole or not at all.
+    """Fetch the data of references into `directory`. Each file appears whole or not at all.
 
     Args:
         entries: The manifest's entries by name.
-        directory: The launcher's own, private.
+        directory: A private directory of the launcher.
         wanted: First part of every error.
-        deadline: `time.monotonic()` after which nothing is waited for.
+        deadline: `time.monotonic()` at which waiting ends.
         alive: Called every few seconds with the URI that is being fetched.
-        progress: Told of the bytes of each that has arrived.
+        progress: Called with the number of bytes of each file that has arrived.
 
     Raises:
-        LaunchError: It is not there, is not what was logged, or access is denied.
+        LaunchError: The data does not exist, is not the logged data, or access is denied.
         TemporaryError: The network or the server failed, or the time is over.
     """
     limit = _AT_ONCE if _targets_are_of_threads(entries) else 1
@@ -174,9 +174,9 @@ def _importable(module: str) -> bool:
 
 
 def _status(error: BaseException) -> int:
-    """The HTTP status of an error, 0 if it has none."""
+    """The HTTP status of an error; 0 if it has none."""
     response = getattr(error, "response", None)
-    if isinstance(response, dict):  # botocore
+    if isinstance(response, dict):  # botocore's response is a dictionary
         response = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     else:
         response = getattr(response, "status_code", None) or getattr(error, "code", None)

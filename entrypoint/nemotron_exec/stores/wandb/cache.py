@@ -43,12 +43,12 @@ class ArtifactCache:
     """The directory of one cache.
 
     Args:
-        directory: `--cache-dir`; made where it is missing. The cache is `wandb` inside it, mode 0700.
-        lease: Seconds of silence after which a download may be taken over; the same in all processes.
-        heartbeat: Seconds between two signs of life of the process that downloads.
+        directory: The value of `--cache-dir`, created if it is missing. The cache is `wandb` in it, mode 0700.
+        lease: Seconds of silence after which another process may take over a download; all processes must use the same.
+        heartbeat: Seconds between two heartbeats of the process that downloads.
 
     Raises:
-        LaunchError: It cannot be made, or belongs to another user.
+        LaunchError: The directory cannot be created, or belongs to another user.
     """
 
     def __init__(self, directory: str, *, lease: float = 15.0, heartbeat: float = 5.0) -> None:
@@ -67,25 +67,25 @@ class ArtifactCache:
         self._lock = threading.Lock()
 
     def path(self, digest: str) -> str:
-        """Where the artifact of that digest is, or will be."""
+        """The path of the artifact with the digest, whether it exists or not."""
         return os.path.join(self.root, self._key(digest))
 
     def missing(self, digest: str, sizes: Mapping[str, int]) -> list[str]:
-        """The files (of `sizes`: bytes by name) that a finished download lacks: normally none; all if there is none.
+        """The files that a finished download lacks, of `sizes` (bytes by name). Normally there are none.
 
-        A cleaner of old files may have taken some since.
+        All are missing if there is no download. A program that removes old files may have removed some.
         """
         root = self.path(digest)
         return [name for name, size in sizes.items() if _size(os.path.join(root, name)) != size]
 
     def partial(self, digest: str) -> str:
-        """The directory in which a download is made; it may hold what an earlier attempt left."""
+        """The directory for an unfinished download. It may hold files of an earlier attempt."""
         path = os.path.join(self._partial(), self._key(digest))
         private.make_directory(path, wanted=f"to keep downloads in {self.root}", remedy=_REMEDY)
         return path
 
     def publish(self, digest: str) -> str:
-        """Make the partial directory the finished one; the answer is its path."""
+        """Turn the partial directory into the finished one. Return its path."""
         source, target = self.partial(digest), self.path(digest)
         for directory, _, _ in os.walk(source):
             private.sync_directory(directory)
@@ -94,7 +94,8 @@ class ArtifactCache:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            # Another process finished the download first, or a finished one has lost files: add the missing files.
+            # Another process has finished the download first, or a finished one has lost files: move the missing files
+            # there.
             for directory, _, files in os.walk(source):
                 inside = os.path.relpath(directory, source)
                 os.makedirs(os.path.join(target, inside), mode=0o700, exist_ok=True)
@@ -105,10 +106,10 @@ class ArtifactCache:
         return target
 
     def forget_abandoned(self, keep: str) -> None:
-        """Once, remove downloads of others that have rested for a week and that no process holds. Never fails.
+        """Remove other downloads that have rested for a week and that no process holds. It runs once, and never fails.
 
         Args:
-            keep: Digest of the download that is about to go on.
+            keep: Digest of the download that is about to continue.
         """
         with self._lock:
             swept, self._swept = self._swept, True
@@ -129,12 +130,11 @@ class ArtifactCache:
 
     @contextlib.contextmanager
     def lease(self, digest: str, wait: Callable[[], bool]) -> Iterator[None]:
-        """Take the turn to download this digest, or wait until another process has downloaded it.
+        """Take the turn to download the artifact, or wait until another process has downloaded it.
 
         Args:
-            digest: Which artifact.
-            wait: Called about twice a second while another process downloads; returns whether there is still
-                something to wait for.
+            digest: Digest of the artifact.
+            wait: Called about twice a second while another process downloads. It returns whether to wait on.
         """
         lease: Lease | None = self._lease(self._key(digest))
         held = False
@@ -142,7 +142,7 @@ class ArtifactCache:
             try:
                 held = lease.acquire()
             except LaunchError:
-                lease = None  # a file system without what a lease needs: download beside the others
+                lease = None  # the file system has no lease: download beside the others
                 break
             if held or not wait():
                 break
@@ -170,7 +170,7 @@ class ArtifactCache:
         return Lease(path, self._server_time, duration=self._duration, heartbeat=self._heartbeat)
 
     def _server_time(self) -> float:
-        """The file server's clock, which dates the heartbeats: that of this node may be minutes off."""
+        """The current time of the file server, which dates the heartbeats. This node's clock may be minutes off."""
         with tempfile.NamedTemporaryFile(dir=self._leases(), prefix="clock-", suffix=private.TEMPORARY) as probe:
             return os.fstat(probe.fileno()).st_mtime
 
@@ -182,12 +182,12 @@ class ArtifactCache:
 
     @staticmethod
     def _key(digest: str) -> str:
-        # The digest is the server's word; it becomes a file name only if it looks like one.
+        # The digest comes from the server. It becomes a file name only if it has the form of a digest.
         return digest if _DIGEST.match(digest) else hashlib.sha256(digest.encode()).hexdigest()
 
 
 def no_room(wanted: str, where: str, needed: int, free: int | None = None) -> TemporaryError:
-    """The error of a full disk or quota."""
+    """The error for a full disk or quota."""
     left = "" if free is None else f", and {format_bytes(max(free, 0))} are available there"
     return TemporaryError(
         wanted,
@@ -197,12 +197,12 @@ def no_room(wanted: str, where: str, needed: int, free: int | None = None) -> Te
 
 
 def is_full(error: OSError) -> bool:
-    """Whether an error of a write means that there is no more room (disk, quota, limit on file sizes)."""
+    """Whether a write error means a lack of room (disk, quota, limit on file sizes)."""
     return error.errno in _FULL
 
 
 def format_bytes(count: float) -> str:
-    """`1.2 GB`, in powers of ten as disks are sold."""
+    """`1.2 GB`, in powers of ten like the sizes of disks."""
     for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
         if count < 1000 or unit == "PB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -218,7 +218,7 @@ def _size(path: str) -> int:
 
 
 def _touched_since(path: str, before: float) -> bool:
-    """Whether anything in the directory was written after that moment of the file server's clock."""
+    """Whether a file of the directory was written after `before`, by the file server's clock."""
     return os.lstat(path).st_mtime > before or any(
         os.lstat(os.path.join(directory, name)).st_mtime > before
         for directory, directories, files in os.walk(path)

@@ -1,8 +1,8 @@
-"""The process that talks to W&B: started by WandbStore, ended by it, and gone before the job begins.
+"""The process that talks to W&B. WandbStore starts and ends it, before the job begins.
 
-It has the real client with its service process, its environment variable and its exit hooks, which can hang (facts:
-wandb 0.31); none of them may reach the job. JSON lines: one request and answers to questions on stdin; progress,
-questions, artifacts or one error on stdout. When stdin closes, the launcher is gone, and so are we.
+It uses the real client, whose service process and exit hooks can hang (facts: wandb 0.31). None of them may reach the
+job. It reads JSON lines on stdin: one request, and answers to its questions. It writes progress, questions, artifacts
+or one error on stdout. When stdin closes, the launcher has ended, and this process ends, too.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ class _Resolver:
         )
 
     def run(self) -> None:
-        """Resolve everything; the artifacts are told through the link.
+        """Resolve all references, and send the artifacts through the link.
 
         Raises:
-            LaunchError: The first reference, in the config's order, that cannot be resolved.
+            LaunchError: The error of the first reference, in the order of the config, that cannot be resolved.
         """
         host = self._connection.server.host
         self._connection.open(f"to look up {', '.join(w.text for w in self._wanted)} in W&B ({host})")
@@ -76,7 +76,7 @@ class _Resolver:
         with concurrent.futures.ThreadPoolExecutor(min(_PARALLEL, len(groups))) as pool:
             futures = [pool.submit(self._resolve, path, group) for path, group in groups.items()]
             concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_EXCEPTION)
-            # What cannot be mended by waiting first: the user will have to change it anyway.
+            # Report a lasting error first: the user has to mend it anyway.
             errors = [e for f in futures if f.done() and isinstance(e := f.exception(), Exception)]
             if errors:
                 known = [error for error in errors if isinstance(error, LaunchError)]
@@ -84,11 +84,11 @@ class _Resolver:
                 raise (known or errors)[0]
 
     def _path(self, wanted: _Wanted) -> str:
-        """What `Api.artifact` takes."""
+        """The path of a reference in the form that `Api.artifact` takes."""
         name = "/".join(wanted.parts)
         here = f"run.{wanted.key}: {wanted.text} ({wanted.origin})"
         if len(wanted.parts) > 3:
-            # No name in W&B has slashes. Nemotron's recipes write them where its data preparation writes dashes.
+            # No name in W&B has slashes. Nemotron's recipes write slashes where its data preparation writes dashes.
             name = "-".join(wanted.parts)
             self._link.say("note", what=f"run.{wanted.key}: {wanted.text} is looked up as {name}")
         if len(wanted.parts) == 1 or len(wanted.parts) > 3:
@@ -96,7 +96,7 @@ class _Resolver:
                 remedy = "Write project/name, or set run.wandb.project, [wandb] project in env.toml or WANDB_PROJECT"
                 raise LaunchError(f"to look up {here} in W&B", "no project is known", remedy)
             name = f"{self._connection.project}/{name}"
-        # For a registry the entity is its organization's, which the client finds.
+        # For a registry the client itself finds the entity, which is the organization's.
         if len(wanted.parts) != 3 and not name.startswith(REGISTRY):
             if not self._connection.entity:
                 remedy = (
@@ -121,7 +121,7 @@ class _Resolver:
             self._link.say("artifact", index=one.index, artifact={**located, "key": one.key, "reference": one.text})
 
     def _kebab(self, wanted: _Wanted) -> Any:
-        """The artifact `a-b-c` where `a/b/c` is unknown as entity, project and name; None where it is unknown, too."""
+        """The artifact `a-b-c`, after `a/b/c` was unknown as entity, project and name; None if it is unknown, too."""
         if len(wanted.parts) not in (2, 3) or not self._connection.project or not self._connection.entity:
             return None
         name = "-".join(wanted.parts)
@@ -129,13 +129,13 @@ class _Resolver:
             artifact = self._connection.api.artifact(
                 f"{self._connection.entity}/{self._connection.project}/{name}:{wanted.alias}"
             )
-        except Exception:  # noqa: BLE001  (the first look-up's error is the one to show)
+        except Exception:  # noqa: BLE001  (the caller shows the error of the first look-up)
             return None
         self._link.say("note", what=f"run.{wanted.key}: there is no {'/'.join(wanted.parts)}; {name} is taken")
         return artifact
 
     def _locate(self, artifact: Any, wanted: str) -> dict[str, Any]:
-        """The artifact as Artifact.to_json gives it, without key and reference; its data is here afterwards."""
+        """Bring an artifact's data here. Return it in the form of `Artifact.to_json`, without key and reference."""
         qualified = str(artifact.source_qualified_name)
         name, _, version = qualified.rpartition("/")[2].partition(":")
         metadata = dict(artifact.metadata or {})
@@ -176,9 +176,9 @@ class _Resolver:
 
 
 def main() -> NoReturn:
-    """Serve one request and end."""
+    """Serve one request, and exit."""
     began = time.monotonic()
-    # What wandb and its service print must not run into the protocol.
+    # Redirect stdout: output of wandb and its service must not mix with the messages.
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.set_inheritable(output.fileno(), False)
     os.dup2(2, 1)
@@ -192,7 +192,7 @@ def main() -> NoReturn:
     except LaunchError as error:
         link.fail(error)
         end_process(0)
-    except BaseException as error:  # noqa: BLE001  (the launcher must hear of it, whatever it is)
+    except BaseException as error:  # noqa: BLE001  (the launcher must get a message about any fault)
         import traceback
 
         traceback.print_exc()

@@ -1,4 +1,4 @@
-"""The client's connection: opened with its own settings, and its errors explained."""
+"""The client's connection, opened with the client's own settings. Its errors are explained."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection"]
 
-# Seconds that the client has, once it is there, for what a request of our own could not do: what may pass, and what the
-# client may do otherwise (a certificate, a proxy, a token).
+# Seconds that the client gets after its import, when a request of the launcher has failed already. The client may
+# succeed after a passing fault, or by its own certificates, proxy or token.
 _GRACE = 2.0
 _LONG_GRACE = 10.0
-_MARGIN = 1.0  # seconds before the end, in which the reason is still said
+_MARGIN = 1.0  # seconds before the end, in which the reason can still be reported
 
 
 class Connection:
     """An open `wandb.Api`.
 
     Args:
-        link: Told of what passes while the client tries again.
-        base_url: Of the server.
-        entity: The job's; the key's default one if None, once the connection is open.
-        project: The job's.
-        deadline: `time.monotonic()` at which all of it has to be over.
+        link: Gets a message for each fault after which the client tries again.
+        base_url: Address of the server.
+        entity: Entity of the job. If it is None, it becomes the key's default entity once the connection is open.
+        project: Project of the job.
+        deadline: `time.monotonic()` at which all work must be done.
     """
 
     def __init__(self, link: Link, base_url: str, entity: str | None, project: str | None, deadline: float) -> None:
@@ -43,25 +43,25 @@ class Connection:
         self.project = project
         self.api: Any = None
         self.app_url = base_url
-        """Where people look: of the client's settings, once the connection is open."""
+        """Address of the web pages; from the client's settings, once the connection is open."""
         self._link = link
         self._deadline = deadline
         self._started = threading.Event()
         self._opened = threading.Event()
 
     def open(self, wanted: str) -> None:
-        """Log in with the client; what it reports is explained by a request of our own.
+        """Log in with the client. A request of the launcher's own explains a failure of the client.
 
         Raises:
-            LaunchError: There is no client, or the key or the address is wrong.
-            TemporaryError: The server cannot be reached, or is not well.
+            LaunchError: The client is not installed, or the key or the address is wrong.
+            TemporaryError: The server cannot be reached, or reports a fault.
         """
         scratch = os.environ.get("WANDB_CACHE_DIR") or "."
         self.server.transport = Transport.of_environment(os.environ, scratch)
         threading.Thread(target=self._watch, args=(wanted,), daemon=True).start()
         client = _import_wandb(wanted)
         if self.entity:
-            os.environ["WANDB_ENTITY"] = self.entity  # else the client asks for it with every look-up
+            os.environ["WANDB_ENTITY"] = self.entity  # otherwise the client asks for it with every look-up
         overrides = {name: value for name, value in (("entity", self.entity), ("project", self.project)) if value}
         try:
             settings = client.setup().settings
@@ -82,18 +82,18 @@ class Connection:
             os.environ["WANDB_ENTITY"] = self.entity
 
     def patience(self) -> float:
-        """How long the API may be away, seconds: the downloads need the rest."""
+        """Seconds to wait for an API that is down. The downloads need the rest of the time."""
         left: float = self._deadline - time.monotonic()
         return max(2.0, min(90.0, 0.6 * left))
 
     def tell(self, fault: str) -> None:
-        """Say that something is tried again."""
+        """Report a fault after which a request is repeated."""
         self._link.say("retry", found=fault)
 
     def _watch(self, wanted: str) -> None:
-        """Ask the server what the client asks it, at the same time: a person who waits sees what the server answers.
+        """Send the server a request beside the client's, so that a waiting user sees its fault at once.
 
-        A fault that is found here ends the process only where the client has tried, too, and has nothing to say.
+        A fault found here ends the process only after the client has tried, too, and has not reported one.
         """
         try:
             self.server.check(wanted, self.patience(), self._tell_meanwhile)
@@ -115,14 +115,14 @@ class Connection:
         return self._deadline - _MARGIN - time.monotonic()
 
     def raise_for(self, error: Exception, wanted: str, *, ask: bool = False) -> None:
-        """Raise what an error of the client means, if it concerns the key or the server rather than a name."""
+        """Raise the launcher's error for an error of the client, if key or server is at fault, and not a name."""
         status = http_status(error)
         if status == 401:
             raise self.server.bad_key(wanted) from None
         if status == 403:
             raise self.server.no_access(wanted) from None
         if ask and status is None:
-            # Whatever it says: a certificate, a proxy, an address, a key that the server does not know.
+            # The client's text does not matter: certificate, proxy, address or an unknown key may be the cause.
             self.server.check(wanted, max(0.5, min(5.0, self._left())))
         if status is None and isinstance(getattr(error, "exc", error), ValueError):
             return
@@ -135,8 +135,8 @@ class Connection:
 
 
 def _app_url(client: Any, settings: Any) -> str:
-    """The address of the pages: since CoreWeave Forge it is not the API's without `api.`, and only the client knows."""
-    # wandb before 0.24 has a function, which reads WANDB_APP_URL.
+    """The address of the web pages. Only the client knows it: since CoreWeave Forge it is not the API's without `api.`."""
+    # wandb before 0.24 has a function for it, which reads WANDB_APP_URL.
     found = getattr(settings, "app_url", None) or client.util.app_url(settings.base_url)
     return str(found).rstrip("/")
 

@@ -1,4 +1,4 @@
-"""The API key, from where the W&B client takes it."""
+"""Finds the API key where the W&B client takes it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LOGIN", "Credentials", "find_credentials"]
 
-# The hosted service under both of its names: newer clients log in to the first (wandb/sdk/lib/urls.py, FORGE_HOSTS).
+# Both names of the hosted service: newer clients log in to the first (wandb/sdk/lib/urls.py, FORGE_HOSTS).
 _HOSTED = ["api.forge.coreweave.com", "api.wandb.ai"]
 
 LOGIN = "Set WANDB_API_KEY, add the key to ~/.netrc, or run `wandb login`"
@@ -22,11 +22,11 @@ LOGIN = "Set WANDB_API_KEY, add the key to ~/.netrc, or run `wandb login`"
 
 @dataclass(frozen=True)
 class Credentials:
-    """How this process would log in to W&B.
+    """The way in which this process would log in to W&B.
 
     Attributes:
-        source: Where the key was found, for messages.
-        key: The key; None for an identity token, which wandb itself exchanges. Never shown.
+        source: Source of the key, for messages.
+        key: The key; None for an identity token, which wandb itself exchanges. It is never shown.
     """
 
     source: str
@@ -34,9 +34,9 @@ class Credentials:
 
 
 def find_credentials(environ: Mapping[str, str]) -> Credentials | None:
-    """The key that wandb would use: the environment's, then netrc's, then that of wandb's settings files.
+    """The key that wandb would use: from the environment, else from netrc, else from wandb's settings files.
 
-    Source: wandb/sdk/lib/wbauth (0.31). Nothing is asked for interactively.
+    The source is wandb/sdk/lib/wbauth (0.31). The user is not asked for a key.
     """
     if key := environ.get("WANDB_API_KEY"):
         return Credentials("WANDB_API_KEY", key)
@@ -54,7 +54,7 @@ def find_credentials(environ: Mapping[str, str]) -> Credentials | None:
         except (OSError, netrc.NetrcParseError):
             continue
         host = urlsplit(base_url)
-        # wandb looks for host:port, requests (which older versions ask) for the host.
+        # wandb looks for host:port. Older versions leave it to requests, which looks for the host.
         names = [host.netloc, host.hostname or ""]
         if host.netloc in _HOSTED:
             names += _HOSTED
@@ -62,7 +62,7 @@ def find_credentials(environ: Mapping[str, str]) -> Credentials | None:
             found = entries.authenticators(name)
             if found and found[2]:
                 return Credentials(path, found[2])
-    # The variable of that name has been looked at.
+    # This finds a settings file only: the variable has been tried above.
     if setting := find_setting(environ, "api_key"):
         return Credentials(setting.source, setting.value)
     return None

@@ -1,4 +1,4 @@
-"""How a download is shown: a bar on a terminal, a line every few seconds elsewhere, nothing under `-q`."""
+"""Shows a download: as a bar on a terminal, as a line every few seconds elsewhere, not at all under `-q`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["TransferDisplay", "shortened"]
 
 _PROGRAM = "nemotron-exec: "
 _BAR, _SHORT_BAR = 40, 6  # columns
-_WIDE = 120  # columns from which on there is room for the long one
-_FIGURES = 44  # columns of `999.9 GB of 999.9 GB (999.9 MB/s)`, the time that is left, and the gaps
-_LEAST = 12  # columns of a name that still tell it from others
+_WIDE = 120  # columns of a terminal that has room for the long bar
+_FIGURES = 44  # columns of `999.9 GB of 999.9 GB (999.9 MB/s)`, the remaining time, and the gaps
+_LEAST = 12  # columns of a name that still distinguish it from others
 
 
 def shortened(name: str, room: int) -> str:
-    """A name in so many columns: its end, which has the version, stays."""
+    """The name, shortened at its beginning to `room` columns: its end has the version."""
     return name if len(name) <= room else "…" + name[1 - room :]
 
 
@@ -42,10 +42,10 @@ class TransferDisplay:
     """Shows the progress of several downloads. It has no thread: `update` and `tick` draw.
 
     Args:
-        messages: Says whether to be quiet or to write JSON, and takes the lines.
+        messages: Takes the lines. Its options tell whether to be quiet, and whether to write JSON.
         interval: Seconds between two lines.
-        terminal: Whether stderr is one; found out if None.
-        clock: Seconds.
+        terminal: Whether stderr is a terminal; None to find out.
+        clock: Returns the time in seconds.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class TransferDisplay:
         self._terminal = terminal and not self._silent and messages is not None and messages.log_format == "text"
 
     def update(self, what: str, done: int, total: int | None) -> None:
-        """`done` of `total` bytes of `what` are here."""
+        """Show that `done` of `total` bytes of `what` have arrived."""
         if self._silent or not total:
             return
         transfer = self._transfers.get(what)
@@ -87,7 +87,7 @@ class TransferDisplay:
         self.tick()
 
     def tick(self) -> None:
-        """Draw, if it is time."""
+        """Draw if it is time."""
         now = self._clock()
         if self._silent or now - self._last < (0.1 if self._terminal else self._interval):
             return
@@ -103,7 +103,7 @@ class TransferDisplay:
             self._messages.info(f"downloading {shown}")
 
     def close(self) -> None:
-        """Give the terminal back."""
+        """Stop the bar, and release the terminal."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -132,7 +132,7 @@ class TransferDisplay:
             from rich.text import Text
 
             class Figures(TextColumn):
-                """Bytes and rate, in the colour of the text: red marks faults."""
+                """Bytes and rate in the colour of normal text, because red marks faults."""
 
                 def render(self, task: Any) -> Text:
                     done = f"{format_bytes(int(task.completed))} of {format_bytes(int(task.total or 0))}"
@@ -149,7 +149,7 @@ class TransferDisplay:
                 Figures("", table_column=whole),
                 TimeRemainingColumn(table_column=whole),
                 console=console,
-                auto_refresh=False,  # a thread would have to be gone before exec
+                auto_refresh=False,  # a thread would still run at exec
             )
             self._bar.start()
         return self._bar

@@ -1,7 +1,7 @@
-"""Files over HTTP: several at once, going on where an earlier attempt stopped, checked against their digests.
+"""Downloads files over HTTP: several at once, resumed after an earlier attempt, and checked by their digests.
 
-wandb's own download() does not check what it receives and keeps corrupt bytes in its cache (facts: wandb 0.31), so the
-bytes are fetched here, in the child process only.
+wandb's own download() does not check the bytes that it receives, and keeps corrupt ones in its cache (facts: wandb
+0.31). So the child process fetches the bytes itself.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Downloader", "RemoteFile"]
 
-_ATTEMPTS = 6  # without a byte of progress in between
+_ATTEMPTS = 6  # failed attempts in a row that brought no byte
 _LONGEST_PAUSE = 20.0  # seconds
 
 
 class Downloader:
-    """Fetches files with a bounded number of connections, shared by all artifacts of a job.
+    """Fetches files over a bounded number of connections, which all artifacts of a job share.
 
     Args:
-        deadline: `time.monotonic()` after which nothing is tried again.
-        connections: At once, over all artifacts.
-        stall: Seconds without a byte after which a connection is given up; no pause between two is longer.
-        transport: Proxies, headers and certificates, as the client's settings have them.
+        deadline: `time.monotonic()` after which no attempt is made.
+        connections: Number of connections at the same time, for all artifacts.
+        stall: Seconds without a byte after which a connection is closed. A pause between attempts is never longer.
+        transport: Proxies, headers and certificates of the client's settings.
     """
 
     def __init__(
@@ -60,18 +60,19 @@ class Downloader:
         progress: Callable[[int], None],
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Bring all `files` into `directory`, which may hold parts of them from before.
+        """Fetch all `files` into `directory`, which may hold parts of them already.
 
         Args:
-            files: What to fetch.
-            directory: The launcher's own, private.
+            files: The files to fetch.
+            directory: A private directory of the launcher.
             wanted: First part of every error.
-            url: Gives the URL of a file; its second argument is whether to ask for a fresh one.
-            progress: Told of bytes that are new on disk; a negative number for those that had to be thrown away.
-            tell: Told of each failure after which a file is tried again: a bounded number without a byte between.
+            url: Returns the URL of a file. Its second argument asks for a fresh one.
+            progress: Called with the number of new bytes on disk; negative for bytes that were thrown away.
+            tell: Called with each fault after which a file is tried again. The number of faults without a byte between
+                is bounded.
 
         Raises:
-            TemporaryError: Server or network failed throughout, the disk is full, or the bytes stay wrong.
+            TemporaryError: All attempts failed at server or network, the disk is full, or the bytes stay wrong.
             LaunchError: The server refuses the file.
         """
         futures = [self._pool.submit(self._fetch, file, directory, wanted, url, progress, tell) for file in files]
@@ -83,7 +84,7 @@ class Downloader:
                 future.cancel()
 
     def get(self, file: RemoteFile, *, wanted: str, url: Callable[[str, bool], str], limit: int) -> bytes:
-        """One small file, in memory, with the same retries and the same check."""
+        """The content of one small file, fetched with the same attempts and the same check."""
         import tempfile
 
         if (file.size or 0) > limit:
@@ -154,12 +155,12 @@ class Downloader:
                 refetched = fresh_url = True
 
     def _attempt(self, part: Part, url: str, lanes: int) -> str:
-        """Fetch the missing bytes of one file; returns its digest, base64.
+        """Fetch the missing bytes of one file. Return its digest, base64.
 
         Raises:
-            Transient: Worth another attempt.
-            Refused: By the server.
-            OSError: The disk's fault.
+            Transient: Another attempt may succeed.
+            Refused: The server refuses the file.
+            OSError: The disk has failed.
         """
         with part.open():
             if not part.complete:
@@ -194,7 +195,7 @@ class Downloader:
             self._receiver.get(url, asked, begin, take)
         if not wide or part.complete:
             return
-        # The server knows ranges: where one connection is not fast, all further ones at the same time.
+        # The server knows ranges. If one connection is slow, fetch all further ranges at the same time.
         if (part.done - before) / (time.monotonic() - began) >= FAST:
             with self._ranges.connections:
                 self._receiver.get(url, f"{part.done}-", begin, take)

@@ -1,4 +1,4 @@
-"""Errors of the W&B client, as the launcher's own."""
+"""Turns errors of the W&B client into the launcher's own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["first_line", "http_status", "not_here"]
 
 
 def http_status(error: BaseException) -> int | None:
-    """The HTTP status behind an error of the client, whichever of its layers keeps it."""
+    """The HTTP status behind an error of the client, in whichever of its layers."""
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
     while todo:
@@ -32,13 +32,13 @@ def http_status(error: BaseException) -> int | None:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without the query of any URL: presigned ones hold a signature."""
+    """The text of an error in one line, without the query of any URL: presigned ones hold a signature."""
     text = redact(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__
 
 
 def not_here(wanted: str, path: str) -> LaunchError:
-    """The error of an artifact whose recorded path does not exist on this machine."""
+    """The error for an artifact whose recorded path does not exist on this machine."""
     return LaunchError(
         wanted,
         f"its data is recorded at {path}, which does not exist here",

@@ -1,4 +1,4 @@
-"""The files of a W&B artifact: listed, chosen, fetched."""
+"""Lists, chooses and fetches the files of a W&B artifact."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Fetcher", "read_json"]
 
-_SMALL = 16 << 20  # bytes; a metadata.json is some hundred
+_SMALL = 16 << 20  # bytes; a metadata.json has some hundred
 
 
 def read_json(path: str) -> Any:
@@ -37,14 +37,14 @@ def read_json(path: str) -> Any:
 
 
 def _remote_file(name: str, entry: Any) -> RemoteFile:
-    """A manifest's entry as the downloader takes it."""
-    # wandb/sdk/artifacts/artifact_manifest_entry.py, DIGEST_ALGORITHM_EXTRA_KEY; older manifests know only MD5.
+    """An entry of the manifest in the form that the downloader takes."""
+    # wandb/sdk/artifacts/artifact_manifest_entry.py, DIGEST_ALGORITHM_EXTRA_KEY. Older manifests have MD5 only.
     algorithm = str((getattr(entry, "extra", None) or {}).get("alg") or "md5").lower()
     return RemoteFile(name, entry.size, str(entry.digest), algorithm)
 
 
 def _present(directory: str, files: Iterable[RemoteFile]) -> int:
-    """Bytes of `files` that an earlier attempt has left."""
+    """Bytes of `files` that an earlier attempt has left on disk."""
     found = 0
     for file in files:
         with contextlib.suppress(OSError):
@@ -56,11 +56,11 @@ class Fetcher:
     """Brings files of artifacts into the cache.
 
     Args:
-        connection: Lists the files.
-        link: Told of progress; says where a recorded path lies here.
-        cache_directory: Of all artifacts; opened when the first is downloaded.
-        deadline: `time.monotonic()` at which all of it has to be over.
-        stall: Seconds without a byte after which a connection is given up.
+        connection: The connection, to list the files.
+        link: Gets the progress, and translates a recorded path into the path here.
+        cache_directory: The directory of the cache, opened for the first download.
+        deadline: `time.monotonic()` at which all work must be done.
+        stall: Seconds without a byte after which a connection is closed.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Fetcher:
     def download(
         self, artifact: Any, entries: Mapping[str, Any], references: Mapping[str, str], wanted: str, what: str
     ) -> str:
-        """The directory with all files of the artifact, from the cache if they are there."""
+        """The directory with all files of the artifact; they are downloaded if the cache lacks some."""
         with self._lock:
             if self._cache is None:
                 self._cache = ArtifactCache(self._cache_directory)
@@ -142,7 +142,7 @@ class Fetcher:
             return cache.publish(digest)
 
     def small_file(self, artifact: Any, entry: Any, wanted: str) -> Any:
-        """The content of an artifact's own metadata.json; None where it is no JSON."""
+        """The content of the artifact's own metadata.json; None where it is no JSON."""
         data = self._downloader().get(
             _remote_file("metadata.json", entry),
             wanted=wanted,
@@ -162,7 +162,7 @@ class Fetcher:
             return self._opened
 
     def _urls(self, artifact: Any, wanted: str, names: list[str] | None = None) -> Callable[[str, bool], str]:
-        """Where each file is: listed once, asked again for one whose URL has expired."""
+        """A function for the URL of each file. It lists the files once, and asks again for an expired URL."""
         known: dict[str, str] = {}
         lock = threading.Lock()
 

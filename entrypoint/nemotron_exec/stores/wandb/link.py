@@ -1,4 +1,4 @@
-"""The pipe between launcher and W&B child: requests in, results, progress and errors out."""
+"""The pipe between launcher and W&B child: requests in; results, progress and errors out."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class Link:
         self._numbers = itertools.count()
 
     def say(self, kind: str, **what: Any) -> None:
-        """Send the launcher one message; nothing happens where it is gone."""
+        """Send the launcher one message. Nothing happens if the launcher has ended."""
         line = json.dumps({"say": kind, **what}, default=str)
         with self._lock, contextlib.suppress(OSError):
             self._output.write(line + "\n")
             self._output.flush()
 
     def fail(self, error: LaunchError) -> None:
-        """The last thing to be said."""
+        """Send the error, which is the last message."""
         self.say("error", wanted=error.wanted, found=error.found, remedy=error.remedy, exit_code=error.exit_code)
         self.say("done")
 
     def localise(self, path: str) -> str:
-        """Ask the launcher where a path that was recorded elsewhere lies here."""
+        """Ask the launcher for the path here of a path that was recorded elsewhere."""
         number = next(self._numbers)
         answer: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._questions[number] = answer
@@ -51,7 +51,7 @@ class Link:
         return answer.get()
 
     def listen(self) -> None:
-        """Hand answers to those who wait for them; end the process when the launcher is gone."""
+        """Pass each answer to the thread that waits for it. End the process when the launcher has ended."""
         for line in self._lines:
             answer = json.loads(line)
             self._questions.pop(answer["id"]).put(answer["path"])
@@ -59,7 +59,7 @@ class Link:
 
 
 class Progress:
-    """Adds up the bytes of one artifact, and tells at most ten times a second."""
+    """Adds up the bytes of one artifact, and reports them at most ten times a second."""
 
     def __init__(self, link: Link, what: str, done: int, total: int) -> None:
         self._link = link
@@ -70,7 +70,7 @@ class Progress:
         self._last = 0.0
 
     def __call__(self, more: int) -> None:
-        """Count `more` bytes, and tell the launcher at most ten times a second."""
+        """Count `more` bytes, and report them at most ten times a second."""
         with self._lock:
             self._done += more
             now = time.monotonic()
@@ -82,7 +82,7 @@ class Progress:
 
 
 def end_process(code: int) -> NoReturn:
-    """Leave without exit hooks, and take the client's service process along."""
+    """Exit without exit hooks, and kill the client's service process."""
     with contextlib.suppress(Exception):
         import psutil
 

@@ -1,4 +1,4 @@
-"""Where an artifact of W&B lies already: its manifest, its recorded path, its file references."""
+"""Finds the existing place of a W&B artifact's data: by its manifest, its recorded path, its file references."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["list_entries", "local_path", "page_of", "recorded_path", "referenced
 
 
 def page_of(app_url: str, qualified: str, kind: str) -> str:
-    """The version's page: built, for the client asks the server three times for it."""
+    """The address of a version's page. It is composed here, because the client would ask the server three times."""
     location, _, version = qualified.rpartition(":")
     entity, project, name = location.split("/")
     return f"{app_url}/{entity}/{project}/artifacts/{quote(kind)}/{name}/{version}"
@@ -51,7 +51,7 @@ def list_entries(connection: Connection, artifact: Any, wanted: str, deadline: f
 
 
 def recorded_path(metadata: Mapping[str, Any], wanted: str, localise: Callable[[str], str]) -> str | None:
-    """The path that the metadata names, where it exists here."""
+    """The path in the metadata, if it exists here or is a URI; else None."""
     recorded = metadata.get("absolute_path")
     if not isinstance(recorded, str) or not recorded:
         return None
@@ -84,6 +84,6 @@ def referenced_path(references: Mapping[str, str], wanted: str, localise: Callab
 
 
 def local_path(uri: str) -> str:
-    """The path of a `file://` reference, as wandb reads it: nothing is unquoted."""
+    """The path of a `file://` reference. Like wandb it unquotes nothing."""
     url = urlsplit(uri)
     return f"{url.netloc}{url.path}"

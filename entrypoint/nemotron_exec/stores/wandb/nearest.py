@@ -1,4 +1,4 @@
-"""Names in W&B that are near a name it does not have."""
+"""Finds names in W&B that are similar to an unknown name."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["REGISTRY", "explain_unknown"]
 
-_LISTED = 200  # names fetched to say which are near
+_LISTED = 200  # names that are fetched to find similar ones
 
 REGISTRY = "wandb-registry-"
 
 
 def some_of(things: Iterable[Any]) -> Iterable[Any]:
-    """The first things of a list that may have no end."""
+    """The first things of a list, which may be endless."""
     return itertools.islice(iter(things), _LISTED)
 
 
@@ -32,7 +32,7 @@ def names_of(things: Iterable[Any]) -> list[str]:
 
 
 def nearest_names(name: str, known: list[str]) -> str:
-    """What to write instead."""
+    """The remedy: names to write instead."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or sorted(known)[:8]
     if not near:
         return "Check the name, and that the key has access"
@@ -41,7 +41,7 @@ def nearest_names(name: str, known: list[str]) -> str:
 
 
 def explain_unknown(connection: Connection, path: str, wanted: str, error: Exception) -> LaunchError:
-    """Which part of a path does not exist, and what there is instead."""
+    """The error for an unknown path: the part that does not exist, and similar names."""
     api = connection.api
     location, _, alias = path.rpartition(":")
     parts = location.split("/")
@@ -71,7 +71,7 @@ def explain_unknown(connection: Connection, path: str, wanted: str, error: Excep
 
 
 def _entities(connection: Connection, wanted: str) -> list[str]:
-    """Entities of the key: its user, its default, its teams."""
+    """The entities of the key: its default entity, its user, its teams."""
     connection.server.check(wanted, 5.0)
     viewer = connection.server.viewer
     edges = (viewer.get("teams") or {}).get("edges") or []

@@ -1,4 +1,4 @@
-"""The bytes on disk of one file that is being downloaded, with their digest."""
+"""The downloaded bytes of one file on disk, and their digest."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Part", "RemoteFile"]
 
 _CHUNK = 1 << 20  # bytes
-_LARGE = 32 << 20  # bytes from which a digest is worth a thread
-_AHEAD = 16  # pieces that wait for the digest's thread
+_LARGE = 32 << 20  # bytes; the digest of a larger file gets a thread
+_AHEAD = 16  # pieces that may wait for the digest's thread
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class RemoteFile:
     """One file of an artifact.
 
     Attributes:
-        name: Relative path, already checked.
-        size: Bytes, as the manifest says; None where it does not.
-        digest: Base64 of its digest.
+        name: Relative path, checked already.
+        size: Size in bytes by the manifest; None where it names none.
+        digest: Digest of the content, base64.
         algorithm: "md5", or "xxh128" (W&B's newer artifacts).
     """
 
@@ -42,12 +42,12 @@ class RemoteFile:
 
 
 class Part:
-    """The bytes on disk of one file, their digest, and how many of them progress was told of.
+    """The bytes of one file on disk, their digest, and the number that was reported as progress.
 
     Args:
-        file: What it is to become.
-        path: Where.
-        progress: Told of bytes that are new on disk; a negative number for those that had to be thrown away.
+        file: The file that they become.
+        path: The path on disk.
+        progress: Called with the number of new bytes on disk; negative for bytes that were thrown away.
     """
 
     def __init__(self, file: RemoteFile, path: str, progress: Callable[[int], None]) -> None:
@@ -61,12 +61,12 @@ class Part:
 
     @property
     def complete(self) -> bool:
-        """Whether all bytes are here; where the manifest names no size, what came is all."""
+        """Whether all bytes are on disk. If the manifest names no size, any bytes count as all."""
         return self.done == self.file.size if self.file.size is not None else self.done > 0
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        """Take up the bytes on disk; bytes that are not counted yet are read for the digest."""
+        """Open the file at the end of its bytes. Bytes that are not counted yet are read for the digest."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             descriptor = os.open(self.path, flags, 0o600)
@@ -98,7 +98,7 @@ class Part:
         self._tell()
 
     def restart(self) -> None:
-        """Begin again at the first byte."""
+        """Start again at the first byte."""
         assert self._opened is not None
         self._opened.seek(0)
         self._opened.truncate(0)
@@ -106,25 +106,25 @@ class Part:
         self._tell()
 
     def discard(self) -> None:
-        """Throw away the bytes on disk."""
+        """Remove the bytes on disk."""
         with contextlib.suppress(OSError):
             os.unlink(self.path)
         self._count_anew()
         self._tell()
 
     def finish(self) -> str:
-        """Have it all on disk; the digest, base64."""
+        """Sync the file to disk. Return its digest, base64."""
         assert self._opened is not None
         try:
             os.fsync(self._opened.fileno())
         except OSError:
-            # What the disk has refused looks whole until the machine is started anew: do not go on with it.
+            # After a failed sync the bytes look complete until the machine restarts, so do not continue with them.
             self.discard()
             raise
         return base64.b64encode(self._digest.value()).decode()
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Stop the digest: no more bytes come."""
         self._digest.close()
 
     def _count_anew(self) -> None:
@@ -139,7 +139,7 @@ class Part:
 
 
 class _Digest:
-    """The digest of a file; of a large one in a thread of its own, beside the socket: hashing releases the GIL."""
+    """The digest of a file. For a large file a thread computes it beside the download: hashing releases the GIL."""
 
     def __init__(self, file: RemoteFile) -> None:
         self._hasher = _hasher(file.algorithm)
@@ -175,7 +175,7 @@ def _hasher(algorithm: str) -> Any:
     if algorithm == "md5":
         return hashlib.md5(usedforsecurity=False)
     if algorithm == "xxh128":
-        with contextlib.suppress(ImportError):  # it comes with the versions of wandb that know such artifacts
+        with contextlib.suppress(ImportError):  # versions of wandb that use this digest install it
             import xxhash
 
             return xxhash.xxh3_128()

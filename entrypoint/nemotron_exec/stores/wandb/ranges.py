@@ -1,7 +1,7 @@
-"""A large file by several connections: where a server bounds the rate of each, their sum is what counts.
+"""Fetches a large file over several connections, because a server may limit the rate of each.
 
-The ranges arrive in any order and are written in the order of the file, so that the disk always holds its beginning:
-the digest of the whole is computed on the way, and a later attempt goes on at its end.
+The ranges arrive in any order, but are written in the order of the file. So the disk always holds its beginning. The
+digest of the whole is computed on the way, and a later attempt continues at the end.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 __all__ = ["FAST", "Ranges"]
 
-FAST = 250e6  # bytes a second of one connection, from which more of them cost more than they bring: hashing has 600e6
+FAST = 250e6  # bytes a second of one connection; beyond it more connections only cost: hashing has 600e6
 
-_RANGE = 16 << 20  # bytes; what a lane holds in memory at most
+_RANGE = 16 << 20  # bytes; a lane holds at most so many in memory
 _LANES = 8
-_WORTH = 4  # ranges from which several connections are opened
+_WORTH = 4  # missing ranges from which several connections are opened
 
 
 class Ranges:
     """The lanes of all large files of a job.
 
     Args:
-        receiver: Of each range.
-        connections: How many there may be at once, with those of all other files.
+        receiver: Receives each range.
+        connections: Bounds the connections of all files together.
     """
 
     most = _LANES
@@ -45,26 +45,26 @@ class Ranges:
         self._pool = concurrent.futures.ThreadPoolExecutor(2 * _LANES, thread_name_prefix="range")
 
     def worth(self, part: Part, lanes: int) -> bool:
-        """Whether so much of a file is missing that `lanes` connections are faster than one."""
+        """Whether so many bytes are missing that `lanes` connections are faster than one."""
         return lanes > 1 and part.file.size is not None and part.file.size - part.done >= _WORTH * _RANGE
 
     def first(self, part: Part) -> str:
-        """The range that is asked for alone: its answer says whether the server knows ranges."""
+        """The first range, requested alone: its answer shows whether the server knows ranges."""
         return f"{part.done}-{part.done + _RANGE - 1}"
 
     def receive(self, part: Part, url: str, lanes: int, take: Callable[[bytes], None]) -> None:
         """Fetch the missing bytes of `part`, which is open.
 
         Args:
-            part: Its size is known.
-            url: Of the file, at a server that knows ranges.
-            lanes: Connections at once.
-            take: Gets the bytes in their order.
+            part: The part, whose size is known.
+            url: URL of the file, at a server that knows ranges.
+            lanes: Number of connections at the same time.
+            take: Called with the bytes in their order.
 
         Raises:
-            Transient: Worth another attempt; what came before is on disk.
-            Refused: By the server.
-            OSError: The disk's fault.
+            Transient: Another attempt may succeed. The bytes before the fault are on disk.
+            Refused: The server refuses the file.
+            OSError: The disk has failed.
         """
         size = part.file.size
         assert size is not None
@@ -95,7 +95,7 @@ class Ranges:
 
 
 class _Lane:
-    """One range on its way."""
+    """A range that is being fetched."""
 
     def __init__(self, first: int, last: int, stop: threading.Event) -> None:
         self.future: concurrent.futures.Future[None] | None = None
@@ -124,11 +124,11 @@ class _Lane:
             if missing:
                 raise Transient("the download was cut")  # noqa: TRY301
             self._came.put(None)
-        except BaseException as error:  # noqa: BLE001  (raised where the pieces are taken)
+        except BaseException as error:  # noqa: BLE001  (pieces() raises it)
             self._came.put(error)
 
     def pieces(self) -> Iterator[bytes]:
-        """What has come, in order, until the range is whole."""
+        """The pieces of the range, in order, until it is complete."""
         while (piece := self._came.get()) is not None:
             if isinstance(piece, BaseException):
                 raise piece

@@ -1,7 +1,7 @@
-"""One request for bytes: libcurl receives them, with the connections that a thread has kept.
+"""One request for bytes. libcurl receives them over connections that each thread keeps.
 
-libcurl (pycurl) was chosen by measurement: 2,000 files of 64 KiB cost 0.7 s of processor time; urllib3 took 2.3 s,
-`requests` 3.8 s, and a large file is limited by the disk and the digest with either.
+libcurl (pycurl) was chosen by measurement. 2,000 files of 64 KiB cost 0.7 s of processor time; urllib3 took 2.3 s,
+`requests` 3.8 s. A large file is limited by the disk and the digest with any of them.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "Receiver", "Refused", "Stopped", "Transient", "check_client"]
 
-_BUFFER = 1 << 18  # bytes that libcurl reads at once; it hands over 16 KiB at a time
-_PIECE = 1 << 18  # bytes that we hand over
+_BUFFER = 1 << 18  # bytes that libcurl reads at once; it passes on 16 KiB at a time
+_PIECE = 1 << 18  # bytes that are passed on at once
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 _REDIRECTS = 10
-# Of libcurl, which pycurl does not name.
+# Error codes of libcurl that pycurl does not name.
 _E_HTTP2_STREAM = 92
 _E_PROXY = 97
 
 
 class Transient(Exception):  # noqa: N818  (it never leaves the downloader)
-    """What may pass: the text says what happened; `pause` is what the server asked for, seconds."""
+    """A fault that may pass. The text describes it; `pause` is the pause that the server asked for, in seconds."""
 
     def __init__(self, found: str, pause: float | None = None, *, busy: bool = False) -> None:
         super().__init__(found)
@@ -41,7 +41,7 @@ class Transient(Exception):  # noqa: N818  (it never leaves the downloader)
 
 
 class Refused(Exception):  # noqa: N818  (it never leaves the downloader)
-    """The server answered with an error that waiting does not mend; a fresh URL may."""
+    """The server refused the request. Waiting does not help, but a fresh URL may."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"HTTP {status}")
@@ -49,16 +49,16 @@ class Refused(Exception):  # noqa: N818  (it never leaves the downloader)
 
 
 class Stopped(Exception):  # noqa: N818  (it never leaves the downloader)
-    """The failure of another connection makes the rest of this body useless."""
+    """Another connection has failed, so the rest of this body is not needed."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server says before the bytes.
+    """The server's answer before the bytes.
 
     Attributes:
         status: 200, 206 or 416.
-        headers: Of the last answer, after all redirects; names in lower case.
+        headers: Headers of the last answer, after all redirects; names in lower case.
     """
 
     status: int
@@ -66,11 +66,11 @@ class Answer:
 
 
 class Receiver:
-    """Receives bodies; each thread has connections of its own, which are kept for its next request.
+    """Receives bodies. Each thread has its own connections, and keeps them for its next request.
 
     Args:
-        stall: Seconds without a byte after which a connection is given up.
-        transport: Proxies, headers and certificates, as the client's settings have them.
+        stall: Seconds without a byte after which a connection is closed.
+        transport: Proxies, headers and certificates of the client's settings.
     """
 
     def __init__(self, stall: float, transport: Transport) -> None:
@@ -79,17 +79,17 @@ class Receiver:
         self._local = threading.local()
 
     def get(self, url: str, asked: str | None, begin: Callable[[Answer], None], take: Callable[[bytes], None]) -> None:
-        """Ask for `url` and hand its body over, piece by piece.
+        """Request `url`, and pass its body on, piece by piece.
 
         Args:
-            url: Of the file.
-            asked: Of the header Range: "0-99" or "100-"; None for all of it.
-            begin: Told of the answer before the first piece, and also where there is none.
-            take: Gets each piece; what it raises ends the request, and is raised again.
+            url: URL of the file.
+            asked: Value of the header Range: "0-99" or "100-"; None for the whole file.
+            begin: Called with the answer before the first piece, or if there is no piece.
+            take: Called with each piece. An exception of it ends the request, and is raised again.
 
         Raises:
-            Transient: Worth another attempt; also a body that ends early.
-            Refused: By the server.
+            Transient: Another attempt may succeed; also for a body that ends early.
+            Refused: The server refuses the request.
         """
         import pycurl
 
@@ -137,7 +137,7 @@ class Receiver:
             return
         self._local.place = place
         proxy, verify = self._way(place)
-        # Empty: what the environment says of proxies has been read already, as `requests` reads it.
+        # The proxy is chosen already, as `requests` does it. An empty text keeps libcurl from reading the environment.
         curl.setopt(pycurl.PROXY, proxy)
         curl.setopt(pycurl.NOPROXY, "")
         for peer, host, file, directory in (
@@ -162,7 +162,7 @@ class Receiver:
 
 
 class _Transfer:
-    """What libcurl calls while one body comes. Nothing may be raised there: it would be printed, and lost."""
+    """Callbacks of libcurl for one body. They must not raise: libcurl would print the exception and drop it."""
 
     def __init__(self, stall: float, begin: Callable[[Answer], None], take: Callable[[bytes], None]) -> None:
         self.fault: BaseException | None = None
@@ -203,14 +203,14 @@ class _Transfer:
         return 0 if self.fault is None else 1
 
     def end(self) -> None:
-        """Judge what has come to its end, one way or another.
+        """Raise the fault of a request that has ended, if it has one.
 
         Raises:
-            Transient: By its status, or the network failed.
-            Refused: By its status.
+            Transient: The status is temporary, or the network failed.
+            Refused: The status is an error that stays.
         """
         if self._held:
-            self._hand_over()  # also what came before the network failed
+            self._hand_over()  # the pieces before a network fault count, too
         if self.fault is not None:
             raise self.fault
         if self._status in _TRANSIENT:
@@ -226,7 +226,7 @@ class _Transfer:
         try:
             self._start()
             self._take(piece)
-        except BaseException as error:  # noqa: BLE001  (raised by end)
+        except BaseException as error:  # noqa: BLE001  (end() raises it)
             self.fault = error
             return False
         return True
@@ -238,10 +238,10 @@ class _Transfer:
 
 
 def check_client() -> None:
-    """Whether libcurl's Python module is here.
+    """Check that libcurl's Python module is installed.
 
     Raises:
-        LaunchError: It cannot be imported.
+        LaunchError: The module cannot be imported.
     """
     try:
         import pycurl  # noqa: F401
@@ -257,11 +257,11 @@ def _retry_after(given: str | None) -> float | None:
     try:
         return max(0.0, float(given or ""))
     except ValueError:
-        return None  # a date: our own pauses do as well
+        return None  # the header has a date: the default pause does as well
 
 
 def _fault(pycurl: Any, code: int) -> str:
-    """What happened, without the URL: presigned ones hold a signature."""
+    """The fault in words, without the URL: presigned ones hold a signature."""
     if code in (
         pycurl.E_PEER_FAILED_VERIFICATION,
         pycurl.E_SSL_CACERT_BADFILE,

@@ -1,4 +1,4 @@
-"""The connection to a W&B server: how it is made, and why it is not."""
+"""Makes the connection to a W&B server, and explains why it cannot be made."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _VIEWER = "query Viewer { viewer { id entity username teams { edges { node { nam
 
 @dataclass(frozen=True)
 class Transport:
-    """How this machine reaches the server.
+    """The way from this machine to the server.
 
     Attributes:
-        headers: Sent with every request.
-        proxies: As `requests` takes them, by scheme.
-        verify: What certificates are trusted: a bundle, True for the default one, False for no check.
+        headers: Headers of every request.
+        proxies: Proxies by scheme, in the form that `requests` takes.
+        verify: The trusted certificates: a bundle, True for the default one, False for no check.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -42,12 +42,13 @@ class Transport:
 
     @classmethod
     def of_client(cls, settings: Any, environ: Mapping[str, str], scratch: str) -> Transport:
-        """What the client's own settings object says.
+        """The transport of the client's own settings object.
 
         Args:
             settings: `wandb.setup().settings`.
-            environ: `SSL_CERT_FILE` is what the client's service process trusts, `REQUESTS_CA_BUNDLE` its Python half.
-            scratch: A directory for a bundle of both.
+            environ: The environment. The client's service process trusts `SSL_CERT_FILE`, its Python half
+                `REQUESTS_CA_BUNDLE`.
+            scratch: A directory for a bundle of both files.
         """
         proxies = {"http": getattr(settings, "http_proxy", None), "https": getattr(settings, "https_proxy", None)}
         insecure = bool(getattr(settings, "insecure_disable_ssl", False))
@@ -59,7 +60,7 @@ class Transport:
 
     @classmethod
     def of_environment(cls, environ: Mapping[str, str], scratch: str) -> Transport:
-        """The same where the client is not imported: from the variables and files of its settings."""
+        """The transport without the client, from the variables and files of its settings."""
         headers: dict[str, str] = {}
         if found := find_setting(environ, "x_extra_http_headers"):
             with contextlib.suppress(ValueError):
@@ -78,10 +79,10 @@ _THREAD = threading.local()
 
 @contextlib.contextmanager
 def client_requests(transport: Transport) -> Iterator[None]:
-    """Have what the client itself asks for with `requests`, in this thread, go as its settings say.
+    """Make the client's own requests of this thread follow `transport`.
 
-    Its service process follows WANDB_HTTPS_PROXY and SSL_CERT_FILE. Its Python half, which fetches manifests, knows
-    HTTPS_PROXY and REQUESTS_CA_BUNDLE alone (0.31, Artifact._fetch_manifest).
+    The client's service process follows WANDB_HTTPS_PROXY and SSL_CERT_FILE. Its Python half, which fetches manifests,
+    follows only HTTPS_PROXY and REQUESTS_CA_BUNDLE (0.31, Artifact._fetch_manifest).
     """
     import requests
 
@@ -106,7 +107,7 @@ def client_requests(transport: Transport) -> Iterator[None]:
 
 
 def trusted_bundle(environ: Mapping[str, str], scratch: str) -> bool | str:
-    """A file with every certificate that the client trusts in either of its halves; True for the default one."""
+    """A file with every certificate that the client trusts in one of its halves; True for the default bundle."""
     named = [environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE"), environ.get("SSL_CERT_FILE")]
     paths = list(dict.fromkeys(path for path in named if path))
     if len(paths) < 2 or not all(os.path.isfile(path) for path in paths):
@@ -120,7 +121,7 @@ def trusted_bundle(environ: Mapping[str, str], scratch: str) -> bool | str:
 
 
 class Server:
-    """The W&B server, asked directly: it explains what the client reports, and decides nothing."""
+    """The W&B server, asked directly. It explains the client's errors, and decides nothing."""
 
     def __init__(self, base_url: str, credentials: Credentials | None, transport: Transport | None = None) -> None:
         self.base_url = base_url
@@ -130,11 +131,11 @@ class Server:
         self._credentials = credentials
 
     def check(self, wanted: str, patience: float, tell: Callable[[str], None] = lambda _: None) -> None:
-        """Whether it answers, and takes the key. Tries again for `patience` seconds what may pass; `tell` hears of it.
+        """Check that the server answers and accepts the key. For `patience` seconds temporary faults are retried.
 
         Raises:
             LaunchError: The key is wrong, or has no access.
-            TemporaryError: The server cannot be reached, or is not well.
+            TemporaryError: The server cannot be reached, or reports a fault.
         """
         deadline = time.monotonic() + patience
         for attempt in itertools.count():
@@ -150,7 +151,7 @@ class Server:
         raise AssertionError
 
     def _ask(self, wanted: str, timeout: float) -> tuple[str | None, float | None]:
-        """None if all is well, else a fault that may pass, and for how long the server asks the launcher to wait."""
+        """(None, …) if all is well; else a temporary fault, and the seconds that the server asks to wait."""
         import requests
 
         key = self._credentials.key if self._credentials else None
@@ -183,7 +184,7 @@ class Server:
             refused = "Connection refused" in text
             return f"{self.host} {'refuses connections' if refused else 'closed the connection'}", None
         status = answer.status_code
-        # Without a key the request says nothing of the identity token that the client would send.
+        # A request without a key does not test the identity token that the client would send.
         if status == 401 and key:
             raise self.bad_key(wanted)
         if status == 403 and key:
@@ -199,16 +200,16 @@ class Server:
                 if viewer is None and key:
                     raise self.bad_key(wanted)
                 self.viewer = viewer or {}
-        # Anything else is for the client to make sense of.
+        # The client has to judge any other answer.
         return None, None
 
     def bad_key(self, wanted: str) -> LaunchError:
-        """The error of a key that the server does not know."""
+        """The error for a key that the server does not know."""
         source = self._credentials.source if self._credentials else "none"
         return LaunchError(wanted, f"{self.host} does not accept the API key (from {source})", LOGIN)
 
     def no_access(self, wanted: str) -> LaunchError:
-        """The error of a key that may not read what was asked for."""
+        """The error for a key without access."""
         return LaunchError(
             wanted,
             f"{self.host} denies access with this API key (HTTP 403)",
@@ -219,18 +220,18 @@ class Server:
 def check_server(
     environ: Mapping[str, str], base_url: str, credentials: Credentials, wanted: str, patience: float
 ) -> Mapping[str, Any]:
-    """Who the server says the key is of: `username`, `entity`, `teams`.
+    """The owner of the key according to the server: `username`, `entity`, `teams`.
 
     Args:
-        environ: The environment that the client would be started in.
-        base_url: Of the server, without a trailing slash.
+        environ: The environment of the client.
+        base_url: Address of the server, without a trailing slash.
         credentials: The key.
         wanted: First part of every error.
-        patience: Seconds for which what may pass is tried again.
+        patience: Seconds for which temporary faults are retried.
 
     Raises:
         LaunchError: The key is wrong, or has no access.
-        TemporaryError: The server cannot be reached, or is not well.
+        TemporaryError: The server cannot be reached, or reports a fault.
     """
     with tempfile.TemporaryDirectory(prefix="nemotron-exec-") as scratch:
         server = Server(base_url, credentials, Transport.of_environment(environ, scratch))
@@ -239,7 +240,7 @@ def check_server(
 
 
 def untrusted(wanted: str, host: str, error: Exception) -> LaunchError:
-    """The error of a TLS connection that was not made."""
+    """The error for a failed TLS connection."""
     if any(word in str(error) for word in ("WRONG_VERSION_NUMBER", "wrong version number", "record layer failure")):
         found = f"{host} speaks plain HTTP where https:// is asked for"
         return LaunchError(wanted, found, "Write http:// in WANDB_BASE_URL, or name the port that has TLS")

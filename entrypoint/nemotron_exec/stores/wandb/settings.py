@@ -1,7 +1,7 @@
-"""What the W&B client of this job would use: server, entity, project, mode; read as the client reads it.
+"""The settings of this job's W&B client: server, entity, project, mode; read as the client reads them.
 
-Source: wandb/sdk/wandb_setup.py and wandb_settings.py (0.31): a variable wins over `wandb/settings` of the working
-directory, that over `settings` of WANDB_CONFIG_DIR or ~/.config/wandb. Nothing here imports wandb.
+The source is wandb/sdk/wandb_setup.py and wandb_settings.py (0.31). A variable wins over `wandb/settings` of the
+working directory, and that over `settings` of WANDB_CONFIG_DIR or ~/.config/wandb. Nothing here imports wandb.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SAAS = "https://api.wandb.ai"
 
 @dataclass(frozen=True)
 class Setting:
-    """A value and where it is from.
+    """A value and its source.
 
     Attributes:
         value: The text, never empty.
@@ -38,7 +38,7 @@ class Setting:
 
 
 def find_setting(environ: Mapping[str, str], name: str) -> Setting | None:
-    """A setting of the client, `project` for instance; None where neither a variable nor a file has it."""
+    """A setting of the client, such as `project`; None where no variable and no file has it."""
     variable = f"WANDB_{name.upper()}"
     if value := environ.get(variable):
         return Setting(value, variable)
@@ -49,19 +49,19 @@ def find_setting(environ: Mapping[str, str], name: str) -> Setting | None:
 
 
 def wandb_base_url(environ: Mapping[str, str]) -> str:
-    """The server: the setting `base_url`, else the hosted service; without a trailing slash."""
+    """The address of the server: the setting `base_url`, else the hosted service; without a trailing slash."""
     found = find_setting(environ, "base_url")
     return (found.value if found else _SAAS).rstrip("/")
 
 
 def run_mode(environ: Mapping[str, str]) -> Setting:
-    """The mode that a run of this job would have, lower case; "online" where nothing says another."""
+    """The mode of a run of this job, in lower case; "online" where no setting names another."""
     found = find_setting(environ, "mode")
     return Setting(found.value.lower(), found.source) if found else Setting("online", "default")
 
 
 def settings_files(environ: Mapping[str, str]) -> Iterator[str]:
-    """The files, the winning one first. WANDB_DIR has no part in it: the client reads them before the variables."""
+    """The settings files, the winning one first. WANDB_DIR does not count: the client reads the files before it."""
     here = working_directory()
     yield os.path.join(here, ".wandb" if os.path.exists(os.path.join(here, ".wandb")) else "wandb", "settings")
     home = home_directory(environ)
@@ -82,4 +82,4 @@ def _read(path: str) -> Mapping[str, str]:
         parser.read(path)
         return dict(parser.items("default"))
     except (OSError, configparser.Error, UnicodeDecodeError):
-        return {}  # as the client does, which says so when the run starts
+        return {}  # the client ignores it, too, and reports it when the run starts

@@ -1,4 +1,4 @@
-"""W&B as a store: references become pinned versions, in a child process that is gone before the job begins."""
+"""W&B as a store: a child process pins the references, and ends before the job begins."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 
 __all__ = ["WandbStore"]
 
-_MARGIN = 2.0  # seconds before the bound at which the child gives up by itself: it knows the reason better
+_MARGIN = 2.0  # seconds that the child ends before the bound, because it knows the reason better
 
-# Of the launcher's environment, what would make the client something other than a reader, or belongs to a run.
+# Variables that would make the client more than a reader, or that belong to a run.
 _DROPPED = (
     "WANDB_SERVICE", "WANDB_MODE", "WANDB_DISABLED", "WANDB_RUN_ID", "WANDB_RESUME", "WANDB_PROJECT", "WANDB_ENTITY",
 )  # fmt: skip
 
 
 class WandbStore:
-    """Pins references to versions in W&B, and has their data here: where it is, or in the download cache.
+    """Pins references to versions in W&B. Their data is used where it lies, or downloaded to the cache.
 
     Args:
-        project: From the config or env.toml; else that of the client's settings.
-        entity: From the config or env.toml; else that of the client's settings, else the key's default entity.
-        cache_directory: For downloads; made where it is missing.
+        project: Project of the config or env.toml; None for the client's settings.
+        entity: Entity of the config or env.toml; None for the client's settings, else the key's default entity.
+        cache_directory: Directory for downloads; created if it is missing.
         environ: The launcher's environment.
-        messages: Where progress is shown.
+        messages: For progress.
         localise: Translates a path recorded on the host into the path of the same data here.
-        flush_first: Called with the references before they are looked up. It sends what an outbox beside a
-            checkpoint still holds of them (ruling 18), or raises TemporaryError naming both versions.
-        stall: Seconds without a byte after which a download's connection is given up and another tried.
+        flush_first: Called with the references before they are looked up. It sends the outbox entries of their
+            artifacts (ruling 18), or raises a TemporaryError that names both versions.
+        stall: Seconds without a byte after which a connection is closed and another one tried.
     """
 
     def __init__(
@@ -71,13 +71,14 @@ class WandbStore:
         """Pin every reference to a version whose `path` exists here, in the order given.
 
         Args:
-            references: All that the job names; looked up and downloaded at the same time.
-            progress: Told of every download, also while it waits for another launcher's.
-            timeout: Bound on the whole call, seconds: when it is over, the child process is ended.
+            references: All references of the job; they are looked up and downloaded at the same time.
+            progress: Called for every download, also while it waits for another launcher.
+            timeout: Seconds for the whole call. After that the child process is ended.
 
         Raises:
-            LaunchError: No or wrong key, no access; unknown entity, project, artifact or version; a foreign cache.
-            TemporaryError: Server or network down, time over, disk full, bytes that stay wrong.
+            LaunchError: The key is missing or wrong or has no access, a name or version is unknown, or the cache is
+                another user's.
+            TemporaryError: Server or network is down, the time is over, the disk is full, or bytes stay wrong.
         """
         if not references:
             return []
@@ -108,7 +109,7 @@ class WandbStore:
             server="W&B",
             environ=_child_environ(self._environ, debug is None),
             secrets=[credentials.key or ""],
-            # Nothing of the client's is kept, and home may be read-only.
+            # The client's files are not kept, and the home directory may be read-only.
             scratch=("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"),
             debug=debug,
         ) as child:
@@ -141,7 +142,7 @@ class WandbStore:
             elif kind == "busy":
                 progress(message["what"])
             elif kind == "retry":
-                # A new attempt is life, as bytes are: the child bounds their number.
+                # Count a new attempt as progress, like bytes: the child bounds the number of attempts.
                 progress(f"W&B: {message['found']}")
                 what = message.get("what", "")
                 if self._messages is not None and what not in told:
@@ -177,17 +178,17 @@ def _value(environ: Mapping[str, str], name: str) -> str | None:
 
 def _child_environ(environ: Mapping[str, str], silent: bool) -> dict[str, str]:
     child = {name: value for name, value in environ.items() if name not in _DROPPED}
-    # A reader is online, whatever mode the settings files give to runs.
+    # A reader needs the server, whatever mode the settings files give to runs.
     child["WANDB_MODE"] = "online"
     child.update({"WANDB_SILENT": "true" if silent else "false", "WANDB_CONSOLE": "off"})
-    # Of the service process: enough tries for a restart of the server, the cause in the error when they are used up.
+    # The service process tries long enough for a restart of the server. Then its error names the cause.
     child.setdefault("WANDB__GRAPHQL_RETRY_WAIT_MIN_SECONDS", "1")
     child.setdefault("WANDB__GRAPHQL_RETRY_WAIT_MAX_SECONDS", "15")
     return child
 
 
 def open_store(context: StoreContext) -> WandbStore:
-    """W&B, with a cache of downloads.
+    """W&B's store, with a cache for downloads.
 
     Raises:
         LaunchError: No cache directory is given and there is no home directory.
