@@ -130,7 +130,7 @@ def _word_may_matter(word: str, environ: Mapping[str, str]) -> bool:
 
 
 def is_yaml_name(path: str) -> bool:
-    """Whether the name says YAML."""
+    """Whether the name ends like that of a YAML file."""
     return path.endswith((".yaml", ".yml", ".YAML", ".YML"))
 
 

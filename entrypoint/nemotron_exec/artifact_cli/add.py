@@ -119,7 +119,7 @@ def _data_at(path: str) -> tuple[str, dict[str, Any], str | None]:
 
 
 def _meta(text: str) -> tuple[str, Any]:
-    """`K=V` with V as YAML and JSON type it."""
+    """Key and value of `K=V`. The value is typed as in JSON, else as in YAML."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UsageError("to read --meta", f"{text!r}", "Write it as KEY=VALUE")

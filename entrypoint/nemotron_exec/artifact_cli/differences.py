@@ -1,4 +1,4 @@
-"""`nemotron-artifact diff A B`: what differs between two versions, and in what made them."""
+"""`nemotron-artifact diff A B`: the differences between two versions, and between the runs that made them."""
 
 from __future__ import annotations
 

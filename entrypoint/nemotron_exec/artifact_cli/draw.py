@@ -41,7 +41,7 @@ __all__ = ["graph"]
 def graph(
     reference: str | None, form: str | None, output: str | None, everything: bool, as_json: bool, store: str | None
 ) -> None:
-    """Draw what was made from what: of the whole store, or of one version."""
+    """Draw which version was made from which: for the whole store, or for one version."""
     from nemotron_exec.artifact_cli import lineage_graph
 
     files = read_once(open_store_files(store))
@@ -84,7 +84,7 @@ def graph(
 
 
 def _tree(drawn: Graph, root: str, *, terminal: bool) -> str:
-    """The tree. On a terminal it fits the width, and the mark of missing data has a colour."""
+    """The lineage as a tree. On a terminal it fits the width, and the mark of missing data has a colour."""
     from nemotron_exec.artifact_cli import lineage_graph
 
     text = lineage_graph.to_text(drawn, root, width_of(sys.stdout) if terminal else 0)
@@ -94,7 +94,7 @@ def _tree(drawn: Graph, root: str, *, terminal: bool) -> str:
 
 
 def _wandb_pages() -> str:
-    """Where people read the runs of the configured server."""
+    """The address of the web pages with the runs of the configured server."""
     from nemotron_exec.stores.wandb.settings import wandb_base_url
 
     server = wandb_base_url(os.environ).replace("://api.wandb.ai", "://wandb.ai")

@@ -1,4 +1,4 @@
-"""`nemotron-artifact flush`: send what jobs that died have left in their outboxes."""
+"""`nemotron-artifact flush`: send the entries that dead jobs have left in their outboxes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ __all__ = ["flush"]
 def flush(directories: tuple[str, ...], timeout: float, as_json: bool, store: str | None) -> None:
     """Send checkpoints and offline runs that dead jobs have left to the manifest store and to W&B, and run hooks.
 
-    DIRECTORY is where a job saved to, or what it lies in; without one, the store's own outbox is sent. Exit code 75
-    where something stays.
+    DIRECTORY is a save directory, or a parent of one. Without it the outbox of the store is sent. The exit code is 75
+    if an entry stays.
     """
     # These imports are slow, and the other commands do not need them.
     from nemotron_exec.artifact_cli.store import print_json, root_of_store

@@ -51,8 +51,8 @@ def hooks(
 ) -> None:
     """List the hooks of run.on_checkpoint: done, running, waiting, held for the last checkpoint, failed.
 
-    DIRECTORY is where a job saved to, or what it lies in; without one, it is looked for where the checkpoints of the
-    store were saved. --again exits with 75 where the hook has not ended well.
+    DIRECTORY is a save directory, or a parent of one. Without it the save directories of the store's checkpoints are
+    searched. The exit code of --again is 75 if the hook has not ended well.
     """
     from nemotron_exec.outbox.hooks import directories_of
 

@@ -25,7 +25,7 @@ class Entry:
     Attributes:
         name: Artifact name.
         number: N of `vN`.
-        directory: Where its manifest.json is.
+        directory: The directory of its manifest.json.
         manifest: Content of manifest.json; empty where it is damaged.
         fields: Content of metadata.json.
         damaged: The fault of its files; None if they read well.
@@ -70,7 +70,7 @@ class Entry:
 
     @property
     def created_at(self) -> str:
-        """ISO 8601."""
+        """Time of its creation, ISO 8601."""
         return str(self.manifest.get("created_at") or "")
 
     @property

@@ -36,7 +36,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on a terminal, fitted to its width."""
+    """Draw a table on a terminal, fitted to its width."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -66,7 +66,7 @@ def _style(column: str, cell: str) -> str:
 
 
 def print_artifacts(inventory: Inventory) -> None:
-    """One line an artifact: its latest version, the number of its versions, the place of its data."""
+    """Print one line an artifact: its latest version, the number of its versions, the place of its data."""
     rows = [
         (entry.name, f"v{entry.number}", str(inventory.counts[entry.name]), *_common(entry), entry.path)
         for entry in inventory.entries
@@ -75,13 +75,13 @@ def print_artifacts(inventory: Inventory) -> None:
 
 
 def print_versions(entries: Sequence[Entry]) -> None:
-    """One line a version."""
+    """Print one line a version."""
     rows = [(entry.qualified_name, *_common(entry, latest=True), entry.path) for entry in entries]
     print_table(("VERSION", "TYPE", "ITERATION", "CREATED", "ALSO", "DATA", "PATH"), rows)
 
 
 def print_version(entry: Entry, changed: Mapping[str, Any] | None = None) -> None:
-    """Everything about one version.
+    """Print everything about one version.
 
     Args:
         entry: The version.

@@ -1,7 +1,7 @@
 """`nemotron-artifact`: look at a manifest store, add to it, check it, clean it.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done; 1 `verify` found errors; 2 wrong usage; 75 it may
-work later, also `flush` where something stays unsent; 125 it failed; 130 interrupted.
+work later, or `flush` has left an entry unsent; 125 it failed; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ class Commands(click.Group):
     """The commands of this module, and those of `_ELSEWHERE`, which are imported when they are needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names, in the order of the help text."""
+        """The names of the commands, in the order of the help text."""
         return sorted([*super().list_commands(ctx), *_ELSEWHERE])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, None if there is none."""
+        """The command `cmd_name`; None if there is none."""
         module, _, attribute = _ELSEWHERE.get(cmd_name, "").partition(":")
         if module:
             command: click.Command = getattr(importlib.import_module(module), attribute)
@@ -127,7 +127,7 @@ def list_(name: str | None, limit: int | None, as_json: bool, store: str | None)
 @json_option
 @store_option
 def show(reference: str, command: bool, as_json: bool, store: str | None) -> None:
-    """Show one version: what it is, where, out of what, its fields for ${art:…}, what changed since the last one."""
+    """Show one version: type, place, inputs, fields for ${art:…}, and the changes since the version before it."""
     from nemotron_exec.artifact_cli.listing import print_version
     from nemotron_exec.artifact_cli.store import with_version_before
 
@@ -198,9 +198,9 @@ def verify(name: str | None, data: bool, digests: bool, as_json: bool, store: st
 @json_option
 @store_option
 def gc(name: str | None, yes: bool, unmounted: bool, as_json: bool, store: str | None) -> None:
-    """Propose to forget versions whose data is gone and what dead writers left; with --yes, forget them.
+    """Propose to forget versions without data and files that dead writers left; with --yes, forget them.
 
-    Data is never touched. What `latest` means stays, and so does what a version with data was made from.
+    Data is never touched. The version that `latest` means stays, and so do the inputs of versions with data.
     """
     from nemotron_exec.artifact_cli.garbage import collect, find_garbage
 
@@ -244,7 +244,7 @@ def completion(shell: str) -> None:
 
 
 def main() -> None:
-    """The console script: runs a command, turns every failure into one line and an exit code."""
+    """The console script: runs a command, and turns every failure into one line and an exit code."""
     if sys.stdin is None or sys.stdout is None or sys.stderr is None:
         hold_closed_streams()
     messages = messages_for()

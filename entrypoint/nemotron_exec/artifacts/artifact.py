@@ -16,7 +16,7 @@ __all__ = ["Artifact", "UnknownFieldError"]
 
 
 class UnknownFieldError(KeyError):
-    """`${art:NAME,FIELD}` asks for a field that the artifact does not have. `args[0]` lists those that it has."""
+    """`${art:NAME,FIELD}` asks for a field that the artifact does not have. `args[0]` lists its fields."""
 
 
 @frozen.dataclass(frozen=True)

@@ -51,7 +51,7 @@ def named_files(word: str, directory: str = "") -> list[tuple[int, str]]:
 def mentioned_files(word: str, directory: str = "") -> list[str]:
     """The existing YAML files that stand anywhere in a word: `bash -c 'python train.py cfg.yaml'`, JSON, lists.
 
-    A pattern of a shell (`conf/*.yaml`) names what it expands to.
+    A pattern of a shell (`conf/*.yaml`) names the files to which it expands.
     """
     if ".yaml" not in word and ".yml" not in word:
         return []

@@ -4,8 +4,8 @@
     <cache>/models--org--name/snapshots/<commit>/config.json  a link into blobs/
     <cache>/models--org--name/nemotron-exec/<commit>.json     the record of a commit: its files with size and digest
 
-The layout is huggingface_hub's (guides/manage-cache), but for the record. Whether a snapshot is whole cannot be seen
-without a list of its files, and only huggingface_hub from 1.20 on keeps one (`trees/<commit>.json`).
+Except for the record, the layout is that of huggingface_hub (guides/manage-cache). Only a list of its files shows
+whether a snapshot is complete, and huggingface_hub keeps one since 1.20 (`trees/<commit>.json`).
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ class HuggingFaceStore:
         wanted = selected(record.files, reference.include, reference.exclude)
         return self.cache.lacking(reference.type, reference.name, commit, record, wanted)
 
-    # ------------------------------------------------------------------ without it
+    # ------------------------------------------------------------------ without the hub
 
     def _without_hub(self, reference: Reference, reason: str) -> Artifact:
         """The artifact from the cache, if the hub cannot be asked.

@@ -1,12 +1,12 @@
 """Downloads shared between jobs and nodes: one directory per digest, complete or not there at all.
 
-    <cache>/wandb/<digest>/            a finished download: appears by one rename
-    <cache>/wandb/.partial/<digest>/   one being made, or left by a process that died: the next one goes on with it;
-                                       after a week without one it goes
-    <cache>/wandb/.lease/<digest>      who is making it
+    <cache>/wandb/<digest>/            a finished download; it appears by one rename
+    <cache>/wandb/.partial/<digest>/   an unfinished download; if its process dies, the next one continues it,
+                                       and after a week without one it is removed
+    <cache>/wandb/.lease/<digest>      names the process that downloads it
 
-The lease saves a second download; correctness does not hang on it. Two processes that write the same partial file
-write the same bytes, each checks what it wrote against the digests, and only one rename wins.
+The lease only saves a second download. Two processes that write the same partial file write the same bytes. Each checks
+its bytes against the digests, and only one rename wins.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ class Connection:
 
 
 def _app_url(client: Any, settings: Any) -> str:
-    """The address of the web pages. Only the client knows it: since CoreWeave Forge it is not the API's without `api.`."""
+    """The address of the web pages, from the client: since CoreWeave Forge it cannot be derived from the API's."""
     # wandb before 0.24 has a function for it, which reads WANDB_APP_URL.
     found = getattr(settings, "app_url", None) or client.util.app_url(settings.base_url)
     return str(found).rstrip("/")
