@@ -51,7 +51,7 @@ def record_of(entry: Entry) -> dict[str, Any]:
 
 
 def command_again(record: Mapping[str, Any]) -> str:
-    """One line for a shell that starts the job again: directory, environment, launcher with pinned versions, command."""
+    """A line for a shell that starts the job again: directory, environment, launcher with pinned versions, command."""
     words = [str(word) for word in record["command"]]
     pins = [word for key, name in _pinned(record) for word in ("--artifact", f"{key}={name}")]
     if pins or "options" in record:
