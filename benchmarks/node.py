@@ -2,7 +2,7 @@
 
 The wall time runs from the first start to the end of the last rank, on all processors. Bare ranks are the baseline.
 
-NVIDIA's kit is measured, too, where NEMOTRON_EXEC_BENCH_KIT names a checkout of NVIDIA-NeMo/Nemotron: its rank 0
+NVIDIA's kit is measured, too, where BENCH_KIT names a checkout of NVIDIA-NeMo/Nemotron: its rank 0
 resolves with wandb and the other ranks look once a second.
 """
 
@@ -26,7 +26,7 @@ from wandb_backend import Backend
 RANKS = (1, 8, 64)
 RUNS = 5
 RUNS_OF_A_JOB = 3
-KIT = os.environ.get("NEMOTRON_EXEC_BENCH_KIT", "")
+KIT = os.environ.get("BENCH_KIT", "")
 # Half of what 64 launchers took before they were made cheap, as multiples of the bare ranks in the same run: 11.3, 8.7.
 FIRST, RESTART = 5.6, 4.4
 
@@ -139,7 +139,7 @@ def ranks_of_one_launcher(home: str) -> None:
                 kit = [fresh(backend, [*spawn, LOAD_WITH_KIT, config], kit=KIT) for _ in range(RUNS_OF_A_JOB)]
                 report(f"a node of {ranks} ranks, two artifacts of W&B", ours, kit, "the same ranks with NVIDIA's kit")
     if not KIT:
-        sys.stderr.write("NVIDIA's kit is not measured: NEMOTRON_EXEC_BENCH_KIT names no checkout of Nemotron\n")
+        sys.stderr.write("NVIDIA's kit is not measured: BENCH_KIT names no checkout of Nemotron\n")
 
 
 def fresh(backend: Backend, argv: list[str], kit: str = "") -> float:
