@@ -89,7 +89,7 @@ def fetch(
     limit = _AT_ONCE if _targets_are_of_threads(entries) else 1
     pool = concurrent.futures.ThreadPoolExecutor(limit, thread_name_prefix="reference")
     near = tempfile.TemporaryDirectory(dir=os.path.dirname(directory), prefix="reference-", ignore_cleanup_errors=True)
-    waiting = list(reversed(entries.items()))
+    waiting = list(entries.items())[::-1]
     running: dict[concurrent.futures.Future[Any], str] = {}
     at_once = 1  # the first alone makes the driver's session, which all of them share
     try:
