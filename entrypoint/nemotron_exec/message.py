@@ -86,7 +86,7 @@ class Messages:
         else:
             label = "" if level in ("info", "debug") else f"{level}: "
             line = f"{self._program}: {label}" + text.replace("\n", "\n  ")
-        from nemotron_exec.sitecustomize.payload.notice import redact  # printing a message costs more than this import
+        from nemotron_exec.sitecustomize.payload.notice import redact  # only a message is worth this import
 
         line = redact(line)
         stream = self._stream or sys.stderr

@@ -1,7 +1,7 @@
 """The lineage as one HTML page that needs only a browser: no network, no server, no other file.
 
-This module computes the column and the order of each box, in time linear in the edges. The page draws, searches and
-shows details.
+This module computes the column and the order of each box, in time that grows with the number of edges. The page draws,
+searches and shows details.
 
 The store's texts are data on the page: they lie in a JSON block and reach the document as text. The page's policy
 allows only the page's own script, by its hash.

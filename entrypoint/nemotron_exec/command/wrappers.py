@@ -59,8 +59,8 @@ _CHANGES_DIRECTORY = {
     "ray": ("--working-dir",),
     "sky": ("--workdir",),
 }
-# Programs whose command sees another file system or another machine. Where a program lists words, it does so only with
-# one of them. The names after it may be environments and hosts.
+# Programs whose command sees another file system or another machine. A program with words counts only before one of
+# them, because environments and hosts may have the name of the program, too.
 _ELSEWHERE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("docker", "podman", "podman-hpc", "nerdctl", "kubectl", "oc", "machinectl", "systemd-nspawn"), ()),
     **dict.fromkeys(
@@ -144,7 +144,7 @@ def surroundings(words: Sequence[str]) -> Surroundings:
                 directory = os.path.join(directory, value)
         if _is_elsewhere(name, rest):
             elsewhere = name
-        # The shell in front of its script has read the script already.
+        # A script behind a shell (`bash run.sh`) was read together with the shell.
         is_read = name.endswith(".sh") and any(os.path.basename(one) in shell_text.SHELLS for one in words[:index])
         if not is_read and (inner := shell_text.directory_of_arguments(words[index:])) is not None:
             directory = os.path.join(directory, inner)

@@ -75,7 +75,7 @@ def without_silent(command: Command) -> Command:
 
 
 def mentions_artifacts(argument: ConfigArgument, words: Sequence[str]) -> bool:
-    """Whether the command or the config has a `run` section or override, or either or a group an `${art:…}`.
+    """Whether artifacts may be used: by an override or section `run`, or by `${art:…}` in command, config or group.
 
     Raises:
         LaunchError: The primary config does not parse.

@@ -282,7 +282,7 @@ def _bears_on(path: tuple[str, ...], mappings: Sequence[Any]) -> bool:
 
 
 def _is_meant(path: tuple[str, ...], value: str | None) -> bool:
-    """Whether the value fits the key of `run`. In a note, `run.data=5` gives an artifact no possible value."""
+    """Whether the value is possible for the key of `run`. An artifact cannot be 5, so `run.data=5` may be a note."""
     return path[1] in SETTINGS or len(path) > 2 or not value or value.startswith("-") or is_reference(value)
 
 

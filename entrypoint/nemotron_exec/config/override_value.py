@@ -130,7 +130,7 @@ class _Filler:
         if isinstance(value, str) and quote and not _spoils(value, quote) and "${" not in value:
             return quote + value + quote
         if not self._alone:
-            # YAML counts the quotes as part of the text, and Hydra does not. Hydra reads the word `None` as null.
+            # YAML counts the quotes as part of the text, and Hydra does not. For Hydra the word `None` is a text.
             plain = not quote and value is not None and not isinstance(value, (list, dict))
             return str(value) if plain and str(value) and _PLAIN.match(str(value)) else None
         try:

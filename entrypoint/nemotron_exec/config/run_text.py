@@ -39,7 +39,7 @@ def add_wandb(root: Root, changes: Changes, data: Callable[[Any, Path], Any]) ->
     path: tuple[str, ...] = ("run", "wandb")
     values: Any = dict(root.missing_wandb)
     if run is None and last_pair(document.root, "<<"):
-        # A merge brings the section: what stands beside it replaces it.
+        # A merge brings in the section. A key `run` beside `<<` replaces the whole section, so write all of it.
         path, values = (), {"run": data(root.tree["run"], ("run",))}
     elif run is not None and (id(run[0]) in document.alias_spans or last_pair(run[1], "wandb") is None):
         values = data(root.tree["run"]["wandb"], path)
@@ -95,7 +95,7 @@ def apply_run_overrides(
     said = {override.path: override for override in overrides if override.is_about_run}
     for path, override in said.items():
         if any(path[:length] in said for length in range(1, len(path))):
-            continue  # a word says what it lies in, and the tree has both
+            continue  # another override replaces the container, and the tree has the effect of both
         path = _written(document, path, override)
         node: Any = document.root
         for name in path:
@@ -107,7 +107,7 @@ def apply_run_overrides(
         if pair is not None:
             _forget(document, changes, pair)
         if found is None and override.sign == "~":
-            # Of a key that stands there twice the last one counts.
+            # A key may stand there twice, and the last one counts: remove each of them.
             for key, value in parent.pairs if pair is not None else ():
                 if isinstance(key, Scalar) and key.value == path[-1]:
                     changes.removed[id(key)] = (parent, key)
@@ -119,10 +119,12 @@ def apply_run_overrides(
 
 
 def _written(document: Document, path: tuple[str, ...], override: Override) -> tuple[str, ...]:
-    """The part of a path at which a new value is written: of what an alias or a merge repeats, or a text, the whole.
+    """The path at which the value of an override is written.
+
+    It ends early at a value that comes from an alias or a merge, or that is a text. Such a value is written as a whole.
 
     Raises:
-        LaunchError: An anchor stands there, and what repeats it would change as well.
+        LaunchError: A value on the way has an anchor, and the aliases that repeat it would change as well.
     """
     node: Any = document.root
     for number, name in enumerate(path, 1):
@@ -144,7 +146,7 @@ def _written(document: Document, path: tuple[str, ...], override: Override) -> t
 
 
 def _forget(document: Document, changes: Changes, pair: tuple[Scalar, Any]) -> None:
-    """Take back the changes in a value that gives way as a whole."""
+    """Drop the other changes in a value that is replaced as a whole."""
     changes.wrapped.pop(id(pair[0]), None)
     if id(pair[0]) in document.alias_spans:
         return

@@ -259,7 +259,7 @@ def _ask(start: Sequence[str], environ: Mapping[str, str]) -> _Answer:
 
 
 def _others(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """The sitecustomize of other programs on PYTHONPATH. The injector runs first, and then runs theirs."""
+    """The sitecustomize of other programs on PYTHONPATH. The injector runs first, and then runs the others."""
     from nemotron_exec.environment import injector_directory
 
     for entry in environ.get("PYTHONPATH", "").split(os.pathsep):

@@ -162,13 +162,13 @@ class Document:
         return self._tree
 
     def start_of_pair(self, key: Node) -> int:
-        """Where a pair begins: at the key, or at the `?` in front of it."""
+        """The start of a pair: of the key, or of the `?` in front of it."""
         before = self.text[: key.start].rstrip(" \t")
-        # `b?` at the end of a text is no sign of a key: there is no blank between.
+        # A `?` without a blank after it is the end of a text (`b?`), not the sign of a key.
         return len(before) - 1 if before.endswith("?") and len(before) < key.start else key.start
 
     def column_of(self, at: int) -> int:
-        """How far from the beginning of its line a place is."""
+        """The column of an index: its distance from the beginning of the line."""
         return at - self.text.rfind("\n", 0, at) - 1
 
     def is_alone(self, key: Node) -> bool:
@@ -176,14 +176,14 @@ class Document:
         return id(key) not in self.aliased and _AFTER_KEY.match(self.text, key.end) is None
 
     def end_of_pair(self, key: Node, value: Node) -> int:
-        """One past the last character of a pair."""
+        """The index after the last character of a pair."""
         if self.is_alone(key):
             return key.end
         span = self.alias_spans.get(id(key))
         return span[1] if span else self.end_of(value)
 
     def end_of(self, node: Node) -> int:
-        """One past the last character of a node: a block collection's own end lies at the next token."""
+        """The index after the last character of a node. The parser ends a block collection only at the next token."""
         if isinstance(node, Scalar) or node.flow:
             return node.end
         if isinstance(node, Mapping):

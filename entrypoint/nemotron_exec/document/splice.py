@@ -216,7 +216,7 @@ def _replacement(document: Document, key: Scalar, node: Node, value: Any) -> tup
         line = "" if key.flow else document.newline + " " * document.column_of(document.start_of_pair(key))
         return key.end, key.end, f"{line}: {literal}"
     start, end = document.alias_spans.get(id(key)) or (node.start, document.end_of(node))
-    # Nothing, not even a blank, may be written after the colon. A list may stand no deeper than its key.
+    # The colon may have no blank after it. A list may stand in the same column as its key.
     if document.text[start - 1] == ":" or document.column_of(start) == document.column_of(key.start):
         literal = " " + literal
     if document.text[start:end].endswith("\n"):
@@ -228,7 +228,7 @@ def _removal(document: Document, mapping: Mapping, key: Scalar) -> tuple[int, in
     text = document.text
     index = next(number for number, (other, _) in enumerate(mapping.pairs) if other is key)
     first, end = document.start_of_pair(key), document.end_of_pair(*mapping.pairs[index])
-    # A block scalar ends with its line.
+    # A block scalar includes the end of its line.
     newline = document.newline if text[end - 1] == "\n" and not mapping.flow else ""
     if len(mapping.pairs) == 1:
         return first, end, "" if mapping.flow else "{}" + newline

@@ -50,7 +50,7 @@ class Plan:
 
     @property
     def variables(self) -> dict[str, str | None]:
-        """The variables that the launcher changes; None for one that it removes. Secrets are not shown."""
+        """The variables that the launcher changes; None for a removed variable. Secrets are not shown."""
         names = sorted({*self.before, *self.after})
         return {
             name: _shown(name, self.after.get(name)) for name in names if self.before.get(name) != self.after.get(name)

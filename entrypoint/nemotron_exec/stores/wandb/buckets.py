@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["check_driver", "fetch"]
 
 _ALIVE = 5.0  # seconds between two signs of life of a download
-_AT_ONCE = 16  # downloads, as the files of W&B
+_AT_ONCE = 16  # downloads at the same time, like files in W&B
 _TARGET = "_override_cache_path"
 _giving = threading.Lock()
 
@@ -91,7 +91,7 @@ def fetch(
     near = tempfile.TemporaryDirectory(dir=os.path.dirname(directory), prefix="reference-", ignore_cleanup_errors=True)
     waiting = list(entries.items())[::-1]
     running: dict[concurrent.futures.Future[Any], str] = {}
-    at_once = 1  # the first alone makes the driver's session, which all of them share
+    at_once = 1  # the first runs alone: it opens the driver's session, which the others share
     try:
         with near as scratch:
             while waiting or running:
@@ -120,8 +120,8 @@ def fetch(
 def _targets_are_of_threads(entries: Mapping[str, Any]) -> bool:
     """Whether downloads may run side by side.
 
-    wandb keeps the target of a download in one attribute of its cache, so that two threads would write to one file.
-    Here the attribute becomes a property with a value for each thread. False: this wandb has no such attribute.
+    wandb keeps the target of a download in one attribute of its cache, so two threads would write to one file. This
+    function makes the attribute a property with a value for each thread. It returns False if wandb has none.
     """
     try:
         cache = next(iter(entries.values())).parent_artifact().manifest.storage_policy._cache
