@@ -281,7 +281,8 @@ class Evaluator:
         name = self._name(ref.parts, container)
         if isinstance(name, Kept):
             return name
-        key, ours = name
+        written, ours = name
+        key = written
         base: Path = ()
         if key.startswith("."):
             base, key = container, key[1:]
@@ -289,7 +290,7 @@ class Evaluator:
                 if not base and self._touched(("",)):
                     return Kept("its place in the config is not known")
                 if not base:
-                    return Kept(f"{'.' * len(key)} leaves the config", broken=True)
+                    return Kept(f"{written} leaves the config", broken=True)
                 base, key = base[:-1], key[1:]
         result = self._select(base, split_key(key))
         return Value(result.value, ours=True) if ours and isinstance(result, Value) else result
