@@ -79,7 +79,9 @@ def explicit(
     full = absolute(path)
     folder = os.path.dirname(full)
     if name is not None:
-        folder = full[: -len(name) - 1] if full.endswith(os.sep + name) else ""
+        if not full.endswith(os.sep + name):
+            return None
+        folder = full[: -len(name) - 1]
     elif said.path_known:
         folder = next((one for one, _ in _directories(argv, script, said, options, environ, around)), folder)
     return _argument(argv, script, said, options, "", full, folder) if full.startswith(folder + os.sep) else None
