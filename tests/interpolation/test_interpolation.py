@@ -6,10 +6,22 @@ import pytest
 from hypothesis import example, given
 
 from expressions import QUICK, THOROUGH, expressions
+from nemotron_exec.interpolation import parse as module
 from nemotron_exec.interpolation.omegaconf import parse_with_omegaconf
 from nemotron_exec.interpolation.parse import parse
 from nemotron_exec.interpolation.simple import parse_simple
-from nemotron_exec.interpolation.tree import Call, GrammarError, Literal, Primitive, Quoted, Ref, Text
+from nemotron_exec.interpolation.tree import (
+    MAX_DEPTH,
+    Call,
+    Dict,
+    GrammarError,
+    List,
+    Literal,
+    Primitive,
+    Quoted,
+    Ref,
+    Text,
+)
 
 
 def both_readers_agree(text: str) -> None:
@@ -49,10 +61,102 @@ COMMON = [
     "${oc.env:HOME,'/root'}",
     "${oc.dict.values:a}",
     "$ {x} 5$ ${a}",
+    "${a}",
+    "${ a }x",
+    "${[0]}",
+    "${[a].b}",
+    "${a[b][0]}",
+    "${a.[0]}",
+    "${a[${b}]}",
+    "${a[0}",
+    "${.a[${b}].c}",
+    "${...a}",
+    "${${a}}",
+    "${${a}.b}",
+    "${a}${b}",
+    "${f:}",
+    "${f: }",
+    "${f:,}",
+    "${f:a,}",
+    "${f:,a}",
+    "${f:a b}",
+    "${f: a , b }",
+    "${f:''}",
+    '${f:""}',
+    "${f:'a'}",
+    "${f:'a b', \"c'd\"}",
+    "${f:'a' }",
+    "${f:'a'b}",
+    "${f:'${a}'}",
+    "${f:'a\\'b'}",
+    "${f:'a",
+    "${f:'a,'b'}",
+    "${f:1}",
+    "${f:-1}",
+    "${f:1.5}",
+    "${f:1_000}",
+    "${f:0x1}",
+    "${f:true}",
+    "${f:Null}",
+    "${f:nan}",
+    "${f:inf}",
+    "${f:1e3}",
+    "${f:1${a}}",
+    "${f:${a}1}",
+    "${f:${a}}",
+    "${f:${a}${b}}",
+    "${f:${g:${h:1}}}",
+    "${f:[a]}",
+    "${f:[a,b],[]}",
+    "${f:[,a]}",
+    "${f:{}}",
+    "${f:{a: 1}}",
+    "${f:{a: 1, b: {c: [2]}, 3: d}}",
+    "${f:a=b}",
+    "${f:a:b}",
+    "${f:a/b@c+d-e.f%g|h?i*j}",
+    "${f:$a}",
+    "${f.g.h:1}",
+    "${f-1:1}",
+    "${1f:1}",
+    "${f..g:1}",
+    "${.f:1}",
+    "${f[0]:1}",
+    "${f${a}:1}",
+    "x${a}y${b}z",
+    "x$y${a}",
+    "${a b}",
+    "${a-b.c_d}",
+    "${a}\\",
+    "a\\${b}",
+    "a\\\\${b}",
+    "\\${a}${b}",
+    "${f:\\,}",
+    "${f:a\\ }",
+    "${f:\\${a}}",
+    "${f:'\\\\'}",
+    "${f:'\\\\${a}'}",
+    "${f:'\\\\a'}",
+    "${f:'\\${a}'}",
+    "${f:a\\\\b}",
 ]
 
 
+def tree_or_error(read, text):
+    try:
+        return repr(read(text))
+    except GrammarError:
+        return "error"
+
+
 @pytest.mark.parametrize("text", COMMON)
+def test_every_form_gives_omegaconfs_tree_or_its_error(text: str) -> None:
+    expected = tree_or_error(parse_with_omegaconf, text)
+    assert tree_or_error(parse, text) == expected
+    assert repr(parse_simple(text)) in (expected, "None")
+
+
+@pytest.mark.parametrize("text", COMMON[:14])
 def test_the_common_forms_need_no_antlr(text: str) -> None:
     assert parse_simple(text) == parse_with_omegaconf(text)
 
@@ -80,3 +184,57 @@ def test_escapes_read_as_what_they_stand_for(text: str, tree: Text) -> None:
 def test_what_omegaconf_cannot_read_is_an_error(text: str) -> None:
     with pytest.raises(GrammarError):
         parse(text)
+
+
+#  text: the tree, written by hand from OmegaConf's grammar
+TREES = {
+    "${f:a,}": (Call(("f",), (Primitive((Literal("a", 4, 5),), 4, 5), Quoted((), 6, 6)), 0, 7)),
+    "${f:,a}": (Call(("f",), (Quoted((), 4, 4), Primitive((Literal("a", 5, 6),), 5, 6)), 0, 7)),
+    "${f:[]}": (Call(("f",), (List((), 4, 6),), 0, 7)),
+    "${f:[a,1]}": (
+        Call(
+            ("f",), (List((Primitive((Literal("a", 5, 6),), 5, 6), Primitive((Literal(1, 7, 8),), 7, 8)), 4, 9),), 0, 10
+        )
+    ),
+    "${f:{}}": (Call(("f",), (Dict((), 4, 6),), 0, 7)),
+    "${f:{a: 1,b: x, 3: y}}": (
+        Call(
+            ("f",),
+            (
+                Dict(
+                    (
+                        ("a", Primitive((Literal(1, 8, 9),), 8, 9)),
+                        ("b", Primitive((Literal("x", 13, 14),), 13, 14)),
+                        (3, Primitive((Literal("y", 19, 20),), 19, 20)),
+                    ),
+                    4,
+                    21,
+                ),
+            ),
+            0,
+            22,
+        )
+    ),
+    "${f:'a'}": (Call(("f",), (Quoted((Literal("a", 5, 6),), 4, 7),), 0, 8)),
+    "${f:'\\\\${a}'}": (Call(("f",), (Quoted((Literal("\\", 5, 7), Ref(("a",), 7, 11)), 4, 12),), 0, 13)),
+    "${f:'\\\\'}": (Call(("f",), (Quoted((Literal("\\", 5, 7),), 4, 8),), 0, 9)),
+    "${f:'\\\\a'}": (Call(("f",), (Quoted((Literal("\\\\a", 5, 8),), 4, 9),), 0, 10)),
+}
+
+
+@pytest.mark.parametrize("text", TREES)
+def test_both_readers_give_the_tree_of_the_grammar(text: str) -> None:
+    assert parse(text) == parse_with_omegaconf(text) == Text((TREES[text],))
+
+
+def test_how_long_and_how_deep_an_expression_may_be() -> None:
+    assert (MAX_DEPTH, module._MAX_LENGTH) == (50, 65_536)
+    for depth in (50, 51):
+        for text in (
+            "${f:" * depth + "}" * depth,
+            "${a." * depth + "b" + "}" * depth,
+            f"${{f:{'[' * (depth - 1)}{']' * (depth - 1)}}}",
+        ):
+            assert (tree_or_error(parse, text) == "error") is (depth > 50)
+    long = "${a}" + "x" * (65_536 - 4)
+    assert parse(long).parts[1].value == "x" * (65_536 - 4)

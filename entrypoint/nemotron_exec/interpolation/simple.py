@@ -77,7 +77,7 @@ def _skip_space(text: str, position: int) -> int:
 
 
 def _interpolation(text: str, start: int, depth: int) -> tuple[Interpolation, int]:
-    if depth > MAX_DEPTH:
+    if depth >= MAX_DEPTH:
         raise _NotSimple
     position = _skip_space(text, start + 2)
     parts: list[str | Ref | Call] = []
