@@ -60,7 +60,9 @@ def directory_of_arguments(argv: Sequence[str]) -> str | None:
     if text is None or not any(mark in text for mark in ("$@", "$*", "$1", "${@", "${1")):
         return None
     for one in _commands(text, ""):
-        if any(word.startswith(("$", "${")) and word.strip("${}:") in ("@", "*", "0", "1", "@:1") for word in one.words):
+        if any(
+            word.startswith(("$", "${")) and word.strip("${}:") in ("@", "*", "0", "1", "@:1") for word in one.words
+        ):
             return one.directory or None
     return "" if any(word in text.split() for word in ("cd", "pushd")) else None
 
