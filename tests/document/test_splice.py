@@ -174,3 +174,145 @@ def test_a_number_is_no_other_one_because_it_compares_equal(monkeypatch):
         monkeypatch.setattr(module, "_apply", lambda text, pieces, other=other: f"a: {other}\n")
         with pytest.raises(LaunchError, match="reads back differently"):
             splice(document, changes)
+
+
+#  text, the edit of `a`: the text then
+EDITED = [
+    ("a: x\n", Whole("new"), "a: new\n"),
+    ("a: 'x'\n", Whole(5), "a: 5\n"),
+    ("a: &k x\nb: *k\n", Whole("new"), "a: &k new\nb: *k\n"),
+    ("a: !!str &k x\nb: *k\n", Whole("new"), "a: &k new\nb: *k\n"),
+    ("a: &k 'x'\nb: *k\n", Retext("new"), "a: &k 'new'\nb: *k\n"),
+    ("a: !!str x\n", Retext("new"), "a: !!str new\n"),
+    ("a: ! x\n", Retext("new"), "a: ! new\n"),
+    ("a: !!int 5\n", Retext("new"), "a: new\n"),
+    ("a: x # c\n", Whole([1, "b:c"]), 'a: [1, "b:c"] # c\n'),
+    ("a: |\n  x\nb: 1\n", Whole("new"), "a: new\nb: 1\n"),
+    ("a: |\n  x\n", Whole("new"), "a: new\n"),
+    ("a: >\n  x\n\nb: 1\n", Whole(5), "a: 5\n\nb: 1\n"),
+    ("{a: x, b: 1}\n", Whole("n:w"), '{a: "n:w", b: 1}\n'),
+    ("{a: x, b: 1}\n", Retext("n:w"), '{a: "n:w", b: 1}\n'),
+    ("a: x\n", Retext("n:w"), "a: n:w\n"),
+    ("a: x\n", Retext("new word"), "a: new word\n"),
+    ("a: x\n", Retext("/p/q.r"), "a: /p/q.r\n"),
+    ("a: x\n", Retext("${b}/c d"), "a: ${b}/c d\n"),
+    ("{a: x}\n", Retext("${b}"), '{a: "${b}"}\n'),
+    ("a: x\n", Retext(""), 'a: ""\n'),
+    ("a: x\n", Retext("5"), 'a: "5"\n'),
+    ("a: x\n", Retext("on"), 'a: "on"\n'),
+    ("a: x\n", Retext("none"), 'a: "none"\n'),
+    ("a: x\n", Retext("1e-5"), 'a: "1e-5"\n'),
+    ("a: x\n", Retext("2001-01-01"), 'a: "2001-01-01"\n'),
+    ("a: x\n", Retext("="), 'a: "="\n'),
+    ("a: x\n", Retext("a: b"), 'a: "a: b"\n'),
+    ("a: x\n", Retext("a #b"), 'a: "a #b"\n'),
+    ("a: x\n", Retext("a:"), 'a: "a:"\n'),
+    ("a: x\n", Retext("a "), 'a: "a "\n'),
+    ("a: x\n", Retext("- a"), 'a: "- a"\n'),
+    ("a: x\n", Retext("@a"), 'a: "@a"\n'),
+    ("a: x\n", Retext("a\nb"), 'a: "a\\nb"\n'),
+    ("a: x\n", Retext("é è"), 'a: "é è"\n'),
+    ("a: 'x'\n", Retext("é\u2028"), 'a: "é\\u2028"\n'),
+    ("a: 'x'\n", Retext("é"), "a: 'é'\n"),
+    ("a: 'x'\n", Retext("it's"), 'a: "it\'s"\n'),
+    ("a: 'x'\n", Retext("a\tb"), 'a: "a\\tb"\n'),
+    ("a: 'x'\n", Retext("a\\b"), 'a: "a\\\\b"\n'),
+    ("a: 'it''s'\n", Retext("new"), 'a: "new"\n'),
+    ('a: "x"\n', Retext("it's"), 'a: "it\'s"\n'),
+    ('a: "x"\n', Retext('a"b'), 'a: "a\\"b"\n'),
+    ("a: 'x\n  y'\n", Retext("new"), 'a: "new"\n'),
+    ("a: x\n  y\n", Retext("new"), 'a: "new"\n'),
+    ("a: |\n  x\n  y\nb: 1\n", Retext("x\nnew\n"), "a: |\n  x\n  new\nb: 1\n"),
+    ("a: |\n    x\n    y\n", Retext("new\ny\n"), "a: |\n    new\n    y\n"),
+    ("a: |\n\n  x\n", Retext("\nnew\n"), "a: |\n\n  new\n"),
+    ("a: |\r\n  x\r\n  y\r\n", Retext("new\ny\n"), "a: |\r\n  new\r\n  y\r\n"),
+    ("a: |-\n  x\n  y", Retext("x\nnew"), "a: |-\n  x\n  new"),
+    ("a: |+\n  x\n\nb: 1\n", Retext("new\n\n"), "a: |+\n  new\n\nb: 1\n"),
+    ("a: | # 3\n  x\n", Retext("new\n"), "a: | # 3\n  new\n"),
+    ("a: |2\n  x\nb: 1\n", Retext("new\n"), 'a: "new\\n"\nb: 1\n'),
+    ("a: |\n  x\nb: 1\n", Retext("x\nnew\n"), 'a: "x\\nnew\\n"\nb: 1\n'),
+    ("a: |\n  x\n  y\nb: 1\n", Retext("new\n"), 'a: "new\\n"\nb: 1\n'),
+    ("a: |\n  x\nb: 1\n", Retext(" new\n"), 'a: " new\\n"\nb: 1\n'),
+    ("a: |\n  x\nb: 1\n", Retext("\tnew\n"), 'a: "\\tnew\\n"\nb: 1\n'),
+    ("a: |\n  x\n  y\nb: 1\n", Retext("x\n new\n"), "a: |\n  x\n   new\nb: 1\n"),
+    ("a: |\n  x\n  y\nb: 1\n", Retext("x\n \n"), 'a: "x\\n \\n"\nb: 1\n'),
+    ("a: |\n  x\nb: 1\n", Retext("n\x07w\n"), 'a: "n\\x07w\\n"\nb: 1\n'),
+    ("a: >\n  x\nb: 1\n", Retext("new\n"), 'a: "new\\n"\nb: 1\n'),
+]
+
+
+@pytest.mark.parametrize(("text", "edit", "expected"), EDITED)
+def test_a_scalar_keeps_its_style_where_that_can_hold_the_new_text(text, edit, expected):
+    document, changes = changed(text, "a", edit)
+    written = splice(document, changes)
+    assert written == expected
+    value = edit.value if isinstance(edit, Whole) else edit.text
+    assert yaml.load(written, Loader=yaml.CSafeLoader)["a"] == value
+
+
+def test_a_value_without_a_form_is_one_error_with_its_line():
+    document, changes = changed("b: 1\na: ${x}\n", "a", Whole("\ud800"))
+    with pytest.raises(LaunchError) as caught:
+        splice(document, changes)
+    assert caught.value.wanted == "to write the value of ${x} (cfg.yaml:2)"
+    assert caught.value.remedy == "Choose another field"
+
+
+@pytest.mark.parametrize(
+    ("text", "added", "expected"),
+    [
+        ("", {"run": {"a": 1}}, "run: {a: 1}\n"),
+        ("# c", {"run": 1}, "# c\nrun: 1\n"),
+        ("# c\n", {"run": 1, "x": 2}, "# c\nrun: 1\nx: 2\n"),
+        ("a: 1\n", {"run": 1}, "run: 1\na: 1\n"),
+        ("# c\n\na: 1\n", {"run": 1}, "# c\n\nrun: 1\na: 1\n"),
+        ("{a: 1}\n", {"run": 1}, "{run: 1, a: 1}\n"),
+        ("{}\n", {"run": 1}, "{run: 1}\n"),
+        ("--- {}\n", {"run": 1}, "--- {run: 1}\n"),
+        ("a: 1\r\n", {"run": 1}, "run: 1\r\na: 1\r\n"),
+        ("? a\n: 1\n", {"run": 1}, "run: 1\n? a\n: 1\n"),
+    ],
+)
+def test_keys_at_the_top_are_added_before_the_first(text, added, expected):
+    document = parse_text(text, "cfg.yaml")
+    changes = Changes()
+    changes.root |= added
+    assert bool(changes)
+    assert splice(document, changes) == expected
+
+
+def test_without_changes_a_text_is_itself():
+    for text in ("", "# c\n", "a: 1\n", "[1, 2]\n"):
+        assert splice(parse_text(text, "cfg.yaml"), Changes()) == text
+    assert not Changes()
+
+
+WRONG_ADDED = {
+    "another key": lambda text: text.replace("new", "newer"),
+    "another value": lambda text: text.replace("7", "8"),
+    "a text": lambda text: text.replace("7", "'7'"),
+    "one more": lambda text: text.replace("new: 7", "new: 7, m: 1"),
+    "none": lambda text: text.replace("new: 7", ""),
+    "a list": lambda text: text.replace("{<<: *one, new: 7}", "[7]").replace("[1, b]", "7"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_ADDED)
+@pytest.mark.parametrize("kind", ["added", "wrapped", "replaced"])
+def test_a_key_that_reads_as_something_else_is_not_given_out(wrong, kind, monkeypatch):
+    document = parse_text("one: &one {d: 1}\nlast: *one\nb: {c: x}\n", "cfg.yaml")
+    changes = Changes()
+    keys = {key.value: (key, value) for key, value in document.root.pairs}
+    if kind == "added":
+        changes.added[id(keys["b"][1])] = (keys["b"][1], {"new": 7})
+    elif kind == "wrapped":
+        changes.wrapped[id(keys["last"][0])] = (keys["last"][0], {"new": 7})
+    else:
+        changes.replaced[id(keys["b"][0])] = (*keys["b"], {"new": 7})
+    assert "new: 7" in splice(document, changes)
+    apply = module._apply
+    wrongly = {"added": "{new: 7, c: x}", "replaced": "{new: 7}", "wrapped": "{<<: *one, new: 7}"}[kind]
+    spoil = (lambda text: text.replace(wrongly, "[7]")) if wrong == "a list" else WRONG_ADDED[wrong]
+    monkeypatch.setattr(module, "_apply", lambda text, pieces: spoil(apply(text, pieces)))
+    with pytest.raises(LaunchError, match="to write the resolved config so that it reads as the original does"):
+        splice(document, changes)
