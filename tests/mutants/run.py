@@ -39,6 +39,8 @@ CODE = ("entrypoint/nemotron_exec", "sitecustomize")
 PURE = ("config", "document", "interpolation", "place", "command")
 BAR = 0.95
 TIMEOUT = 900.0  # seconds for the tests of one mutant
+PATIENCE = 60.0  # seconds for one test; a mutant whose test takes longer is tried again, alone, with more
+SLOW = 124  # the exit status of tests that ran out of time
 
 
 class Tree:
@@ -60,6 +62,7 @@ class Tree:
                 shutil.copy2(source, target, follow_symlinks=False)
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", self.path / ".venv"], check=True)
         self.python = str(self.path / ".venv" / "bin" / "python")
+        self.output = self.path / ".venv" / "output"
         (site,) = (self.path / ".venv" / "lib").glob("python3*/site-packages")
         (site / "mutants.pth").write_text(f"{self.path / 'entrypoint'}\n{sysconfig.get_path('purelib')}\n")
         # Only this run writes bytecode, because bytecode of a mutant would outlive it.
@@ -69,32 +72,47 @@ class Tree:
         """The source files."""
         return read_code(self.path)
 
-    def pytest(self, *words: str) -> int:
-        """The exit status of pytest: 0 for green, 1 for red."""
-        return self.command(
-            "-m", "pytest", "-x", "-q", "-n0", "-p", "no:cacheprovider", "--timeout", "60", "-m", "not ci", *words
+    def pytest(self, *words: str, patience: float = PATIENCE) -> int:
+        """The exit status of pytest: 0 for green, SLOW where a test ran out of time, anything else for red."""
+        common = (
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-n0",
+            "-p",
+            "no:cacheprovider",
+            "--timeout",
+            str(patience),
+            "-m",
+            "not ci",
         )
+        status = self.command(*common, *words, limit=TIMEOUT * patience / PATIENCE)
+        if status == 5:  # no test was selected
+            return 0
+        return SLOW if status and b"Timeout" in self.output.read_bytes() else status
 
-    def command(self, *words: str, bytecode: bool = False) -> int:
-        """The exit status of a run of this tree's Python; 124 if it does not end."""
+    def command(self, *words: str, bytecode: bool = False, limit: float = TIMEOUT) -> int:
+        """The exit status of a run of this tree's Python; SLOW if it does not end."""
         environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "" if bytecode else "1"}
-        process = subprocess.Popen(
-            [self.python, *words],
-            cwd=self.path,
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            return process.wait(TIMEOUT)
-        except subprocess.TimeoutExpired:
-            return 124
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, 9)
-                process.wait()
+        with open(self.output, "wb") as output:
+            process = subprocess.Popen(
+                [self.python, *words],
+                cwd=self.path,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                return process.wait(limit)
+            except subprocess.TimeoutExpired:
+                return SLOW
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, 9)
+                    process.wait()
 
 
 def read_code(tree: Path) -> dict[Path, str]:
@@ -144,14 +162,16 @@ def without(row: dict) -> str:
     return indent + "pass" + "\n" * row["text"].endswith("\n")
 
 
-def try_step(tree: Tree, row: dict) -> str:
+def try_step(tree: Tree, row: dict, patience: float = PATIENCE) -> str:
     """Try one row; returns "killed", or the test that did not fail."""
     path = place_of(row["text"], tree.code())
     functions = test_functions(tree.path)
     nodes = [node_of(name, functions) for name in row["killed_by"]]
     with instead_of(path, path.read_text().replace(row["text"], without(row))):
         for node in nodes:
-            status = tree.pytest(node)
+            status = tree.pytest(node, patience=patience)
+            if status == SLOW:
+                return "slow"
             if status != 1:
                 return f"survived {node}" if status == 0 else f"broken ({status}) {node}"
         return "killed"
@@ -231,11 +251,18 @@ def is_python(code: str | None) -> bool:
 
 
 def silent_ranges(path: Path) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Ranges in which a change has no effect at run time: annotations, and imports for them."""
+    """Ranges in which a change has no effect at run time: annotations, and imports for them.
+
+    Two more have none: `TYPE_CHECKING = False`, and `strict=True` of `zip`, which only a fault of the code would reach.
+    """
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         parts = [getattr(node, "annotation", None), getattr(node, "returns", None)]
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            parts.append(node)
+        if isinstance(node, ast.Assign) and ast.unparse(node) == "TYPE_CHECKING = False":
+            parts.append(node)
+        if isinstance(node, ast.keyword) and node.arg == "strict":
             parts.append(node)
         found += [((p.lineno, p.col_offset), (p.end_lineno, p.end_col_offset)) for p in parts if p is not None]
     return found
@@ -250,7 +277,8 @@ def read_equivalent() -> dict[tuple[str, ...], str]:
 def rounds_of_tests(tree: Path, package: str, module: str) -> list[list[str]]:
     """The rounds of tests for a mutant, until one fails: the module's own test files, those of its package, all others.
 
-    A module's own test files have its name in their names, or import it.
+    A module's own test files have its name in their names, or import it. Files outside of the pure packages' tests that
+    import it come last.
     """
     name = Path(module).stem
     imports = re.compile(rf"nemotron_exec\.{package}(\.{name}\b| import .*\b{name}\b)")
@@ -258,16 +286,28 @@ def rounds_of_tests(tree: Path, package: str, module: str) -> list[list[str]]:
     own = [path for path in files if name in path.stem or imports.search(path.read_text())]
     own.sort(key=lambda path: (name not in path.stem, path.parent.name != package))
     rest = [f"tests/{one}" for one in PURE if one != package]
-    return [[str(path.relative_to(tree)) for path in own], [f"tests/{package}"], rest]
+    others = sorted(set((tree / "tests").rglob("test_*.py")) - set(files))
+    far = [path for path in others if imports.search(path.read_text())]
+    return [_relative(tree, own), [f"tests/{package}"], rest, _relative(tree, far)]
 
 
-def try_mutation(tree: Tree, mutation: Mutation) -> str:
-    """Try one mutation; returns "killed", "survived" or "equivalent"."""
+def _relative(tree: Path, files: list[Path]) -> list[str]:
+    return [str(path.relative_to(tree)) for path in files]
+
+
+def try_mutation(tree: Tree, mutation: Mutation, patience: float = PATIENCE) -> str:
+    """Try one mutation; returns "killed", "survived", "equivalent" or "slow".
+
+    A mutant that keeps the tests from being loaded is killed, too.
+    """
     if tuple(mutation.lines) in read_equivalent():
         return "equivalent"
     with instead_of(tree.path / mutation.module, mutation.code):
-        rounds = rounds_of_tests(tree.path, mutation.package, mutation.module)
-        return "killed" if any(tree.pytest(*files) == 1 for files in rounds if files) else "survived"
+        for files in filter(None, rounds_of_tests(tree.path, mutation.package, mutation.module)):
+            status = tree.pytest(*files, patience=patience)
+            if status:
+                return "slow" if status == SLOW else "killed"
+    return "survived"
 
 
 # Both -----------------------------------------------------------------------------------------------------------------
@@ -288,8 +328,17 @@ def spread(trees: list[Tree], work: list, what, deadline: float):
         finally:
             free.put(tree)
 
+    slow = []
     with concurrent.futures.ThreadPoolExecutor(len(trees)) as pool:
-        yield from pool.map(one, work)
+        for piece, came in pool.map(one, work):
+            if came == "slow":
+                slow.append(piece)
+            else:
+                yield piece, came
+    # A test may be late because the machine is busy. Alone and with more time, only a mutant without an end is late.
+    for piece in slow:
+        came = what(trees[0], piece, 3 * PATIENCE)
+        yield piece, "killed" if came == "slow" else came
 
 
 def main() -> int:

@@ -44,11 +44,32 @@ def test_every_listed_equivalent_says_why():
 
 
 def test_the_tests_of_a_module_run_before_those_of_its_package_and_all_others():
-    own, package, rest = run.rounds_of_tests(ROOT, "place", "entrypoint/nemotron_exec/place/rank.py")
+    own, package, rest, far = run.rounds_of_tests(ROOT, "place", "entrypoint/nemotron_exec/place/rank.py")
     assert own[0] == "tests/place/test_rank.py"
     assert "tests/place/test_job.py" in own  # this test file imports the module
     assert package == ["tests/place"]
     assert rest == ["tests/config", "tests/document", "tests/interpolation", "tests/command"]
+    assert "tests/resolution/test_pin.py" in far  # elsewhere, and it imports the module
+    assert not set(far) & set(own)
     for name in run.PURE:
         for path in (ROOT / "entrypoint/nemotron_exec" / name).glob("*.py"):
             assert all((ROOT / file).is_file() for file in run.rounds_of_tests(ROOT, name, str(path))[0])
+
+
+def test_a_mutant_whose_tests_are_late_is_tried_again_alone_and_only_then_counts_as_noticed():
+    tries = {"late once": ["slow", "survived"], "without an end": ["slow", "slow"], "red": ["killed"]}
+    patience = []
+
+    def what(tree, piece, *more):
+        patience.append(more)
+        return tries[piece].pop(0)
+
+    found = dict(run.spread(["tree"], list(tries), what, float("inf")))
+    assert found == {"late once": "survived", "without an end": "killed", "red": "killed"}
+    assert patience == [(), (), (), (3 * run.PATIENCE,), (3 * run.PATIENCE,)]
+
+
+def test_what_has_no_effect_at_run_time_is_no_mutant(tmp_path):
+    path = tmp_path / "m.py"
+    path.write_text("TYPE_CHECKING = False\nx = dict(zip(a, b, strict=True))\nTYPE = False\n")
+    assert run.silent_ranges(path) == [((1, 0), (1, 21)), ((2, 19), (2, 30))]
