@@ -71,6 +71,12 @@ class Job:
         versions = collection.versions if collection else []
         return sorted(one.metadata["iteration"] for one in versions if one.state == "COMMITTED")
 
+    def release(self, trainer):
+        """Let the commit end once the trainer says that it waits for it."""
+        until(lambda: any("to be committed" in line for line in trainer.ours()))
+        assert self.committed() == []
+        self.backend.release()
+
     def flush(self):
         """`nemotron-artifact flush`, as the next start of the job does it: in another process."""
         return flush.replay([str(self.save_dir)], timeout=120, environ=self.environ)
@@ -86,11 +92,12 @@ def job(tmp_path, wandb_backend, wandb_environ):
 
 @pytest.mark.wandb_matrix
 def test_a_commit_is_waited_for_at_exit_and_leaves_nothing_behind(job):
-    job.backend.commit_delay = 2
+    job.backend.commit_delay = 3600
     trainer = job.trainer()
     trainer.do("save 10")
     assert job.recorded() == [10]
     trainer.say("exit 0")
+    job.release(trainer)
     assert trainer.end() == 0
     assert job.committed() == [10]
     assert job.waiting() == []
@@ -126,9 +133,14 @@ def test_the_training_thread_does_not_wait_for_the_commit(job):
 
 @pytest.mark.wandb_matrix
 def test_block_waits_in_the_training_thread(job):
-    job.backend.commit_delay = 2
+    job.backend.commit_delay = 3600
     trainer = job.trainer(NEMOTRON_EXEC_CHECKPOINT_WAIT="block")
-    assert float(trainer.do("save 10")) >= 2
+    trainer.say("save 10")
+    until(lambda: job.backend.operations("CreateArtifact"))
+    with pytest.raises(TimeoutError):
+        trainer.answer("done", timeout=1)  # an answer would be early, however busy the machine is
+    job.backend.release()
+    assert float(trainer.answer("done")) >= 1
     assert job.committed() == [10]
     trainer.say("exit 0")
     assert trainer.end() == 0
@@ -136,10 +148,12 @@ def test_block_waits_in_the_training_thread(job):
 
 def test_the_end_of_the_run_in_the_program_itself_waits_too(job):
     # pretrain() calls wandb.finish() at its end, long before the interpreter ends.
-    job.backend.commit_delay = 2
+    job.backend.commit_delay = 3600
     trainer = job.trainer()
     trainer.do("save 10")
-    trainer.do("finish")
+    trainer.say("finish")
+    job.release(trainer)
+    trainer.answer("done")
     assert job.committed() == [10]
     trainer.say("exit 0")
     assert trainer.end() == 0
@@ -147,10 +161,11 @@ def test_the_end_of_the_run_in_the_program_itself_waits_too(job):
 
 
 def test_an_exception_drains_as_well_and_keeps_its_exit_code(job):
-    job.backend.commit_delay = 2
+    job.backend.commit_delay = 3600
     trainer = job.trainer()
     trainer.do("save 10")
     trainer.say("raise")
+    job.release(trainer)
     assert trainer.end() == 1
     assert "RuntimeError: out of data" in trainer.errors()
     assert job.committed() == [10]
@@ -158,13 +173,14 @@ def test_an_exception_drains_as_well_and_keeps_its_exit_code(job):
 
 
 def test_sigterm_during_the_commit_drains_and_dies_of_sigterm(job):
-    job.backend.commit_delay = 3
+    job.backend.commit_delay = 3600
     trainer = job.trainer()
     trainer.do("save 10")
     # Wait until the process sleeps: Python would handle a signal before the blocking call only after it, and it never
     # returns.
     until(lambda: state(trainer.process.pid) == "S")
     trainer.process.send_signal(signal.SIGTERM)
+    job.release(trainer)
     assert trainer.end() == -signal.SIGTERM
     assert job.committed() == [10]
     assert job.waiting() == []
