@@ -27,9 +27,19 @@ HEAD = """\
 <!-- Written by docs/tools/recipes.py from examples/; `make reference` writes it again. -->
 # Recipes: one whole file a cluster
 
-Copy the file of your launcher, change names, paths and the image, and submit it. Each begins with the command that
-submits it, and says what is particular there. [Containers and clusters](containers.md) has the rules behind them, and
-[compatibility](compatibility.md) what was tried of each.
+```diff
+- torchrun --nproc-per-node 8 train.py cfg.yaml
++ nemotron-exec torchrun --nproc-per-node 8 train.py cfg.yaml
+```
+
+```text
+nemotron-exec: data: my-blend:v1 -> /lustre/team/blend
+```
+
+Each file below makes this one change for its launcher, and the job's log then has such a line for each artifact. Copy the
+file, change names, paths and the image, and submit it. The file begins with the command that submits it, and with notes on
+this launcher. [Containers and clusters](containers.md) has the rules, and [compatibility](compatibility.md) lists what was
+tried of each.
 """
 _LANGUAGES = {
     ".sbatch": 'bash title="needs a cluster"',
