@@ -36,10 +36,10 @@ HEAD = """\
 nemotron-exec: data: my-blend:v1 -> /lustre/team/blend
 ```
 
-Each file below makes this one change for its launcher, and the job's log then has such a line for each artifact. Copy the
-file, change names, paths and the image, and submit it. The file begins with the command that submits it, and with notes on
-this launcher. [Containers and clusters](containers.md) has the rules, and [compatibility](compatibility.md) lists what was
-tried of each.
+Each file below makes this one change for its launcher, and the job's log then has such a line for each artifact. Copy
+the file, change names, paths and the image, and submit it. The file begins with the command that submits it, and with
+notes on this launcher. [Containers and clusters](containers.md) has the rules, and [compatibility](compatibility.md)
+lists what was tried of each.
 """
 _LANGUAGES = {
     ".sbatch": 'bash title="needs a cluster"',
