@@ -200,6 +200,11 @@ def test_what_the_pages_name_exists():
     for page, target in _said(r"(?:`|\$ |\n)make ([a-z][a-z-]+)"):
         assert f"\n{target} " in f"\n{targets}", f"{page} names make {target}"
     variables = {variable.name for variable in VARIABLES} | {option.variable for option in OPTIONS}
+    variables |= {
+        name
+        for file in ROOT.glob("benchmarks/*.py")
+        for name in re.findall(r"NEMOTRON_EXEC_BENCH_\w+", file.read_text())
+    }
     for page, name in _said(r"\bNEMOTRON_EXEC_[A-Z][A-Z_]*\b"):
         assert name in variables, f"{page} names {name}"
     flags = {flag for option in OPTIONS for flag in option.flags}
