@@ -109,6 +109,37 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert (tmp_path / "site/source/examples/slurm/pyxis.sbatch").exists()
 
 
+def test_sentences_of_the_pages_are_short_and_name_their_subject():
+    # The other pages are longer, and have sentences that still have to be split.
+    rest = {"checkpoints", "compatibility", "configuration", "coordination", "hooks", "errors", "reference", "json"}
+    pages = [
+        page for page in PAGES if re.fullmatch(r"README\.md|docs/[\w-]+\.md", page) and Path(page).stem not in rest
+    ]
+    words = [sys.executable, "docs/tools/english.py", *pages]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert len(pages) >= 15
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("word " * 26 + ".", "26 words"),
+        ("word " * 20 + "`a b c d e f g`.", None),
+        ("| " + "word " * 40 + "|", None),
+        ("Whoever starts it.", "Whoever"),
+        ("```sh\n" + "word " * 40 + "\n```\n", None),
+    ],
+)
+def test_a_long_sentence_and_a_word_without_a_name_are_found(text, fault):
+    sys.path.insert(0, str(ROOT / "docs/tools"))
+    from english import faults
+
+    found = faults(text)
+    assert bool(found) is bool(fault)
+    assert fault is None or fault in found[0]
+
+
 def test_links_between_the_documents_lead_somewhere():
     # `make bench` writes the files that benchmarks/README.md names.
     for page in [page for page in PAGES if not page.startswith("benchmarks")]:
@@ -200,11 +231,6 @@ def test_what_the_pages_name_exists():
     for page, target in _said(r"(?:`|\$ |\n)make ([a-z][a-z-]+)"):
         assert f"\n{target} " in f"\n{targets}", f"{page} names make {target}"
     variables = {variable.name for variable in VARIABLES} | {option.variable for option in OPTIONS}
-    variables |= {
-        name
-        for file in ROOT.glob("benchmarks/*.py")
-        for name in re.findall(r"NEMOTRON_EXEC_BENCH_\w+", file.read_text())
-    }
     for page, name in _said(r"\bNEMOTRON_EXEC_[A-Z][A-Z_]*\b"):
         assert name in variables, f"{page} names {name}"
     flags = {flag for option in OPTIONS for flag in option.flags}

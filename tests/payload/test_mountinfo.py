@@ -162,7 +162,7 @@ def test_a_path_that_the_host_has_elsewhere_is_one_warning(monkeypatch, capfd):
     paths = ["/nemo_run/iter_1", "/nemo_run/iter_2", "/opt/x", "/data/x"]
     assert [host.to_host(path, {}) for path in paths] == [*paths[:3], "/big/data/x"]
     (line,) = capfd.readouterr().err.splitlines()
-    assert "/nemo_run/iter_1 is recorded as this container names it" in line
+    assert "/nemo_run/iter_1 is recorded under the path of this container" in line
     assert "/dev/sdc1 (ext4)" in line
     assert "NEMO_RUN_DIR" in line
 
@@ -256,4 +256,4 @@ def test_a_real_loop_mount_under_a_name_that_ends_alike_is_one_warning(tmp_path)
     assert json.loads(listed) == ["/data/jobs/1/x", "/data/jobs/2", "/nemo_run/x"]
     assert known == "/mnt/disk2/jobs/1/x"
     (line,) = done.stderr.splitlines()
-    assert "recorded as this container names it: nothing here says where the host has mounted /dev/loop" in line
+    assert "recorded under the path of this container: nothing here says where the host has mounted /dev/loop" in line

@@ -75,4 +75,4 @@ def test_a_slashed_name_that_is_unknown_is_the_one_with_dashes(nemotron_exec, tm
     )
     done = _resolve(nemotron_exec, tmp_path, "run: {data: 'super3/rl/rlvr1/data:latest'}\np: ${art:data,path}\n")
     assert f"p: {tmp_path}/data" in done.stdout
-    assert "there is no super3/rl/rlvr1/data; super3-rl-rlvr1-data is taken" in done.stderr
+    assert "the store has no super3/rl/rlvr1/data; using super3-rl-rlvr1-data" in done.stderr

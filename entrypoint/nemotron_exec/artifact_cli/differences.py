@@ -64,7 +64,7 @@ def diff(a: str, b: str, as_json: bool, store: str | None) -> None:
         cells = [(what, name, _text(one), _text(other)) for what, name, one, other in found]
         print_table(("WHAT", "NAME", first.qualified_name, second.qualified_name), cells)
     else:
-        messages_for().info("nothing that is recorded differs")
+        messages_for().info("no recorded field differs")
 
 
 def differences(a: Entry, b: Entry, doubt: Callable[[str], object]) -> Iterator[tuple[str, str, Any, Any]]:

@@ -73,7 +73,7 @@ def hooks(
     elif found:
         _print(found, lines)
     else:
-        messages_for().info("no hook has run, and none waits")
+        messages_for().info("no hook has run, and none is waiting")
     if again is not None and not ended_well:
         raise SystemExit(EXIT_TEMPFAIL)
 

@@ -218,7 +218,9 @@ class _Peer:
         self.close()
         if not isinstance(answer, dict):
             raise TemporaryError(
-                f"node 0's answer from {self._where.host}", "something else", "Is it our job's node 0?"
+                f"node 0's answer from {self._where.host}",
+                "an answer of another program",
+                "Check MASTER_ADDR and the port: another job may listen there",
             )
         if (failure := answer.get("failure")) is not None:
             raise Failure(**failure).exception()

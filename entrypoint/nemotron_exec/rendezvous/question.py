@@ -54,7 +54,7 @@ def differences(mine: Mapping[str, str], other: Mapping[str, str], where: str) -
     """
     names = sorted(name for name in {*mine, *other} if mine.get(name) != other.get(name))
     if not names or not other:
-        return f"{where} asks for something else"
+        return f"{where} has another command, config, override or option"
     shown = [
         f"{name} is {mine.get(name, 'not given')} here and {other.get(name, 'not given')} for {where}"
         for name in names[:_SHOWN]

@@ -81,7 +81,7 @@ def _answer(request: Request, lead: Lead, versions: Mapping[str, str], *, follow
         messages=request.messages,
     )
     if empty := config.empty_wandb:
-        request.messages.info(f"{' and '.join(empty)}: null, as neither config, env.toml nor environment says it")
+        request.messages.info(f"{' and '.join(empty)}: null, since config, env.toml and environment do not set it")
     hooks = _hooks(request, config, None)
     store = choose_store(request.chosen, request.environ, env_toml, config)
     backend = _choose_where(request, config)

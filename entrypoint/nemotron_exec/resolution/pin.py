@@ -246,7 +246,9 @@ class Pins:
                         found.setdefault(text, Artifact.from_json(item))
         if found:
             listed = ", ".join(f"{text} is {item.version}" for text, item in sorted(found.items()))
-            self._messages.info(f"as at an earlier start of {self._job.job}: {listed} (--refresh asks again)")
+            self._messages.info(
+                f"using the versions of an earlier start of {self._job.job}: {listed} (--refresh asks again)"
+            )
         return found
 
     def _warn(self, path: str, error: Exception) -> None:

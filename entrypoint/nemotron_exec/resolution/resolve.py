@@ -112,7 +112,9 @@ def resolve(
     if first_of_a_restart:
         # This start resolved nothing, but the attempt before it may have died with unsent checkpoints in its outbox.
         lead.replay(request, agreement.answer["save_directory"], resolution.store, messages.debug)
-        messages.info(f"versions as at the first start of {identity.id} ({identity.source}); --refresh asks again")
+        messages.info(
+            f"using the versions of the first start of {identity.id} ({identity.source}); --refresh asks again"
+        )
     if agreement.led or first_of_a_restart:  # a single launcher prints it
         for artifact in resolution.artifacts:
             messages.info(_line(artifact), key=artifact.key, version=artifact.version, path=artifact.path)

@@ -144,9 +144,10 @@ class ChildProcess:
         """The error for a child that did not finish."""
         if kind == "late":
             remedy = (
-                f"Give it more time with --timeout, or look why {self._server} is slow; what was downloaded is kept"
+                f"Give it more time with --timeout, or look why {self._server} is slow; "
+                "downloaded files stay in the cache"
             )
-            return TemporaryError(wanted, "the time is over", remedy)
+            return TemporaryError(wanted, "the time limit (--timeout) has passed", remedy)
         self._stderr.seek(0)
         tail = self._redact(self._stderr.read().decode("utf-8", "replace"))[-2000:].strip()
         last = tail.splitlines()[-1] if tail else f"exit code {self._process.poll()}"

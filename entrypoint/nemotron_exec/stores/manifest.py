@@ -123,7 +123,7 @@ class ManifestStore:
                 raise
             artifact = self._resolve_name(files, kebab)
         if self._messages:
-            self._messages.info(f"run.{reference.key}: there is no {reference.name}; {kebab.name} is taken")
+            self._messages.info(f"run.{reference.key}: the store has no {reference.name}; using {kebab.name}")
         return artifact
 
     def _resolve_name(self, files: Any, reference: Reference) -> Artifact:

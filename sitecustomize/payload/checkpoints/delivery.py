@@ -338,7 +338,7 @@ def log_to_wandb(wandb, run, entry, aliases=None):
     name = names.wandb_name(target["name"])
     if name not in (entry["name"], entry["name"].replace("/", "-")) and job.once("name in W&B", name):
         notice.info(
-            "%s is %s in W&B, whose client logs no other characters, and no more than 128: run.publish names it"
+            "%s is %s in W&B, whose client refuses some characters and more than 128. run.publish sets another name"
             % (entry["name"], name)
         )
     artifact = wandb.Artifact(name, type=entry["type"], metadata=wandb_metadata(entry))

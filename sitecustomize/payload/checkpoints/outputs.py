@@ -53,7 +53,9 @@ def _announce():
     for name, directory in sorted((handoff.read().get("outputs") or {}).items()):
         if not _has_something(directory):
             if not failed:  # after an error of the job, the error itself explains it
-                notice.warning("run.outputs: nothing stands in %s, and %s gets no version" % (directory, name))
+                notice.warning(
+                    "run.outputs: %s is empty or missing at the end, so %s gets no version" % (directory, name)
+                )
             continue
         entry = describe.describe(
             describe.Completed(

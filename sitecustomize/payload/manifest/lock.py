@@ -43,7 +43,7 @@ def writer_lock(files, path, left=""):
         if now > deadline:
             raise StoreError(
                 "to take the lock {}".format(path),
-                "others have held it for {:g} s{}".format(patience, left),
+                "other writers have held it for {:g} s{}".format(patience, left),
                 "Remove the file if no job writes to this store",
                 temporary=True,
             )

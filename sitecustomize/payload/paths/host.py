@@ -153,7 +153,7 @@ def to_host(path, environ=None):
     found = _host(path, environ)
     if not found.certain and found.inside is not None and job.once("no path of the host", found.reason):
         notice.warning(
-            "%s is recorded as this container names it: %s. A job that has it elsewhere will not find it. Set"
+            "%s is recorded under the path of this container: %s. A job with another mount will not find it. Set"
             " NEMO_RUN_DIR to what the host mounts at /nemo_run, or mount the directory under this name in every job"
             % (found.path, found.reason)
         )

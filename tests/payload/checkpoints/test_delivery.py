@@ -391,4 +391,4 @@ def test_every_name_of_the_manifest_store_has_one_of_its_own_that_the_client_log
     assert logged[given.index("a/b")] == "a-b"
     assert all(len(name) <= 128 for name in logged)
     said = capfd.readouterr().err
-    assert said.count("run.publish names it") == 8
+    assert said.count("run.publish sets another name") == 8

@@ -313,7 +313,7 @@ def test_without_flock_a_dead_lock_of_another_machine_is_named(hub, stale, tmp_p
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert f"or has left its lock behind: waiting for {locks}/" in done.stdout, done.stderr
-    assert "the time is over, and another program holds the lock of a file" in done.stdout
+    assert "the time limit (--timeout) has passed, and another program holds the lock of a file" in done.stdout
     assert f"Remove {locks}/" in done.stdout
 
 

@@ -517,7 +517,7 @@ def test_a_body_that_is_still_coming_when_the_time_is_over_is_left(fetching: Fet
     def progress(_: int) -> None:
         clock.now += 3600
 
-    with pytest.raises(TemporaryError, match=r"the time is over.*what has been downloaded is kept"):
+    with pytest.raises(TemporaryError, match=r"the time limit .*has passed.*what has been downloaded is kept"):
         Downloader(clock.now + 60).fetch(
             [RemoteFile("a", entry["size"], entry["digest"])],
             str(fetching.directory),

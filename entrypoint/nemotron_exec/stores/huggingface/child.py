@@ -92,9 +92,11 @@ class _Child:
         wanted = next(iter(self._left.values())).item.wanted
         if patience.lock is not None and os.path.exists(patience.lock):
             remedy = f"Remove {patience.lock} if no program downloads to this cache, on this or another machine"
-            return TemporaryError(wanted, "the time is over, and another program holds the lock of a file", remedy)
-        remedy = "Give it more time with --timeout; what was downloaded is kept"
-        return TemporaryError(wanted, "the time is over", remedy)
+            return TemporaryError(
+                wanted, "the time limit (--timeout) has passed, and another program holds the lock of a file", remedy
+            )
+        remedy = "Give it more time with --timeout; downloaded files stay in the cache"
+        return TemporaryError(wanted, "the time limit (--timeout) has passed", remedy)
 
     def _fetch(self, fetch: Fetch) -> None:
         index = fetch.item.index

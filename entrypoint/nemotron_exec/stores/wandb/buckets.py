@@ -159,7 +159,7 @@ def _arrived(future: concurrent.futures.Future[Any], entry: Any, wanted: str) ->
 
 def _late(wanted: str, uri: str) -> TemporaryError:
     remedy = "Give it more time with --timeout, or look why that store is slow"
-    return TemporaryError(wanted, f"the time is over while {redact(uri)} is being fetched", remedy)
+    return TemporaryError(wanted, f"the time limit (--timeout) has passed while {redact(uri)} is being fetched", remedy)
 
 
 def _scheme(uri: str) -> str:

@@ -131,7 +131,7 @@ class _Resolver:
             )
         except Exception:  # noqa: BLE001  (the caller shows the error of the first look-up)
             return None
-        self._link.say("note", what=f"run.{wanted.key}: there is no {'/'.join(wanted.parts)}; {name} is taken")
+        self._link.say("note", what=f"run.{wanted.key}: W&B has no {'/'.join(wanted.parts)}; using {name}")
         return artifact
 
     def _locate(self, artifact: Any, wanted: str) -> dict[str, Any]:

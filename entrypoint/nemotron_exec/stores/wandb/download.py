@@ -189,7 +189,7 @@ class Downloader:
         def take(piece: bytes) -> None:
             part.write(piece)
             if time.monotonic() > self._deadline:
-                raise Transient("the time is over")
+                raise Transient("the time limit (--timeout) has passed")
 
         with self._ranges.connections:
             self._receiver.get(url, asked, begin, take)
