@@ -15,6 +15,7 @@ from nemotron_exec.config.files import Header
 from nemotron_exec.config.hub_ids import _kind_of
 from nemotron_exec.config.inherit import load_layers, merge_layers
 from nemotron_exec.config.references import may_be_reference, reference_in
+from nemotron_exec.config.root import plain_value
 from nemotron_exec.config.run_section import Injected
 from nemotron_exec.document.parse import parse_text
 from nemotron_exec.errors import LaunchError
@@ -259,24 +260,42 @@ def test_a_chain_of_files_is_merged_as_its_children_say(tmp_path):
         "a.yaml": "defaults: [b.yaml, sub/c.yaml]\nx: {own: 1}\nm: '???'\nl: [1]\n",
         "b.yaml": "x: {b: 1, own: 0}\nm: b\ny: {k: 1}\n",
         "sub/c.yaml": "defaults: ../d.yaml\nx: {c: 1, b: 2}\nl: [2, 3]\n",
-        "d.yaml": "x: {d: 1}\ny: {_override_: true, z: 1}\nw: {_override_: false, v: 1}\n",
+        "d.yaml": "x: {d: 1}\ny: {_override_: true, z: 1}\nw: {_override_: false, v: 1}\nu: {_override_: !!int x}\n",
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     layer = load_layers(str(tmp_path / "a.yaml"), {})
     tree = merge_layers(layer).tree
     plain = Evaluator(tree, None)
-    from nemotron_exec.config.root import plain_value
-
     assert plain_value(tree, (), plain) == {
         "x": {"b": 2, "own": 1, "d": 1, "c": 1},
         "m": "b",
         "y": {"k": 1, "z": 1},
         "w": {"_override_": False, "v": 1},
+        "u": {"_override_": "x"},  # no bool, and no error of the launcher
         "l": [1],
     }
     names = [os.path.relpath(document.path, tmp_path) for document in inherit.documents_of(layer)]
     assert names == ["a.yaml", "b.yaml", "sub/c.yaml", "d.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("base", "merged", "uncertain"),
+    [
+        ("{y: 1}", {"y": 1, "x": 1}, set()),
+        ("${b}", {"z": 1, "x": 1}, set()),
+        ("${f:1}", {"x": 1}, {("a",)}),
+        ("${gone}", {"x": 1}, {("a",)}),
+        ("${c}", {"x": 1}, set()),
+        ("text", {"x": 1}, set()),
+    ],
+)
+def test_a_mapping_over_an_interpolation_is_merged_into_what_that_leads_to(tmp_path, base, merged, uncertain):
+    (tmp_path / "p.yaml").write_text(f"a: {base}\nb: {{z: 1}}\nc: 5\n")
+    (tmp_path / "c.yaml").write_text("defaults: p.yaml\na: {x: 1}\n")
+    found = merge_layers(load_layers(str(tmp_path / "c.yaml"), {}))
+    assert plain_value(found.tree["a"], ("a",), Evaluator(found.tree, None)) == merged
+    assert found.uncertain == uncertain
 
 
 def test_links_to_what_stands_beside_a_config(tmp_path, monkeypatch):
