@@ -80,6 +80,12 @@ def test_the_program_is_found(tmp_path, monkeypatch, command, after):
     assert [words[config.index] for config in configs] == ([after] if after else [])
 
 
+def test_a_command_that_ends_where_a_word_is_missing_names_no_program():
+    assert read(["python", "-m", "runpy"]).configs == ()
+    assert read(["env", "-C"]).around.directory == ""
+    assert read(["sudo", "-u"]).around.user == ""
+
+
 def test_a_launcher_that_changes_the_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sub/conf").mkdir(parents=True)

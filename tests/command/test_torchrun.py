@@ -45,6 +45,7 @@ PROGRAMS = {
     "python -um pkg x": (None, {}, 2),
     "python -m": (None, {}, 2),
     "python -m a": (None, {}, 2),
+    "python -m torch.distributed.run": ("torchrun", {}, 3),
     "python -c code x": (None, {}, 2),
     "python -Ic code x": (None, {}, 2),
     "python -u -W ignore -X dev t.py": (None, {}, 6),

@@ -113,6 +113,16 @@ def test_a_section_of_that_name_is_what_a_dollar_means(section):
     assert len(said("my_artifact: 1\nx: ${artifact.data}")) == 1
 
 
+@pytest.mark.parametrize("before", ["${art:data}", "$art-x", "{art: data}", "$art x", "${artifact-x}"])
+def test_what_is_none_does_not_hide_the_next(before):
+    assert [one.split(" of ")[0] for one in said(f"x: {before} $art:data")] == ["$art:data"]
+
+
+def test_what_is_a_section_does_not_hide_the_next():
+    found = said("artifact: 1\nx: ${artifact.a} $art:data")
+    assert [one.split(" of ")[0] for one in found] == ["$art:data"]
+
+
 def test_every_one_of_a_line_and_of_each_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = list(near_misses([("a.yaml", "x: $art:a $art:b"), (f"{tmp_path}/b.yaml", "\nx: $art:c")], sure=True))

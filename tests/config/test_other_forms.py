@@ -224,6 +224,7 @@ REFUSED = {
     "--overrides=over.json": "Write run.data=base:v1",
     "@over.json": "Write run.data=base:v1",
     "--run.wandb.project=x": "Write run.wandb.project=x",
+    "--run.checkpoints=last": "Write run.checkpoints=last",
 }
 
 

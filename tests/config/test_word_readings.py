@@ -223,6 +223,8 @@ MEANT = {
     ("run.data:", "b:v1"): Misplaced("run.data", "b:v1", True),
     ("run.data:b:v1",): Misplaced("run.data", "b:v1", True),
     ("run.data:b",): None,
+    ("run.data:", "b"): None,
+    ("run.data:=b:v1",): Misplaced("run.data", "b:v1", True),
     ("run.data b:v1",): Misplaced("run.data", "b:v1", True),
     ("run.data b",): None,
     ("run.data b:v1 x",): None,
@@ -318,10 +320,21 @@ def test_overrides_in_other_forms(words):
 
 
 def test_of_a_config_below_a_name_of_the_script_the_rest_counts():
-    words = ["t.py", "cfg.root=/o", "hydra.root=/o", "+cfg.root=/o", "model.root=/o", "cfg.model.new=1", "cfg.gone=1"]
+    words = [
+        "t.py",
+        "cfg.root=/o",
+        "hydra.root=/o",
+        "+cfg.root=/o",
+        "model.root=/o",
+        "cfg.model.new=1",
+        "cfg.gone=1",
+        "cfg.run=1",
+        "cfg.model.run=1",
+    ]
     known = parse_overrides(words[1:], 1)
     found = other_forms(words, 1, [tree()], known)
-    assert [(one.index, one.path, one.text) for one in found] == [(1, ("root",), "/o"), (5, ("model", "new"), "1")]
+    assert [(one.index, one.path, one.text) for one in found] == [(1, ("root",), "/o"), (5, ("model", "new"), "1"),
+        (7, ("run",), "1"), (8, ("model", "run"), "1")]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fractions
+
 import pytest
 import yaml
 
@@ -224,6 +226,8 @@ def test_what_aliases_stand_for_is_bounded(monkeypatch):
     with pytest.raises(LaunchError, match=f"{there} nodes would become {expanded}"):
         parse_text(text, "c.yaml")
     monkeypatch.setattr(module, "_MAX_RATIO", 10)
+    assert parse_text(text, "c.yaml").root is not None
+    monkeypatch.setattr(module, "_MAX_RATIO", fractions.Fraction(expanded, there))  # as many are allowed
     assert parse_text(text, "c.yaml").root is not None
     # Without an alias nothing is counted.
     monkeypatch.setattr(module, "_MAX_EXPANDED", 1)

@@ -203,6 +203,7 @@ EDITED = [
     ("a: x\n", Retext("none"), 'a: "none"\n'),
     ("a: x\n", Retext("1e-5"), 'a: "1e-5"\n'),
     ("a: x\n", Retext("2001-01-01"), 'a: "2001-01-01"\n'),
+    ("a: x\n", Retext("2001-01-01 10:00:00"), 'a: "2001-01-01 10:00:00"\n'),
     ("a: x\n", Retext("="), 'a: "="\n'),
     ("a: x\n", Retext("a: b"), 'a: "a: b"\n'),
     ("a: x\n", Retext("a #b"), 'a: "a #b"\n'),

@@ -188,6 +188,7 @@ NAMES = [
 @pytest.mark.parametrize(("found", "expected", "source"), NAMES)
 def test_the_whole_identity(found, expected, source):
     assert (found().id, found().source) == (expected, source)
+    assert found().shared is not expected.startswith(("process-", "torchrun-"))
 
 
 @pytest.mark.parametrize(

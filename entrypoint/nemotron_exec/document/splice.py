@@ -155,10 +155,8 @@ def _stays_plain(text: str, *, flow: bool) -> bool:
     if ": " in text or " #" in text or text[-1] in ": " or (flow and re.search(r"[\[\]{},:]", text)):
         return False
     probe = Scalar(text, None, "", 0, 0, 0, Document("", ""))
-    # `=` and `<<` have tags of their own. A number, a date or a word for true must keep its quotes.
-    return "${" in text or (
-        (tag_of(probe) == tag_of(probe, yaml_1_1=True) == _STR and yaml_literal(text) == text) or " " in text
-    )
+    # A number, a date or a word for true must keep its quotes.
+    return "${" in text or yaml_literal(text) == text or (" " in text and tag_of(probe, yaml_1_1=True) == _STR)
 
 
 def _literal_block(value: str, raw: str, text: str) -> str | None:
