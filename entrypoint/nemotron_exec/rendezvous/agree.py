@@ -280,10 +280,10 @@ class _Wait:
 
 
 def _open_relay(meeting: Meeting) -> None:
-    from nemotron_exec.rendezvous.relay import Relay
-
     place, local = meeting.me.place, meeting.state.local
     if place.several_nodes and place.local_index is not None and (place.local_count or 1) > 1 and local:
+        from nemotron_exec.rendezvous.relay import Relay
+
         relay = Relay(local, meeting.path, meeting.job.id, meeting.key)
         if relay.open():
             meeting.relay = relay

@@ -12,10 +12,8 @@ from nemotron_exec.artifacts.artifact import Artifact
 from nemotron_exec.config.env_toml import EnvToml
 from nemotron_exec.errors import LaunchError
 from nemotron_exec.frozen import replace
-from nemotron_exec.resolution import lead
 from nemotron_exec.resolution.asked import Request, ask, changed_since, pins_of
 from nemotron_exec.resolution.defaults import choose_store, default_wandb, load_env_toml, wandb_variables
-from nemotron_exec.resolution.doubts import doubts
 from nemotron_exec.resolution.resolution import Resolution
 from nemotron_exec.resolution.words import apply_changes
 from nemotron_exec.sitecustomize.payload.sha256 import sha256
@@ -23,13 +21,14 @@ from nemotron_exec.sitecustomize.payload.sha256 import sha256
 TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
     from nemotron_exec.command.words import Command
     from nemotron_exec.message import Messages
     from nemotron_exec.options import Options
     from nemotron_exec.place.job import JobIdentity
     from nemotron_exec.place.rank import Place
-    from nemotron_exec.rendezvous.answer import Agreement
+    from nemotron_exec.rendezvous.answer import Agreement, Lead
 
 __all__ = ["resolve"]
 
@@ -52,8 +51,10 @@ def resolve(
     """
     for contradiction in place.contradictions:
         messages.warning(contradiction)
-    for doubt in doubts(command, chosen, environ):
-        if chosen.strict or not place.index:
+    if chosen.strict or not place.index:
+        from nemotron_exec.resolution.doubts import doubts
+
+        for doubt in doubts(command, chosen, environ):
             messages.warning(doubt)
     if not (command.configs or chosen.artifact or chosen.artifacts):
         return _without_config(command, chosen, environ, messages)
@@ -70,6 +71,7 @@ def resolve(
     over_network = chosen.rendezvous == "c10d" and place.several_nodes
     if over_network:
         from nemotron_exec.rendezvous import c10d
+        from nemotron_exec.resolution import lead
 
         agree = functools.partial(
             c10d.agree, follow=functools.partial(lead.follow, request), command=command, environ=environ
@@ -81,7 +83,7 @@ def resolve(
             identity,
             state,
             question=asked,
-            produce=functools.partial(lead.answer, request),
+            produce=functools.partial(_lead, request),
             timeout=chosen.timeout,
             stall=chosen.stall,
             refresh=chosen.refresh,
@@ -110,6 +112,8 @@ def resolve(
         bring(resolution.artifacts, chosen, environ, messages)
     first_of_a_restart = agreement.reused and not place.index
     if first_of_a_restart:
+        from nemotron_exec.resolution import lead
+
         # This start resolved nothing, but the attempt before it may have died with unsent checkpoints in its outbox.
         lead.replay(request, agreement.answer["save_directory"], resolution.store, messages.debug)
         messages.info(
@@ -132,6 +136,13 @@ def resolve(
         for sentence in concerns(resolution.artifacts, directory, first=first, deep=chosen.doctor):
             messages.warning(sentence)
     return resolution
+
+
+def _lead(request: Request, given: Lead) -> Mapping[str, Any]:
+    """Resolve and write. Only the leader imports what reads and renders configs: 63 of 64 launchers need none of it."""
+    from nemotron_exec.resolution import lead
+
+    return lead.answer(request, given)
 
 
 def _resolved_by_outer_launcher(command: Command, chosen: Options, environ: Mapping[str, str]) -> Resolution | None:

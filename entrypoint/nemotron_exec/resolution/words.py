@@ -7,7 +7,6 @@ share the order of their configs, and the overrides that decide the answer.
 from __future__ import annotations
 
 from nemotron_exec.command.words import replace_paths
-from nemotron_exec.config import hydra
 
 TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
@@ -47,6 +46,8 @@ def apply_changes(command: Command, changes: Mapping[str, Any]) -> tuple[dict[in
         if path is None or config.index < 0:
             continue
         if config.hydra is not None:
+            from nemotron_exec.config import hydra
+
             arguments[config.index] = hydra.words(config, path)
         else:
             plain.setdefault(config.index, []).append((config, path))
