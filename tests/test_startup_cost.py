@@ -105,6 +105,18 @@ def test_the_launcher_that_resolves_loads_nothing_slow(environ):
     assert len(loaded) <= 182
 
 
+def test_a_launcher_that_finds_the_answer_loads_nothing_that_reads_configs(environ):
+    # 63 of the 64 launchers of a node are such. `make bench` has the bar on time.
+    step = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NNODES": "1", "SLURM_NTASKS": "2", "SLURM_NODEID": "0"}
+    config = str(ROOT / "benchmarks" / "pretrain.yaml")
+    first = _modules_at_exec({**environ, **step, "SLURM_PROCID": "0"}, "true", config)
+    assert "nemotron_exec.resolution.lead" in first
+    loaded = _modules_at_exec({**environ, **step, "SLURM_PROCID": "1"}, "true", config)
+    assert "nemotron_exec.rendezvous.agree" in loaded
+    assert loaded & (SLOW - {"random"}) == set()
+    assert not any(name.partition(".")[0] == "yaml" or name.startswith("nemotron_exec.document") for name in loaded)
+
+
 def test_the_launcher_that_resolves_compiles_the_expressions_that_it_asks(environ):
     # Each expression takes 0.05 to 6 ms, and the modules, with PyYAML's, have 100 of them.
     compiled = 'os.write(1, " ".join(map(repr, sys.modules["re"]._cache)).encode())'
