@@ -224,6 +224,7 @@ MEANT = {
     ("run.data:b:v1",): Misplaced("run.data", "b:v1", True),
     ("run.data:b",): None,
     ("run.data:", "b"): None,
+    ("run.data=", "b:v1"): Misplaced("run.data", "", False),
     ("run.data:=b:v1",): Misplaced("run.data", "b:v1", True),
     ("run.data b:v1",): Misplaced("run.data", "b:v1", True),
     ("run.data b",): None,
