@@ -110,15 +110,14 @@ def test_the_site_builds_without_a_warning(tmp_path):
 
 
 def test_sentences_of_the_pages_are_short_and_name_their_subject():
-    # The other pages are longer, and have sentences that still have to be split.
-    rest = {"checkpoints", "compatibility", "configuration", "coordination", "errors", "reference", "json"}
+    rest = {"errors", "reference", "json"}  # a program writes them
     pages = [
         page for page in PAGES if re.fullmatch(r"README\.md|docs/[\w-]+\.md", page) and Path(page).stem not in rest
     ]
     words = [sys.executable, "docs/tools/english.py", *pages]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    assert len(pages) >= 15
+    assert len(pages) >= 19
 
 
 @pytest.mark.parametrize(
