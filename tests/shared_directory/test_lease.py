@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from nemotron_exec.shared_directory import lease as leases
 from nemotron_exec.shared_directory.lease import Lease
+from nemotron_exec.sitecustomize.payload.checkpoints import process
 
 HOLD = """
 import sys, time
@@ -30,13 +30,13 @@ print(Lease(sys.argv[1], time.time, duration=60.0, heartbeat=20.0).acquire(), "f
 @pytest.fixture
 def holder(tmp_path):
     """A process that holds the lease."""
-    process = subprocess.Popen(
+    held = subprocess.Popen(
         [sys.executable, "-c", HOLD, tmp_path / "lease"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.communicate()
+    assert held.stdout.readline() == "held\n"
+    yield held
+    held.kill()
+    held.communicate()
 
 
 def lease(tmp_path, duration=60.0, now=time.time):
@@ -54,7 +54,7 @@ def test_a_dead_holder_of_this_host_is_followed_before_its_lease_is_over(holder,
     os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
     if reaped:
         holder.wait()
-    assert not leases._runs(holder.pid)
+    assert not process.runs(holder.pid)
     assert lease(tmp_path).acquire() or not reaped
 
 

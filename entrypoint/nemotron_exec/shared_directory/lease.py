@@ -11,6 +11,7 @@ import os
 from nemotron_exec.errors import LaunchError
 from nemotron_exec.frozen import dataclass
 from nemotron_exec.shared_directory import files
+from nemotron_exec.sitecustomize.payload.checkpoints import process
 
 TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Lease:
             return self._attempt()
         silent = self._now() - marker.beat
         # A live holder of this host is found without filelock, whose import costs each of 64 waiters 20 ms.
-        if silent < self._duration and (marker.host != os.uname().nodename or _runs(marker.pid)):
+        if silent < self._duration and (marker.host != os.uname().nodename or process.runs(marker.pid)):
             return False
         # filelock knows at once that a process of this host is dead. The first attempt may only remove its marker.
         if self._attempt() or self._attempt():
@@ -143,19 +144,3 @@ class Lease:
                 raise
             raise signalled from None
         return True
-
-
-def _runs(pid: int) -> bool:
-    """Whether a process of this host runs: it exists, and is no zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except (OSError, IndexError):
-        pass  # no such process, or no /proc
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # of another user
-    return True

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 
 
 def here():
     """Host, PID and start time of this process, by which another process can tell later whether it lives."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "start": start_time(os.getpid())}
+    return {"host": os.uname().nodename, "pid": os.getpid(), "start": start_time(os.getpid())}
 
 
 def start_time(pid):
@@ -22,15 +21,20 @@ def start_time(pid):
 
 def alive(written):
     """Whether the process of an entry still runs on this host. A process of another host counts as dead."""
-    if not isinstance(written, dict) or written.get("host") != socket.gethostname():
+    if not isinstance(written, dict) or written.get("host") != os.uname().nodename:
         return False
     pid = written.get("pid")
     if not isinstance(pid, int) or pid <= 0:
         return False
+    return runs(pid) and start_time(pid) == written.get("start")
+
+
+def runs(pid):
+    """Whether a process of this host exists and has not ended. False, too, where /proc does not show it."""
     fields = _stat(pid)
     # An ended process stays in /proc as a zombie until its parent waits for it. In a container without an init none
     # waits.
-    return fields is not None and fields[0] not in (b"Z", b"X") and int(fields[19]) == written.get("start")
+    return fields is not None and fields[0] not in (b"Z", b"X")
 
 
 def _stat(pid):
