@@ -11,10 +11,14 @@ import json
 import os
 import shutil
 import tempfile
+from typing import TYPE_CHECKING
 
 from benchmarks import environments
 from benchmarks.pairs import Case, be_left_alone, compare
 from benchmarks.row import Row, emit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PAIRS = 60
 BAR = 0.75
@@ -87,33 +91,41 @@ def write_store(root: str) -> None:
     ):
         data = os.path.join(root, "data", name)
         os.makedirs(data)
-        for number in (1, 2, 3):
-            version = os.path.join(root, name, f"v{number}")
-            os.makedirs(version)
-            manifest = {
-                "name": name,
-                "version": number,
-                "type": kind,
-                "path": data,
-                "created_at": "2026-03-11T10:00:00+00:00",
-                "producer": "benchmark",
-                "metadata": metadata,
-                "inputs": [],
-                "used_artifacts": [],
-            }
-            fields = {
-                "path": data,
-                "type": kind,
-                "created_at": manifest["created_at"],
-                "iteration": metadata.get("iteration"),
-                "absolute_path": data,
-                "metadata": metadata,
-            }
-            for file_name, content in (("manifest.json", manifest), ("metadata.json", fields)):
-                with open(os.path.join(version, file_name), "w", encoding="utf-8") as file:
-                    json.dump(content, file)
-        with open(os.path.join(root, name, "latest"), "w", encoding="utf-8") as file:
-            file.write("v3")
+        write_versions(root, name, (1, 2, 3), kind, data, metadata)
+
+
+def write_versions(
+    root: str, name: str, numbers: Iterable[int], kind: str, data: str, metadata: dict[str, object]
+) -> None:
+    """Write versions of an artifact in ascending order, as `register` leaves them. The last one is `latest`."""
+    created = "2026-03-11T10:00:00+00:00"
+    for number in numbers:
+        version = os.path.join(root, name, f"v{number}")
+        os.makedirs(version)
+        manifest = {
+            "name": name,
+            "version": number,
+            "type": kind,
+            "path": data,
+            "created_at": created,
+            "producer": "benchmark",
+            "metadata": metadata,
+            "inputs": [],
+            "used_artifacts": [],
+        }
+        fields = {
+            "path": data,
+            "type": kind,
+            "created_at": created,
+            "iteration": metadata.get("iteration"),
+            "absolute_path": data,
+            "metadata": metadata,
+        }
+        for file_name, content in (("manifest.json", manifest), ("metadata.json", fields)):
+            with open(os.path.join(version, file_name), "w", encoding="utf-8") as file:
+                json.dump(content, file)
+    with open(os.path.join(root, name, "latest"), "w", encoding="utf-8") as file:
+        file.write(f"v{number}")
 
 
 if __name__ == "__main__":

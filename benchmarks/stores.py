@@ -5,24 +5,23 @@ The servers are W&B's model and moto's S3 on the loopback, with a pause before e
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import environments
+from benchmarks.resolving import write_versions
 from benchmarks.row import Row, emit
 
 sys.path.insert(0, os.path.join(environments.ROOT, "tests"))
 sys.path.insert(0, os.path.join(environments.ROOT, "tests", "support"))
 
-from buckets import s3
+from buckets import s3, slow
 from nemotron_exec.artifacts.reference import parse_reference
 from nemotron_exec.origin import Origin
 from nemotron_exec.sitecustomize.payload.manifest import register
@@ -43,27 +42,13 @@ VERSIONS, LISTED = 20_000, 5_000
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as scratch, Backend() as backend, s3() as bucket:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as scratch, Backend() as backend, s3() as bucket, slow(PAUSE):
         os.environ.update(bucket)
-        slow_down_moto()
         look_ups_of_wandb(backend, scratch)
         look_ups_of_a_bucket()
         references_of_an_artifact(backend, scratch, bucket)
         listings(scratch)
-
-
-def slow_down_moto() -> None:
-    """Pause before each answer of moto. Its server runs in threads of this process."""
-    from werkzeug.serving import WSGIRequestHandler
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    run = WSGIRequestHandler.run_wsgi
-
-    def paused(handler: WSGIRequestHandler) -> None:
-        time.sleep(PAUSE)
-        run(handler)
-
-    WSGIRequestHandler.run_wsgi = paused  # type: ignore[method-assign]
 
 
 def median_of(work: Callable[[], object]) -> float:
@@ -138,14 +123,11 @@ def references_of_an_artifact(backend: Backend, scratch: str, bucket: dict[str, 
 
     client = boto3.client("s3", endpoint_url=bucket["AWS_ENDPOINT_URL"], region_name="us-east-1")
     objects = {}
-    with Together() as put:
-        for number in range(OBJECTS):
-            put.call(client.put_object, Bucket="artifacts", Key=f"data/{number}", Body=str(number).encode())
     for number in range(OBJECTS):
-        etag = put.results[number]["ETag"].strip('"')
-        size = len(str(number))
+        data = str(number).encode()
+        etag = client.put_object(Bucket="artifacts", Key=f"data/{number}", Body=data)["ETag"].strip('"')
         uri = f"s3://artifacts/data/{number}"
-        objects[f"{number}"] = {"ref": uri, "digest": etag, "size": size, "extra": {"etag": etag}}
+        objects[f"{number}"] = {"ref": uri, "digest": etag, "size": len(data), "extra": {"etag": etag}}
     backend.seed("team/bench/referring", references=objects)
     backend.seed("team/bench/holding", files={f"{number}": str(number).encode() for number in range(OBJECTS)})
     environ = {
@@ -179,34 +161,13 @@ def references_of_an_artifact(backend: Backend, scratch: str, bucket: dict[str, 
     )
 
 
-class Together:
-    """Calls in threads; `results` in the order of the calls, once the block has ended."""
-
-    def __init__(self) -> None:
-        self.results: dict[int, Any] = {}
-        self._threads: list[threading.Thread] = []
-
-    def __enter__(self) -> Together:
-        return self
-
-    def call(self, function: Callable[..., Any], **given: Any) -> None:
-        number = len(self._threads)
-        thread = threading.Thread(target=lambda: self.results.update({number: function(**given)}))
-        self._threads.append(thread)
-        thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        for thread in self._threads:
-            thread.join()
-
-
 def listings(scratch: str) -> None:
     """Measure `nemotron-artifact ls` of one name with 20,000 versions, and of 5,000 names."""
     environ = {**os.environ, "COLUMNS": "120", "HOME": scratch}
     for what, names, versions in (("NAME, 20,000 versions", ["one"], VERSIONS), ("5,000 names", [], 1)):
         store = os.path.join(scratch, what)
         for name in names or [f"name-{number:04d}" for number in range(LISTED)]:
-            write_versions(store, name, versions)
+            write_versions(store, name, range(1, versions + 1), "model", store, {})
         command = [sys.executable, "-m", "nemotron_exec.artifact_cli", "ls", *names, "--store", store]
 
         def run(command: list[str] = command) -> None:
@@ -215,28 +176,6 @@ def listings(scratch: str) -> None:
         run()
         taken = median_of(run)
         emit(Row(f"nemotron-artifact ls, {what}", "s", taken, bar="at most 1 s", met=taken <= 1, pairs=RUNS))
-
-
-def write_versions(store: str, name: str, versions: int) -> None:
-    """Write versions of an artifact as `register` leaves them."""
-    for number in range(1, versions + 1):
-        directory = os.path.join(store, name, f"v{number}")
-        os.makedirs(directory)
-        manifest = {
-            "name": name,
-            "version": number,
-            "type": "model",
-            "path": store,
-            "created_at": "2026-03-11T10:00:00+00:00",
-            "producer": "benchmark",
-            "metadata": {"iteration": number},
-            "inputs": [],
-            "used_artifacts": [],
-        }
-        with open(os.path.join(directory, "manifest.json"), "w", encoding="utf-8") as file:
-            json.dump(manifest, file)
-    with open(os.path.join(store, name, "latest"), "w", encoding="utf-8") as file:
-        file.write(f"v{versions}")
 
 
 if __name__ == "__main__":

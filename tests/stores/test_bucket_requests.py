@@ -7,13 +7,12 @@ import os
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
-from buckets import s3
+from buckets import Requests, s3, slow
 from nemotron_exec.artifacts.reference import parse_reference
 from nemotron_exec.errors import LaunchError, TemporaryError
 from nemotron_exec.origin import Origin
@@ -27,57 +26,24 @@ if TYPE_CHECKING:
 NAMES = [f"n{i}" for i in range(8)]
 
 
-class Requests:
-    """The requests to the server, and the largest number at one time."""
-
-    def __init__(self) -> None:
-        # All moto servers of a process share their buckets, so each test has its own store.
-        self.store = f"s3://artifacts/{uuid.uuid4().hex}"
-        self.seen: list[str] = []
-        self.at_once = 0
-        self.most = 0
-        self._lock = threading.Lock()
-
-    def begin(self, what: str) -> None:
-        with self._lock:
-            self.seen.append(what)
-            self.at_once += 1
-            self.most = max(self.most, self.at_once)
-
-    def end(self) -> None:
-        with self._lock:
-            self.at_once -= 1
-
-    def clear(self) -> None:
-        self.seen, self.most = [], 0
+# All moto servers of a process share their buckets, so this file has a store of its own.
+STORE = f"s3://artifacts/{uuid.uuid4().hex}"
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[Requests]:
     """A bucket with eight artifacts, whose every answer takes 20 ms."""
     import s3fs
-    from werkzeug.serving import WSGIRequestHandler
-
-    counted = Requests()
-    run = WSGIRequestHandler.run_wsgi
-
-    def count(self: WSGIRequestHandler) -> None:
-        counted.begin(f"{self.command} {self.path}")
-        time.sleep(0.02)
-        try:
-            run(self)
-        finally:
-            counted.end()
 
     with s3() as environ, pytest.MonkeyPatch.context() as patch:
         for name, value in environ.items():
             patch.setenv(name, value)
         s3fs.S3FileSystem.clear_instance_cache()
-        files = FsspecFiles(counted.store)
+        files = FsspecFiles(STORE)
         for name in NAMES:
             register.register(files, name, type="model", path="/", metadata={"a": 1})
-        patch.setattr(WSGIRequestHandler, "run_wsgi", count)
-        yield counted
+        with slow(0.02) as requests:
+            yield requests
         s3fs.S3FileSystem.clear_instance_cache()
 
 
@@ -95,26 +61,26 @@ def resolve(store: str, *references: str) -> list[str]:
 
 
 def test_a_reference_costs_four_requests_and_all_are_asked_for_at_once(requests: Requests) -> None:
-    assert resolve(requests.store, *(f"{name}:latest" for name in NAMES)) == [f"{name}:v1" for name in NAMES]
+    assert resolve(STORE, *(f"{name}:latest" for name in NAMES)) == [f"{name}:v1" for name in NAMES]
     assert len(requests.seen) <= 4 * len(NAMES), requests.seen
     assert requests.most >= 4
 
 
 def test_a_version_by_its_number_costs_one_less(requests: Requests) -> None:
-    assert resolve(requests.store, "n1:v1") == ["n1:v1"]
+    assert resolve(STORE, "n1:v1") == ["n1:v1"]
     # The requests are for the directory, the manifest, the fields and the name in W&B.
     assert len(requests.seen) <= 3, requests.seen
 
 
 def test_a_further_version_costs_twelve_requests_and_one_more_in_a_new_process(requests: Requests) -> None:
-    files = FsspecFiles(requests.store)
+    files = FsspecFiles(STORE)
     register.register(files, "n1", type="model", path="/", metadata={})
     first = len(requests.seen)
     requests.clear()
     register.register(files, "n1", type="model", path="/", metadata={})
     assert len(requests.seen) <= 12, requests.seen
     assert first <= 13
-    assert resolve(requests.store, "n1:latest") == ["n1:v3"]
+    assert resolve(STORE, "n1:latest") == ["n1:v3"]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +88,7 @@ def test_a_further_version_costs_twelve_requests_and_one_more_in_a_new_process(r
     [["ls"], pytest.param(["graph"], marks=pytest.mark.ci), ["verify"], pytest.param(["gc"], marks=pytest.mark.ci)],
 )
 def test_a_command_reads_the_store_once_and_side_by_side(requests: Requests, words: list[str]) -> None:
-    command = [sys.executable, "-m", "nemotron_exec.artifact_cli", *words, "--store", requests.store]
+    command = [sys.executable, "-m", "nemotron_exec.artifact_cli", *words, "--store", STORE]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     paths = [seen.partition("?")[0] for seen in requests.seen if "list-type" not in seen]
@@ -132,7 +98,7 @@ def test_a_command_reads_the_store_once_and_side_by_side(requests: Requests, wor
 
 
 def test_one_artifact_is_shown_without_reading_the_others(requests: Requests) -> None:
-    command = [sys.executable, "-m", "nemotron_exec.artifact_cli", "show", "n3", "--store", requests.store]
+    command = [sys.executable, "-m", "nemotron_exec.artifact_cli", "show", "n3", "--store", STORE]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert not [seen for seen in requests.seen if "n3" not in seen], requests.seen

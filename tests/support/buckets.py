@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
 import urllib.request
 
 
@@ -25,3 +27,48 @@ def s3(bucket="artifacts"):
         with contextlib.suppress(OSError):
             urllib.request.urlopen(urllib.request.Request(url + "/moto-api/reset", method="POST"), timeout=10).close()
         server.stop()
+
+
+class Requests:
+    """The requests to moto's servers in this process, and the largest number of them at one time."""
+
+    def __init__(self):
+        self.seen = []
+        self.most = 0
+        self._at_once = 0
+        self._lock = threading.Lock()
+
+    def begin(self, what):
+        with self._lock:
+            self.seen.append(what)
+            self._at_once += 1
+            self.most = max(self.most, self._at_once)
+
+    def end(self):
+        with self._lock:
+            self._at_once -= 1
+
+    def clear(self):
+        self.seen, self.most = [], 0
+
+
+@contextlib.contextmanager
+def slow(seconds):
+    """Let moto pause for `seconds` before each answer; gives the requests that it sees."""
+    from werkzeug.serving import WSGIRequestHandler
+
+    requests, run = Requests(), WSGIRequestHandler.run_wsgi
+
+    def paused(handler):
+        requests.begin(f"{handler.command} {handler.path}")
+        time.sleep(seconds)
+        try:
+            run(handler)
+        finally:
+            requests.end()
+
+    WSGIRequestHandler.run_wsgi = paused
+    try:
+        yield requests
+    finally:
+        WSGIRequestHandler.run_wsgi = run

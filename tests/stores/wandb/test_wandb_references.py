@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from buckets import slow
 from nemotron_exec.artifacts.reference import parse_reference
 from nemotron_exec.errors import LaunchError, TemporaryError
 from nemotron_exec.origin import Origin
@@ -203,38 +203,26 @@ def test_the_signature_of_a_reference_is_not_shown(wandb_backend: Backend, resol
 
 @pytest.mark.wandb_matrix
 def test_references_are_fetched_side_by_side_each_to_its_own_place(
-    wandb_backend: Backend, bucket: Bucket, credentials: dict[str, str], wandb_environ: dict[str, str], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    from werkzeug.serving import WSGIRequestHandler
-
+    wandb_backend: Backend,
+    bucket: Bucket,
+    credentials: dict[str, str],
+    wandb_environ: dict[str, str],
+    tmp_path: Path,
+) -> None:
     # Two artifacts at once, whose objects are all different: wandb has one place for the target of a download.
     for artifact in ("data", "base"):
         objects = {f"part/{number}": bucket.put(f"{artifact}/{number}", f"{artifact} {number}".encode())
                    for number in range(24)}  # fmt: skip
         wandb_backend.seed(f"team/nemotron/{artifact}", references=objects)
-    run, lock = WSGIRequestHandler.run_wsgi, threading.Lock()
-    now, most = 0, 0
-
-    def count(handler: WSGIRequestHandler) -> None:
-        nonlocal now, most
-        with lock:
-            now += 1
-            most = max(most, now)
-        time.sleep(0.02)
-        run(handler)
-        with lock:
-            now -= 1
-
-    monkeypatch.setattr(WSGIRequestHandler, "run_wsgi", count)
     context = StoreContext(
         root="", environ={**wandb_environ, **credentials}, project="nemotron", cache_dir=str(tmp_path / "cache")
     )
     wanted = [parse_reference(name, name, Origin("cfg.yaml", 3)) for name in ("data", "base")]
-    found = open_store("wandb", context).resolve(wanted, progress=lambda *_: None, timeout=60)
+    with slow(0.02) as requests:
+        found = open_store("wandb", context).resolve(wanted, progress=lambda *_: None, timeout=60)
     for artifact in found:
         for number in range(24):
             with open(os.path.join(artifact.path, f"part/{number}"), encoding="utf-8") as file:
                 assert file.read() == f"{artifact.name} {number}"
-    assert most >= 4
+    assert requests.most >= 4
     assert os.listdir(tmp_path / "cache" / "wandb" / ".partial") == []
