@@ -156,6 +156,8 @@ def test_what_does_not_exist_is_named_with_what_is_near(
 def test_the_error_that_the_user_must_mend_comes_first(wandb_backend: Backend, store: Store) -> None:
     wandb_backend.seed("team/nemotron/flaky", files={"a": DATA})
     wandb_backend.fail("GET flaky/a", corrupt=True, times=None)
+    # What explains the unknown name comes when the download has failed already.
+    wandb_backend.fail("ProjectArtifactTypes", delay=2.0)
     assert "no artifact 'absent'" in store.error("flaky", "absent").found
 
 

@@ -76,12 +76,13 @@ class _Resolver:
         with concurrent.futures.ThreadPoolExecutor(min(_PARALLEL, len(groups))) as pool:
             futures = [pool.submit(self._resolve, path, group) for path, group in groups.items()]
             concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_EXCEPTION)
+        # The pool has waited for what had begun: a look-up that was under way may have found a lasting error.
+        errors = [error for future in futures if isinstance(error := future.exception(), Exception)]
+        if errors:
+            known = [error for error in errors if isinstance(error, LaunchError)]
             # Report a lasting error first: the user has to mend it anyway.
-            errors = [e for f in futures if f.done() and isinstance(e := f.exception(), Exception)]
-            if errors:
-                known = [error for error in errors if isinstance(error, LaunchError)]
-                known.sort(key=lambda error: isinstance(error, TemporaryError))
-                raise (known or errors)[0]
+            known.sort(key=lambda error: isinstance(error, TemporaryError))
+            raise (known or errors)[0]
 
     def _path(self, wanted: _Wanted) -> str:
         """The path of a reference in the form that `Api.artifact` takes."""
