@@ -154,9 +154,9 @@ def test_python_variables_of_the_job_do_not_reach_the_launcher(engine, image, va
 def test_an_old_python_is_an_error_that_names_the_remedy(engine, base, image):
     done = image.attempt(base("debian-old"))
     assert done.returncode != 0
-    (line,) = [
-        line for line in done.stderr.splitlines() + done.stdout.splitlines() if line.startswith("nemotron-exec: ")
-    ]
+    lines = [line for line in (done.stderr + done.stdout).splitlines() if line.startswith("nemotron-exec: ")]
+    assert len(lines) == 1, (done.stderr + done.stdout)[-3000:]
+    (line,) = lines
     assert "3.9" in line
     assert "PYTHON_FROM" in line
     assert "Traceback" not in done.stderr + done.stdout

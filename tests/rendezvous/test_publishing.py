@@ -80,3 +80,23 @@ def test_who_sweeps_keeps_the_published_files_and_no_others(meeting, lead):
     publishing.sweep(meeting, keep=lead.name)
 
     assert sorted(os.listdir(meeting.path)) == [lead.name, "nodes"]
+
+
+def test_who_sweeps_in_a_later_round_keeps_what_the_answer_of_an_earlier_one_names(meeting, lead):
+    # A leader of the first round wrote its files after the sweep, and was killed before it could remove them.
+    late = publishing.lead_of(meeting, lambda *_: None)
+    os.listdir(late.directory)
+    assert publishing.publish(meeting, publishing.answer_of(meeting, {}, lead=lead), durable=False)
+    meeting.round = 2
+    publishing.sweep(meeting, keep=None)
+
+    assert sorted(os.listdir(meeting.path)) == ["answer.1.json", lead.name, "nodes"]
+
+
+def test_who_sweeps_in_a_later_round_keeps_all_that_an_unreadable_answer_may_name(meeting, lead):
+    with open(os.path.join(meeting.path, "answer.1.json"), "w") as file:
+        file.write("{")
+    meeting.round = 2
+    publishing.sweep(meeting, keep=None)
+
+    assert os.path.exists(lead.directory)

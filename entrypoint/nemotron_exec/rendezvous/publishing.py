@@ -182,7 +182,7 @@ def _break_lease(meeting: Meeting) -> None:
 
 
 def sweep(meeting: Meeting, keep: str | None) -> None:
-    """Remove files of this round's leaders that were killed or came too late, and the state of old jobs.
+    """Remove files of leaders that were killed or came too late, of this round or an earlier one, and old jobs' state.
 
     Args:
         meeting: The meeting.
@@ -196,7 +196,7 @@ def sweep(meeting: Meeting, keep: str | None) -> None:
     with contextlib.suppress(OSError):
         for name in os.listdir(meeting.path):
             path = os.path.join(meeting.path, name)
-            if name.startswith(f"files.{meeting.round}.") and name != keep:
+            if name.startswith("files.") and name != keep and _has_no_reader(meeting, name):
                 import shutil
 
                 shutil.rmtree(path, ignore_errors=True)
@@ -205,3 +205,13 @@ def sweep(meeting: Meeting, keep: str | None) -> None:
             ):
                 with contextlib.suppress(OSError):
                     os.unlink(path)
+
+
+def _has_no_reader(meeting: Meeting, name: str) -> bool:
+    """Whether no answer names a directory of files: one of this round, or of an earlier round with another answer."""
+    number = name.split(".")[1]
+    if number == str(meeting.round):
+        return True  # the caller keeps the directory of this round's answer
+    # Commands of an earlier round may still run. An answer that cannot be read may name any directory of its round.
+    published = answers.all_of(meeting.path, owner=meeting.state.owner)
+    return any(str(answer.round) == number and answer.files != name for answer in published)
