@@ -6,6 +6,9 @@ TORCH ?= torch==2.13.0
 # There may be more workers than cores: most tests wait for processes that they have started.
 WORKERS ?= 4
 
+# Images set this variable. The tests start thousands of Pythons, and each would compile the launcher anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := $(VENV)/bin
 # People get the newest versions that pyproject.toml admits; CI gets exactly those of the lock.
 # With -qq pip prints errors only: otherwise it would warn each time of a missing find-links directory in a pip.conf.

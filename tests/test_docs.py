@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import pages
 from nemotron_exec.options import OPTIONS
 from nemotron_exec.variables import VARIABLES
 
@@ -147,18 +148,13 @@ def test_links_between_the_documents_lead_somewhere():
                 assert (ROOT / page).parent.joinpath(target).exists(), f"{page}: {target}"
 
 
-def _catalogue(*words):
-    page = [sys.executable, "docs/tools/catalogue.py", *words]
-    return subprocess.run(page, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
 def test_every_message_says_what_was_wanted_what_was_found_and_what_to_do():
-    done = _catalogue("--incomplete")
-    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+    assert pages.tool("catalogue").incomplete() == []
 
 
 def test_the_list_of_messages_is_what_the_code_says():
-    assert _catalogue("--check").returncode == 0, "run `make reference`"
+    shown = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
+    assert pages.tool("catalogue").text() == shown, "run `make reference`"
 
 
 def test_the_recipes_are_the_files_of_the_examples():
@@ -194,7 +190,7 @@ _SAYS = re.compile(
 
 def test_no_message_is_missing_from_the_list():
     """Search the source text for calls that look like messages, independently of the list: each must be listed."""
-    listed = set(_catalogue("--sites").stdout.split())
+    listed = set(pages.tool("catalogue").sites())
     missing = []
     for source in ("entrypoint/nemotron_exec", "sitecustomize"):
         for path in (ROOT / source).rglob("*.py"):

@@ -5,6 +5,7 @@ The tests of each part check the texts. These tests run all cases as a person me
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import signal
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+import pages
 import test_bad_input
 from nemotron_exec.sitecustomize.payload.manifest import register
 from places import ROOT
@@ -34,9 +36,14 @@ def _load(path):
     return module
 
 
-catalogue = _load(ROOT / "docs/tools/catalogue.py")
 test_config_bad_input = _load(ROOT / "tests/config/test_config_bad_input.py")
-PATTERNS = catalogue.patterns()
+
+
+@functools.cache
+def patterns():
+    """The patterns of all errors; reading them out of the code takes seconds."""
+    return pages.tool("catalogue").patterns()
+
 
 # root may read and write every file, unless it gives up these capabilities.
 GIVE_UP = "-dac_override,-dac_read_search"
@@ -52,7 +59,7 @@ def is_one_known_message(command: list[str], verbose: list[str], code: int, **wh
         assert done.returncode == code, done.stderr
         (line,) = [line for line in done.stderr.splitlines() if ": error: " in line and line.startswith("nemotron-")]
         message = line.partition(": error: ")[2]
-        assert any(pattern.fullmatch(message) for pattern in PATTERNS), f"not in docs/errors.md: {message}"
+        assert any(pattern.fullmatch(message) for pattern in patterns()), f"not in docs/errors.md: {message}"
         assert ("Traceback" in done.stderr) == (words is verbose), done.stderr
         assert done.stdout == ""
         assert API_KEY not in done.stderr

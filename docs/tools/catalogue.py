@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,6 +77,11 @@ class _File:
         return found
 
     @cached_property
+    def calls_by_name(self) -> dict[str, list[tuple[ast.Call, _Path]]]:
+        """The calls, by the name of what they call."""
+        return _by_name(self.calls)
+
+    @cached_property
     def modules(self) -> set[str]:
         """The names of modules that the file imports: `os`, for instance."""
         found = [node for node, _ in self._nodes if isinstance(node, ast.Import)]
@@ -96,21 +101,20 @@ class _File:
     @cached_property
     def methods(self) -> set[ast.FunctionDef]:
         """The functions of all classes in the file."""
-        return {
-            child
-            for node, _ in self._nodes
-            if isinstance(node, ast.ClassDef)
-            for child in node.body
-            if isinstance(child, ast.FunctionDef)
-        }
+        return {child for node in self.classes for child in node.body if isinstance(child, ast.FunctionDef)}
+
+    @cached_property
+    def classes(self) -> list[ast.ClassDef]:
+        """All classes in the file."""
+        return [node for node, _ in self._nodes if isinstance(node, ast.ClassDef)]
 
     def returned(self, name: str) -> list[tuple[ast.expr, _Path]]:
         """The expressions that functions of this name return."""
-        return [
-            (node.value, path)
-            for node, path in self._nodes
-            if isinstance(node, ast.Return) and node.value and path.function and path.function.name == name
-        ]
+        return [(value, path) for value, path in self._returns if path.function and path.function.name == name]
+
+    @cached_property
+    def _returns(self) -> list[tuple[ast.expr, _Path]]:
+        return [(node.value, path) for node, path in self._nodes if isinstance(node, ast.Return) and node.value]
 
     @cached_property
     def _nodes(self) -> list[tuple[ast.AST, _Path]]:
@@ -160,18 +164,20 @@ class _Path(NamedTuple):
                 return found
         return []
 
-    def given(self, name: str, calls: list[tuple[ast.Call, _Path]]) -> list[tuple[ast.expr, _Path]]:
-        """The arguments that these calls of the function give for its parameter of this name."""
+    def given(self, name: str, calls: dict[str, list[tuple[ast.Call, _Path]]]) -> list[tuple[ast.expr, _Path]]:
+        """The arguments that calls of the function, out of these, give for its parameter of this name."""
         if self.function is None:
             return []
         taken = self.function.args
         method = self.function in self.file.methods
         names = [argument.arg for argument in taken.args if argument.arg not in ("self", "cls")]
         found = []
-        for call, path in calls if name in names + [argument.arg for argument in taken.kwonlyargs] else ():
+        if name not in names + [argument.arg for argument in taken.kwonlyargs]:
+            return []
+        for call, path in calls.get(self.function.name, ()):
             # A method is called on an object: neither `open(…)` nor `os.open(…)` calls a method called `open`.
             on = _name(call.func.value) if isinstance(call.func, ast.Attribute) else None
-            if _name(call.func) == self.function.name and not (method and (on is None or on in path.file.modules)):
+            if not (method and (on is None or on in path.file.modules)):
                 found += [(one.value, path) for one in call.keywords if one.arg == name]
                 found += [(one, path) for index, one in enumerate(call.args) if names[index : index + 1] == [name]]
         return found
@@ -186,7 +192,7 @@ class Catalogue:
         self._constants = {
             name: value for file in self.files for name, value in file.constants.items() if name.lstrip("_").isupper()
         }
-        self._calls = [call for file in self.files for call in file.calls]
+        self._calls = _by_name([call for file in self.files for call in file.calls])
         self.errors = self._error_classes()
         self.makers = self._makers()
 
@@ -197,8 +203,8 @@ class Catalogue:
             more = {
                 node.name
                 for file in self.files
-                for node in ast.walk(file.tree)
-                if isinstance(node, ast.ClassDef) and any(_name(base) in found for base in node.bases)
+                for node in file.classes
+                if any(_name(base) in found for base in node.bases)
             }
             if more <= found:
                 return found
@@ -293,7 +299,7 @@ class Catalogue:
 
     def _given(self, name: str, path: _Path) -> list[tuple[ast.expr, _Path]]:
         """The callers' arguments for a parameter. For a private function, only callers in its file count."""
-        here = path.given(name, path.file.calls)
+        here = path.given(name, path.file.calls_by_name)
         if here and (path.function not in path.file.methods or path.function.name.startswith("_")):
             return here
         return path.given(name, self._calls)
@@ -341,6 +347,13 @@ def _is_none(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
 
 
+def _by_name(calls: list[tuple[ast.Call, _Path]]) -> dict[str, list[tuple[ast.Call, _Path]]]:
+    found: dict[str, list[tuple[ast.Call, _Path]]] = {}
+    for call, path in calls:
+        found.setdefault(_name(call.func), []).append((call, path))
+    return found
+
+
 def _name(node: ast.expr) -> str:
     return getattr(node, "id", getattr(node, "attr", ""))
 
@@ -363,9 +376,27 @@ def _filled(places: str, template: str, values: list[str]) -> str:
     return re.sub(places, lambda place: "%" if place[0] == "%%" else next(rest, _UNKNOWN), template)
 
 
+@cache
+def _catalogue() -> Catalogue:
+    return Catalogue()
+
+
+@cache
 def messages() -> list[Message]:
     """All messages with words of their own."""
-    return [message for message in Catalogue().messages() if message.says_something]
+    return [message for message in _catalogue().messages() if message.says_something]
+
+
+def incomplete() -> list[str]:
+    """The errors without all three parts, each with its call site."""
+    lines = (*_LEVELS, "")
+    found = [one for one in messages() if one.kind not in lines and (len(one.parts) != 3 or not all(one.parts))]
+    return [f"{message.file}:{message.line}: {message.parts}" for message in found]
+
+
+def sites() -> list[str]:
+    """The call sites of all messages, `FILE:LINE`."""
+    return [f"{file.path}:{call.lineno}" for file, call in _catalogue().sites()]
 
 
 def patterns() -> list[re.Pattern[str]]:
@@ -423,17 +454,12 @@ def _cell(words: str) -> str:
 def main() -> int:
     """Write the page; or compare it, list the errors without three parts, or the call sites. Returns the exit code."""
     if "--sites" in sys.argv[1:]:
-        sites = [f"{file.path}:{call.lineno}" for file, call in Catalogue().sites()]
-        print("\n".join(sites))
+        print("\n".join(sites()))
         return 0
     if "--incomplete" in sys.argv[1:]:
-        lines = (*_LEVELS, "")
-        incomplete = [
-            one for one in messages() if one.kind not in lines and (len(one.parts) != 3 or not all(one.parts))
-        ]
-        for message in incomplete:
-            print(f"{message.file}:{message.line}: {message.parts}")
-        return int(bool(incomplete))
+        found = incomplete()
+        print("\n".join(found))
+        return int(bool(found))
     if "--check" in sys.argv[1:]:
         return int(PAGE.read_text(encoding="utf-8") != text())
     PAGE.write_text(text(), encoding="utf-8")

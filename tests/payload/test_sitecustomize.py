@@ -24,21 +24,19 @@ MINORS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 
 
 def _interpreters():
-    """Every Python from 3.8 to 3.13 on this machine, by version; at least the one that runs the tests."""
-    found = {}
+    """Every Python from 3.8 to 3.13 on this machine, by version; at least the one that runs the tests.
+
+    Each worker of the tests needs this list, so it starts only a Python whose version is not in its path.
+    """
+    found = {"{}.{}".format(*sys.version_info): sys.executable}
     roots = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
-    for python in [
-        sys.executable,
-        *glob.glob(f"{roots}/versions/*/bin/python3"),
-        *(shutil.which(f"python{minor}") for minor in MINORS),
-    ]:
-        if python:
-            done = subprocess.run(
-                [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True
-            )
-            if done.returncode == 0 and done.stdout.strip() in MINORS:
-                found.setdefault(done.stdout.strip(), python)
-    return found
+    for python in glob.glob(f"{roots}/versions/*/bin/python3"):
+        found.setdefault(os.path.basename(os.path.realpath(python)).removeprefix("python"), python)
+    for minor in MINORS:
+        python = shutil.which(f"python{minor}")
+        if minor not in found and python and subprocess.run([python, "-c", ""], capture_output=True).returncode == 0:
+            found[minor] = python
+    return {minor: python for minor, python in found.items() if minor in MINORS}
 
 
 INTERPRETERS = _interpreters()
