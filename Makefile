@@ -82,9 +82,10 @@ mutants: $(VENV)/.test ## which promises no test would miss: listed steps taken 
 	$(PIP) --group mutants
 	$(BIN)/python tests/mutants/run.py $(MUTANTS)
 
-chaos: $(VENV)/.test ## thousands of launchers killed and stopped at random points, and trainers that save
+chaos: $(VENV)/.test ## thousands of launchers killed and stopped at random points, and trainers that save, also while W&B fails
 	$(BIN)/python tests/support/chaos.py --seeds 0:5000 --jobs 24
 	$(BIN)/python tests/support/chaos_saves.py --seconds 600
+	$(BIN)/python tests/support/chaos_wandb.py --seconds 600
 
 lint: $(VENV)/.lint ## format, lint, type-check, and which package may import which
 	$(BIN)/ruff format $(if $(CI),--check) .

@@ -91,7 +91,7 @@ def flush(tmp_path, wandb_environ):
             timeout=180,
         )
         assert done.stdout, done.stderr
-        return {**json.loads(done.stdout), "code": done.returncode}
+        return {**json.loads(done.stdout), "code": done.returncode, "stderr": done.stderr}
 
     return run
 
@@ -193,6 +193,25 @@ def test_a_sync_that_says_it_is_done_and_is_not_leaves_the_run_in_the_outbox(job
     wandb_backend.faults.clear()
     assert flush()["runs"] == 1
     assert [row["loss"] for row in wandb_backend.model.run("chain").history] == [0, 1, 2]
+
+
+def test_a_run_of_which_the_client_has_written_nothing_is_said_once_and_removed(job, flush, wandb_backend, tmp_path):
+    wandb_backend.fail("*", times=None, hang_up=True)
+    job(TRAIN)
+    wandb_backend.faults.clear()
+    (file,) = tmp_path.rglob("run-chain.wandb")
+    os.truncate(file, 7)  # as after a kill of the client's service before its first write: the header alone
+    report = flush()
+    assert (report["runs"], report["kept"], report["code"]) == (0, [], 0)
+    assert f"its process died before the client had written anything to {file}" in report["stderr"]
+    assert "chain cannot be sent" not in flush()["stderr"]
+
+
+@pytest.mark.wandb_matrix
+def test_a_server_that_answers_and_takes_no_run_is_an_outage_too(job, wandb_backend):
+    wandb_backend.fail("UpsertBucket", times=None, status=429)
+    done = job(TRAIN, WANDB__GRAPHQL_RETRY_MAX="1", WANDB__GRAPHQL_RETRY_WAIT_MAX_SECONDS="1")
+    assert done.stdout == "offline\n", done.stderr
 
 
 @pytest.mark.ci

@@ -45,7 +45,14 @@ class Trainer:
 
     @classmethod
     def start(cls, environ, *, wandb=False, python=sys.executable):
-        process = subprocess.Popen(
+        trainer = cls(cls.popen(environ, wandb=wandb, python=python))
+        trainer.answer("ready")
+        return trainer
+
+    @staticmethod
+    def popen(environ, *, wandb=False, python=sys.executable):
+        """Start the program, without waiting until it is ready."""
+        return subprocess.Popen(
             [python, __file__, *(["--wandb"] if wandb else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -53,9 +60,6 @@ class Trainer:
             text=True,
             env=environ,
         )
-        trainer = cls(process)
-        trainer.answer("ready")
-        return trainer
 
     def say(self, command):
         """Give a command, without waiting."""

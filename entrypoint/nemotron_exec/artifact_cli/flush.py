@@ -29,7 +29,7 @@ def flush(directories: tuple[str, ...], timeout: float, as_json: bool, store: st
     from nemotron_exec.artifact_cli.store import print_json, root_of_store
     from nemotron_exec.outbox.flush import replay
     from nemotron_exec.outbox.hooks import directories_of, run_left
-    from nemotron_exec.outbox.report import of_runs
+    from nemotron_exec.outbox.report import of_runs, tell_lost
 
     missing = [directory for directory in directories if not os.path.exists(directory)]
     if missing:
@@ -51,6 +51,7 @@ def flush(directories: tuple[str, ...], timeout: float, as_json: bool, store: st
         }
         print_json(FLUSH, document)
     messages = Messages(program="nemotron-artifact")
+    tell_lost(report, messages)
     for path, why in kept:
         messages.warning(f"{path} stays: {why}")
     hooks = f", {ran} {'hook' if ran == 1 else 'hooks'} run" if ran or left else ""

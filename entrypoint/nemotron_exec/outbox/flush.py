@@ -246,13 +246,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             number_in_wandb.note_name(entry, in_wandb)
         return 0
     deadline = time.monotonic() + timeout
-    # Send offline runs first: they contain artifacts that need not be sent again.
-    sent, kept = offline_runs.send(runs, deadline) if runs else (0, [])
+    # Send offline runs first: the runs that flush checkpoints name them.
+    sent, kept, lost = offline_runs.send(runs, deadline) if runs else (0, [], [])
     left = max(0.0, deadline - time.monotonic())
     report = flush(entries, to_wandb=to_wandb, timeout=left, even_alive=even_alive)
-    report = replace(report, kept=kept + report.kept, runs=sent)
+    report = replace(report, kept=kept + report.kept, runs=sent, lost=lost)
     if as_json:
-        answer = {"registered": report.registered, "sent": report.sent, "kept": report.kept, "runs": report.runs}
+        answer = {"registered": report.registered, "sent": report.sent, "kept": report.kept, "runs": sent, "lost": lost}
         sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
     # wandb's exit hooks can wait for ever for its service (failure-modes.md). The work is done, so exit without them.

@@ -32,6 +32,7 @@ _SILENT = 5 * BEAT
 """Seconds without a sign of life after which a run on another node counts as ended."""
 # Variables of the job that describe its own run; `wandb sync` must not see them.
 _OF_A_RUN = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_MODE", "WANDB_DISABLED", "WANDB_SERVICE", "WANDB_NAME")
+_HEADER = 7  # bytes; the client's file has these and no record if its service was killed before its first write
 _SETTLED = 20.0  # seconds in which W&B may still report an ended run as running
 
 
@@ -77,7 +78,7 @@ def of_checkpoints(entries: Iterable[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def send(paths: Sequence[str], deadline: float) -> tuple[int, list[tuple[str, str]]]:
+def send(paths: Sequence[str], deadline: float) -> tuple[int, list[tuple[str, str]], list[tuple[str, str]]]:
     """Send runs to W&B.
 
     Args:
@@ -85,21 +86,27 @@ def send(paths: Sequence[str], deadline: float) -> tuple[int, list[tuple[str, st
         deadline: Time of the monotonic clock.
 
     Returns:
-        How many were sent, and (entry, reason) of those that stay.
+        How many were sent, (entry, reason) of those that stay, and (run, file) of those that nobody can send.
     """
     sent = 0
     kept: list[tuple[str, str]] = []
+    lost: list[tuple[str, str]] = []
     for path in paths:
         try:
             with _alone(path):
-                why = _send(path, outbox.read(path), deadline)
+                entry: Mapping[str, Any] = outbox.read(path)
+                if (file := _file(entry)) is not None and os.path.getsize(file) <= _HEADER:
+                    lost.append((str(entry["run"]), file))
+                    _remove(path)
+                    continue
+                why = _send(path, entry, file, deadline)
         except FileNotFoundError:
             continue  # another process has sent it meanwhile
         except (OSError, outbox.OutboxError) as error:
             why = str(error)
         sent += why is None
         kept += [(path, why)] if why is not None else []
-    return sent, kept
+    return sent, kept, lost
 
 
 @contextlib.contextmanager
@@ -151,12 +158,23 @@ def _now(directory: str) -> float:
         os.unlink(probe)
 
 
-def _send(path: str, entry: Mapping[str, Any], deadline: float) -> str | None:
+def _file(entry: Mapping[str, Any]) -> str | None:
+    """The client's file of a run; None where it is not to be seen here."""
+    for name in ("local_file", "file"):
+        file: str = host.localise(str(entry.get(name)))
+        if re.fullmatch(r"run-[\w-]+\.wandb", os.path.basename(file)) and os.path.isfile(file):
+            return file
+    return None
+
+
+def _remove(path: str) -> None:
+    os.unlink(path)
+    disk.sync_directory(os.path.dirname(path))
+
+
+def _send(path: str, entry: Mapping[str, Any], file: str | None, deadline: float) -> str | None:
     """Send one run. Return None if W&B has it and its inputs, else the reason."""
-    file = host.localise(str(entry.get("local_file")))
-    if not os.path.isfile(file):
-        file = host.localise(str(entry.get("file")))
-    if not (re.fullmatch(r"run-[\w-]+\.wandb", os.path.basename(file)) and os.path.isfile(file)):
+    if file is None:
         node = (entry.get("process") or {}).get("host")
         return f"{entry.get('file')} is not to be seen here; the run was made on {node}"
     try:
@@ -181,8 +199,7 @@ def _send(path: str, entry: Mapping[str, Any], deadline: float) -> str | None:
         _use(api, run, entry.get("inputs") or ())
     except Exception as error:  # noqa: BLE001  # wandb may raise any exception; the entry stays
         return f"W&B did not take it: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
-    os.unlink(path)
-    disk.sync_directory(os.path.dirname(path))
+    _remove(path)
     return None
 
 

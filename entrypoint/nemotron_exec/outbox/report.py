@@ -12,7 +12,7 @@ TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from nemotron_exec.message import Messages
 
-__all__ = ["FlushReport", "of_runs", "parse", "tell"]
+__all__ = ["FlushReport", "of_runs", "parse", "tell", "tell_lost"]
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,14 @@ class FlushReport:
         sent: How many W&B lacked and has now.
         kept: Entries that stay, each with the reason.
         runs: How many runs that were started offline are now in W&B.
+        lost: (run, file) of offline runs that nobody can send, and whose entries are removed.
     """
 
     registered: int = 0
     sent: int = 0
     kept: list[tuple[str, str]] = field(default_factory=list)
     runs: int = 0
+    lost: list[tuple[str, str]] = field(default_factory=list)
 
     def __str__(self) -> str:
         """One line for people."""
@@ -42,6 +44,15 @@ def of_runs(report: FlushReport) -> str:
     return f", {report.runs} offline run{'s' if report.runs != 1 else ''} sent to W&B" if report.runs else ""
 
 
+def tell_lost(report: FlushReport, messages: Messages) -> None:
+    """Print a warning for each offline run that nobody can send."""
+    for run, file in report.lost:
+        messages.warning(
+            f"the offline run {run} cannot be sent: its process died before the client had written anything to "
+            f"{file}. Its checkpoints are sent all the same"
+        )
+
+
 def tell(report: FlushReport, messages: Messages) -> None:
     """Print the number of entries that were sent, and a warning for those that stay."""
     if report.registered or report.sent or report.runs:
@@ -49,6 +60,7 @@ def tell(report: FlushReport, messages: Messages) -> None:
             f"checkpoints of an earlier run: {report.registered} added to the manifest store, {report.sent} sent to W&B"
             + of_runs(report)
         )
+    tell_lost(report, messages)
     paths: dict[str, list[str]] = {}
     for path, why in report.kept:
         paths.setdefault(why, []).append(path)
@@ -69,5 +81,6 @@ def parse(output: bytes) -> FlushReport | None:
         with contextlib.suppress(ValueError, KeyError, TypeError):
             answer = json.loads(line)
             kept = [(path, why) for path, why in answer["kept"]]
-            return FlushReport(answer["registered"], answer["sent"], kept, answer["runs"])
+            lost = [(run, file) for run, file in answer["lost"]]
+            return FlushReport(answer["registered"], answer["sent"], kept, answer["runs"], lost)
     return None

@@ -10,7 +10,7 @@ import threading
 
 from .. import job, noted, notice
 from ..manifest import inventory, names
-from . import commit, delivery, earlier, hooks, outbox, pruning, run_record
+from . import commit, delivery, earlier, hooks, offline_run, outbox, pruning, run_record
 from .describe import active_run, is_uri
 from .record import register
 from .settings import settings
@@ -37,6 +37,9 @@ def deliver(recorded, handle=None, hold=True):
     if entry.get("sent_by") and not getattr(handle, "logged", False):
         handle = None
     run = active_run()
+    offline = recorded.path is not None and entry["wandb"] is not None and offline_run.is_sent_later(run)
+    if offline and not getattr(handle, "logged", False):
+        run = handle = None
     send = None
     if run is not None and (entry["wandb"] is not None or handle is not None):
         send = _sender(run) if entry["wandb"] is not None else None
@@ -50,7 +53,7 @@ def deliver(recorded, handle=None, hold=True):
     naming = None if names.is_local(entry["store"]) else _naming_elsewhere(recorded.path)
     keep = run is None and handle is None and entry["wandb"] is not None
     if keep:
-        _say_who_sends(entry)
+        _say_who_sends(entry, offline)
     one = delivery.Delivery(
         entry, recorded.path, register=registering, send=send, handle=handle, keep=keep, name=naming
     )
@@ -130,11 +133,11 @@ def _add_digests(store, directory, path, rate):
         notice.debug("no digests of %s: %r" % (path, error))
 
 
-def _say_who_sends(entry):
+def _say_who_sends(entry, offline):
     if job.once("who sends", entry["save_dir"]):
         notice.info(
-            "this process has no W&B run: W&B gets its checkpoints when a next job saves to %s or asks for them, or by "
-            "`nemotron-artifact flush`" % entry["save_dir"]
+            "this process has %s: W&B gets its checkpoints when a next job saves to %s or asks for them, or by "
+            "`nemotron-artifact flush`" % ("an offline W&B run" if offline else "no W&B run", entry["save_dir"])
         )
 
 

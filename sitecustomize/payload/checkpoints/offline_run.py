@@ -19,9 +19,10 @@ from ..paths.absolute import absolute
 from . import outbox, process
 from .settings import settings
 
-__all__ = ["remember"]
+__all__ = ["is_sent_later", "remember"]
 
 PREFIX = "run-"
+_ENTRY = "nemotron_exec_entry"
 BEAT = 60.0  # seconds
 
 
@@ -61,7 +62,17 @@ def remember(run, url, inputs):
     }
     path = outbox.write(outbox.directory_of(place), entry, PREFIX)
     _Beat(path, entry).begin(run)
+    run.__dict__[_ENTRY] = path  # a run's `__setattr__` accepts no new attribute
     return "" if store else place, file
+
+
+def is_sent_later(run):
+    """Whether a run was started offline because W&B did not answer, and has an entry.
+
+    Its checkpoints are not logged to it: their own entries wait. `wandb sync` would log an artifact each time that the
+    run is sent, as a new version if there are newer ones, and give it `latest`.
+    """
+    return _ENTRY in getattr(run, "__dict__", ())
 
 
 class _Beat:

@@ -27,8 +27,11 @@ BOUND = 90.0  # seconds; the client's own init_timeout
 _GRACE = 15.0  # seconds by which the client exceeds its own time-out on a busy machine
 _ATTEMPT = 10.0  # seconds for one request
 _PAUSE = 1.0  # seconds between two requests
-# Parts of the clients' error texts for a server that does not answer, or answers 5xx.
-_OUTAGE = ("timed out", "time-out", "timeout", "http 5", "connection", "did not respond", "no such host", "eof")
+# Parts of the clients' error texts for a server that does not answer, or answers 5xx or 429.
+_OUTAGE = (
+    *("timed out", "time-out", "timeout", "did not respond"),
+    *("http 5", "http 429", "connection", "no such host", "eof"),
+)
 _QUERY = b'{"query": "query Viewer { viewer { id } }", "operationName": "Viewer", "variables": {}}'
 
 

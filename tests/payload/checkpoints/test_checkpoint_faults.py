@@ -230,6 +230,31 @@ def test_checkpoints_of_a_run_that_began_offline_are_sent_with_it_once(job):
     assert job.committed() == [10, 20]
 
 
+@pytest.mark.wandb_matrix
+def test_an_offline_run_that_is_sent_late_and_twice_takes_no_alias_and_makes_no_version(job):
+    job.backend.fail("*", times=None, status=503)
+    offline = {"NEMOTRON_EXEC_WANDB_REQUIRED": "0", "NEMOTRON_EXEC_WANDB_TIMEOUT": "1", "TRAINER_LINEAGE": "1"}
+    first = job.trainer(**offline)
+    first.do("save 10")
+    first.say("exit 0")
+    assert first.end() == 0
+    job.backend.faults.clear()
+    second = job.trainer(NEMOTRON_EXEC_PYTHON="")  # without a launcher this life sends nothing of the first one
+    second.do("save 20")
+    second.say("exit 0")
+    assert second.end() == 0
+    assert job.committed() == [20]
+    box = Path(outbox.directory_of(str(job.store)))
+    (entry,) = box.iterdir()
+    before = entry.read_bytes()
+    assert (job.flush().runs, job.waiting()) == (1, [])
+    entry.write_bytes(before)  # a flush that died before it removed the entry
+    assert flush.replay([str(job.store)], timeout=120, environ=job.environ).runs == 1
+    assert job.committed() == [10, 20]
+    collection = job.backend.model.entities["team"]["nemotron"].collections["pretrain"]
+    assert collection.versions[collection.aliases["latest"]].metadata["iteration"] == 20
+
+
 def test_sigkill_right_after_the_save_returns(job):
     job.backend.commit_delay = 3600
     trainer = job.trainer()
