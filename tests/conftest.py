@@ -24,7 +24,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # The tests of each of these files share a slow fixture, so one worker runs them all. The mark xdist_group has no
 # effect: pytest-xdist 3.8 writes it into a field that pytest 9.2 does not read.
-TOGETHER = ("tests/slurm/test_ray.py", "tests/payload/checkpoints/test_exports.py")
+TOGETHER = ("tests/slurm/test_ray.py", "tests/payload/checkpoints/test_exports.py", "tests/test_demo.py")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -103,6 +103,19 @@ def nemotron_exec(tmp_path):
         )
 
     return run
+
+
+@pytest.fixture
+def bare_path(tmp_path):
+    """A directory for PATH: `python` without packages, `env` and `sh`. The doctor imports each framework that it finds,
+    and PyTorch alone takes seconds.
+    """
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "python").symlink_to(sys.executable)
+    for name in ("env", "sh", "cat", "true"):
+        (folder / name).symlink_to(shutil.which(name))
+    return folder
 
 
 @pytest.fixture

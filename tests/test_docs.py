@@ -23,7 +23,6 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 PAGES = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
 _BLOCK = re.compile(r"^```(sh|bash|console)\b([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d")
 
 
 def _blocks(page, *, needy):
@@ -64,36 +63,6 @@ def test_the_commands_of_a_page_run(page, tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.ci
-@pytest.mark.torch
-@pytest.mark.timeout(900)
-def test_the_excerpt_of_readme_is_what_the_demo_prints(tmp_path):
-    work = tmp_path / "demo"
-    done = subprocess.run(
-        ["sh", "examples/demo.sh", str(BIN), str(work)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    printed = _TIME.sub("TIME", done.stdout.replace(str(work), "/tmp/demo")).splitlines()
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    excerpt = next(text for _, _, text in _BLOCK.findall(text) if "\n$ nemotron-artifact graph" in text)
-    at, left_out = 0, True
-    for line in filter(None, _TIME.sub("TIME", excerpt).splitlines()):
-        if line == "…":
-            left_out = True
-            continue
-        # `…` in a line stands for an omitted part.
-        pattern = re.compile(".*".join(map(re.escape, line.split("…"))))
-        found = next((number for number in range(at, len(printed)) if pattern.fullmatch(printed[number])), None)
-        assert found is not None, f"{line!r} is not printed: {done.stdout}"
-        assert left_out or line.startswith("$ ") or found == at, f"there is more output before {line!r}"
-        at, left_out = found + 1, False
 
 
 @pytest.mark.ci

@@ -101,7 +101,8 @@ def test_a_document_of_nemotron_exec_is_as_its_schema_says(job, name):
     check(json.loads(job("nemotron_exec", *LAUNCHER[name].split())), name)
 
 
-def test_each_line_of_the_doctor_is_as_its_schema_says(job, tmp_path):
+def test_each_line_of_the_doctor_is_as_its_schema_says(job, bare_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(bare_path))
     lines = job("nemotron_exec", "--log-format", "json", "--doctor", "cat", "cfg.yaml").splitlines()
     assert len(lines) > 5
     for line in lines:

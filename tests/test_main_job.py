@@ -56,36 +56,6 @@ def job(tmp_path, store):
     return tmp_path
 
 
-@pytest.mark.timeout(600)
-def test_the_demo_runs_two_stages_and_prints_their_lineage(tmp_path):
-    done = subprocess.run(
-        ["sh", "examples/demo.sh", str(BIN), str(tmp_path / "demo")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "MASTER_PORT": str(_free_port())},
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    demo = (tmp_path / "demo").resolve()
-    # The second stage has read the first stage's model, by the path of its artifact.
-    assert "/pretrained/model/pretrain/iter_0000020/model.pt" in done.stdout
-    for name in ("demo-blend", "pretrain", "sft"):
-        assert re.search(rf"\b{name}\b", done.stdout)
-    shown = json.loads(
-        subprocess.run(
-            [sys.executable, "-m", "nemotron_exec.artifact_cli", "show", "sft", "--json"],
-            env={**os.environ, "NEMOTRON_EXEC_STORE": str(demo / "artifacts")},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-    )
-    assert "pretrain:v2" in json.dumps(shown)
-    assert "demo-blend:v1" in json.dumps(shown)
-
-
 def test_every_worker_of_torchrun_reads_the_same_resolved_config(job, store):
     done = _run("torchrun", "--standalone", "--nproc-per-node", "2", "worker.py", "cfg.yaml", cwd=job)
     workers = _lines(done)
@@ -219,14 +189,6 @@ def _run(*words, cwd, env=None):
 
 def _lines(done):
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-
-
-def _free_port():
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_a_launcher_inside_a_launcher_keeps_what_the_first_has_pinned(job, store):

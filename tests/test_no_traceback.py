@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,7 +48,11 @@ def patterns():
 
 # root may read and write every file, unless it gives up these capabilities.
 GIVE_UP = "-dac_override,-dac_read_search"
-AS_ANYBODY = ["setpriv", f"--bounding-set={GIVE_UP}", f"--inh-caps={GIVE_UP}"] if os.geteuid() == 0 else []
+AS_ANYBODY = (
+    [shutil.which("setpriv") or "setpriv", f"--bounding-set={GIVE_UP}", f"--inh-caps={GIVE_UP}"]
+    if os.geteuid() == 0
+    else []
+)
 EXEC = [*AS_ANYBODY, sys.executable, "-m", "nemotron_exec"]
 ARTIFACT = [*AS_ANYBODY, sys.executable, "-c", "from nemotron_exec.artifact_cli.main import main; main()"]
 
@@ -206,13 +211,19 @@ def test_a_failure_of_wandb_is_one_message(wandb_backend, wandb_environ, tmp_pat
 
 
 @pytest.mark.parametrize("words", ["--help", "--version", "--doctor true", "--resolve-only true cfg.yaml"])
-def test_a_reader_that_goes_away_is_no_failure_to_speak_of(tmp_path, store, words):
+def test_a_reader_that_goes_away_is_no_failure_to_speak_of(tmp_path, store, words, bare_path):
     (tmp_path / "cfg.yaml").write_text(test_bad_input.CONFIG)
     reader, writer = os.pipe()
     os.close(reader)
     try:
         done = subprocess.run(
-            [*EXEC, "-q", *words.split()], cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+            [*EXEC, "-q", *words.split()],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": str(bare_path)},
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
     finally:
         os.close(writer)

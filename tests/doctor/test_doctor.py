@@ -9,7 +9,6 @@ import io
 import json
 import os
 import re
-import shutil
 import sys
 import threading
 from pathlib import Path
@@ -28,21 +27,16 @@ PYENV = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
 
 
 @pytest.fixture
-def doctor(nemotron_exec, tmp_path):
+def doctor(nemotron_exec, tmp_path, bare_path):
     """Runs the doctor on a PATH with this Python alone; gives the findings and the exit code."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    (folder / "python").symlink_to(sys.executable)
-    for name in ("env", "sh"):
-        (folder / name).symlink_to(shutil.which(name))
 
     def run(*words, options=(), **env):
-        env = {"PATH": str(folder), "NEMO_ARTIFACT_ROOT": str(tmp_path / "store"), **env}
+        env = {"PATH": str(bare_path), "NEMO_ARTIFACT_ROOT": str(tmp_path / "store"), **env}
         done = nemotron_exec("--log-format", "json", *options, "--doctor", *words, env=env)
         assert done.returncode in (0, 1), done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()], done.returncode
 
-    run.folder = folder
+    run.folder = bare_path
     return run
 
 
@@ -62,8 +56,9 @@ def test_a_healthy_machine_is_said_to_be_one(doctor):
                                                  "clock", "wandb"}  # fmt: skip
 
 
-def test_the_report_for_people_ends_with_the_verdict(nemotron_exec, tmp_path):
-    done = nemotron_exec("--doctor", "no-such-command", env={"NEMO_ARTIFACT_ROOT": str(tmp_path)})
+def test_the_report_for_people_ends_with_the_verdict(nemotron_exec, tmp_path, bare_path):
+    environ = {"NEMO_ARTIFACT_ROOT": str(tmp_path), "PATH": str(bare_path)}
+    done = nemotron_exec("--doctor", "no-such-command", env=environ)
     assert done.returncode == 1
     lines = done.stdout.splitlines()
     assert lines[0] == "Environment"
@@ -332,7 +327,7 @@ def test_what_a_job_does_whose_wandb_does_not_answer_is_said(doctor, tmp_path, c
     environ = {"WANDB_API_KEY": "a" * 40, "WANDB_BASE_URL": "http://127.0.0.1:1", "NEMOTRON_EXEC_WANDB_TIMEOUT": "7"}
     if variable:
         environ["NEMOTRON_EXEC_WANDB_REQUIRED"] = variable
-    words, options = (sys.executable, "t.py", "cfg.yaml"), ("--backend", "manifest")
+    words, options = ("python", "t.py", "cfg.yaml"), ("--backend", "manifest")
     found, _ = doctor(*words, options=options, **environ)
     (line,) = [text for text in about(found, "run") if "does not answer" in text]
     assert line.startswith("where W&B does not answer within 7 s, ")

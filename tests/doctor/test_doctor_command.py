@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,16 +14,11 @@ from nemotron_exec.doctor.own_interpreter import is_the_launchers, start_of
 
 
 @pytest.fixture
-def doctor(nemotron_exec, tmp_path):
+def doctor(nemotron_exec, tmp_path, bare_path):
     """Runs the doctor on a PATH with this Python and a shell; the findings by subject, and the exit code."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    (folder / "python").symlink_to(sys.executable)
-    for name in ("env", "sh"):
-        (folder / name).symlink_to(shutil.which(name))
 
     def run(*words, **env):
-        env = {"PATH": str(folder), "NEMO_ARTIFACT_ROOT": str(tmp_path / "store"), **env}
+        env = {"PATH": str(bare_path), "NEMO_ARTIFACT_ROOT": str(tmp_path / "store"), **env}
         done = nemotron_exec("--log-format", "json", "--doctor", *words, env=env)
         assert done.returncode in (0, 1), done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()], done.returncode

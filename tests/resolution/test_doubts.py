@@ -411,9 +411,10 @@ def test_a_hydra_program_inside_the_text_of_a_shell(here, command):
     assert said(command) == []
 
 
-def test_doctor_and_dry_run_say_that_no_config_names_an_artifact(recipe, nemotron_exec):
+def test_doctor_and_dry_run_say_that_no_config_names_an_artifact(recipe, nemotron_exec, bare_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(bare_path))
     for option in ("--doctor", "--dry-run"):
-        done = nemotron_exec(option, sys.executable, "recipe/train.py", cwd=recipe)
+        done = nemotron_exec(option, "python", "recipe/train.py", cwd=recipe)
         assert "may fall back to recipe/config/default.yaml" in done.stdout + done.stderr, option
         assert "no config of the command names" in done.stdout
     done = nemotron_exec(sys.executable, "recipe/train.py", cwd=recipe)
@@ -474,7 +475,8 @@ def test_strict_makes_each_an_error(nemotron_exec, here):
     assert done.stderr.count("warning: cgf.yaml is not there") == 1
 
 
-def test_the_doctor_says_who_cannot_read_the_resolved_config(nemotron_exec, here):
+def test_the_doctor_says_who_cannot_read_the_resolved_config(nemotron_exec, here, bare_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(bare_path))
     (here / "gosu").write_text("#!/bin/sh\n")
     (here / "gosu").chmod(0o755)
     done = nemotron_exec("--doctor", "./gosu", "nosuchuser", "python3", "t.py", "cfg.yaml")

@@ -148,7 +148,8 @@ def test_a_directory_with_the_checkpoints_of_other_inputs_is_a_warning_and_under
     assert "with other inputs" not in started(nemotron_exec, tmp_path, version="v2").stderr
 
 
-def test_the_doctor_says_it_too(nemotron_exec, tmp_path, save):
+def test_the_doctor_says_it_too(nemotron_exec, tmp_path, save, bare_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(bare_path))
     (save / "latest_checkpointed_iteration.txt").write_text("40")
     assert "cannot be resumed" in started(nemotron_exec, tmp_path, "--doctor").stdout
 

@@ -150,7 +150,8 @@ def test_the_dry_run_shows_the_hooks(start):
     assert "When a checkpoint is complete\n  echo (last): echo --api-key=***\n" in done.stdout, done.stderr
 
 
-def test_the_doctor_names_the_hooks_and_what_is_wrong_with_one(start):
+def test_the_doctor_names_the_hooks_and_what_is_wrong_with_one(start, bare_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(bare_path))
     assert "on_checkpoint: echo (all): echo" in start("echo", options=("--doctor",)).stdout
     done = start("no-such-program", options=("--doctor",))
     assert done.returncode == 1
