@@ -304,6 +304,59 @@ def test_a_corrupt_range_is_seen(fetching: Fetching, small_ranges: int) -> None:
     assert sum(fetching.told) == len(DATA)
 
 
+def test_the_way_to_the_disk_begins_while_bytes_still_arrive(
+    fetching: Fetching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a file of some gigabytes is written to disk by the last sync alone, after the last byte."""
+    steps: list[tuple[int, int] | str] = []
+    begin, sync = part._begin_to_sync, os.fsync
+
+    def beginning(descriptor: int, start: int, length: int) -> None:
+        assert os.fstat(descriptor).st_size >= start + length
+        steps.append((start, length))
+        begin(descriptor, start, length)
+
+    def syncing(descriptor: int) -> None:
+        steps.append("sync")
+        sync(descriptor)
+
+    monkeypatch.setattr(part, "_FLUSH", 1 << 20)
+    monkeypatch.setattr(part, "_begin_to_sync", beginning)
+    monkeypatch.setattr(part.os, "fsync", syncing)
+    fetching.seed(a=DATA)
+    fetching.run()
+    *ranges_begun, last = steps
+    assert last == "sync"
+    covered = 0
+    for start, length in ranges_begun:
+        assert start == covered
+        covered += length
+    assert len(DATA) - covered < 1 << 20
+    assert fetching.read("a") == DATA
+
+
+def test_the_kernel_takes_the_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ctypes
+
+    answers: list[int] = []
+    library = ctypes.CDLL(None, use_errno=True)
+
+    class Library:
+        def __init__(self, _name: None) -> None:
+            def call(*given: int) -> None:
+                library.sync_file_range.argtypes = call.argtypes  # type: ignore[attr-defined]
+                answers.append(library.sync_file_range(*given))
+
+            self.sync_file_range = call
+
+    monkeypatch.setattr(ctypes, "CDLL", Library)
+    with (tmp_path / "file").open("wb") as file:
+        file.write(DATA)
+        file.flush()
+        part._begin_to_sync(file.fileno(), 1 << 20, 1 << 20)
+    assert answers == [0]
+
+
 def test_a_busy_server_gets_fewer_connections(
     fetching: Fetching, small_ranges: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,8 @@ __all__ = ["Part", "RemoteFile"]
 _CHUNK = 1 << 20  # bytes
 _LARGE = 32 << 20  # bytes; the digest of a larger file gets a thread
 _AHEAD = 16  # pieces that may wait for the digest's thread
+_FLUSH = 32 << 20  # bytes that the kernel is told to write to disk at a time
+_SYNC_FILE_RANGE_WRITE = 2  # linux/fs.h
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Part:
         self.done = 0
         self._progress = progress
         self._told = 0
+        self._flushed = 0
         self._digest = _Digest(file)
         self._opened: IO[bytes] | None = None
 
@@ -84,6 +87,7 @@ class Part:
                     self.done += len(chunk)
                     self._tell()
             self._opened.seek(self.done)
+            self._flushed = self.done
             self._tell()
             yield
 
@@ -95,6 +99,9 @@ class Part:
             rest = rest[self._opened.write(rest) :]
         self._digest.update(chunk)
         self.done += len(chunk)
+        if self.done - self._flushed >= _FLUSH:
+            _begin_to_sync(self._opened.fileno(), self._flushed, self.done - self._flushed)
+            self._flushed = self.done
         self._tell()
 
     def restart(self) -> None:
@@ -130,7 +137,7 @@ class Part:
     def _count_anew(self) -> None:
         self._digest.close()
         self._digest = _Digest(self.file)
-        self.done = 0
+        self.done = self._flushed = 0
 
     def _tell(self) -> None:
         if self.done != self._told:
@@ -169,6 +176,20 @@ class _Digest:
     def _run(self) -> None:
         while (piece := self._pieces.get()) is not None:
             self._hasher.update(piece)
+
+
+def _begin_to_sync(descriptor: int, start: int, length: int) -> None:
+    """Let the kernel start to write a range to disk while more bytes arrive, so that the last sync finds little to do.
+
+    The kernel's own threshold is a share of the memory, more than most files have. This call is a hint: only the last
+    sync shows whether the bytes are on disk. `os` does not offer it.
+    """
+    import ctypes
+
+    with contextlib.suppress(AttributeError, OSError):
+        begin = ctypes.CDLL(None).sync_file_range
+        begin.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+        begin(descriptor, start, length, _SYNC_FILE_RANGE_WRITE)
 
 
 def _hasher(algorithm: str) -> Any:
