@@ -88,6 +88,16 @@ def test_a_file_where_the_save_directory_should_be(tmp_path):
     assert "save is no directory, so no checkpoint can be saved in" in sentence
 
 
+@pytest.mark.parametrize("below", ["", "/run/1"])
+def test_a_link_to_a_directory_that_is_not_there(tmp_path, below):
+    # No program makes directories through such a link: mkdir(2) says that it exists.
+    (tmp_path / "save").symlink_to(tmp_path / "scratch/me")
+    (sentence,) = said(str(tmp_path / "save") + below, first=False)
+    assert sentence.startswith(
+        f"a link leads to {tmp_path}/scratch/me, which is not there on node {os.uname().nodename}"
+    )
+
+
 def test_a_tracker_that_names_a_checkpoint_that_is_not_there(save):
     (save / "latest_checkpointed_iteration.txt").write_text("40")
     (sentence,) = said(save)

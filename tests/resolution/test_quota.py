@@ -16,7 +16,7 @@ USER = f"user {os.geteuid()}"
 
 
 class Kernel:
-    """Stands in for quotactl_fd(2), because test machines have no quotas. Layout and numbers are from sys/quota.h."""
+    """Stands in for quotactl_fd(2), with the layout of sys/quota.h. test_quota_of_a_kernel.py asks a real one."""
 
     def __init__(self, known):
         self.known = known

@@ -41,9 +41,10 @@ def concerns(artifacts: Sequence[Artifact], save_directory: str | None, *, first
             yield f"node {os.uname().nodename} does not see {artifact.path} ({what})"
     if save_directory is None or "://" in save_directory:
         return
-    there = os.path.realpath(absolute(save_directory))
+    there = absolute(save_directory)
     while not os.path.lexists(there):
         there = os.path.dirname(there)
+    there = os.path.realpath(there)
     if refused := _refusal(there):
         yield f"{refused}, so no checkpoint can be saved in {save_directory}"
     elif first:
@@ -112,6 +113,8 @@ def _named(directory: str, text: str) -> str | None:
 def _refusal(there: str) -> str | None:
     """Why nothing can be written to an existing path; None where no reason is known."""
     host = os.uname().nodename
+    if not os.path.lexists(there):
+        return f"a link leads to {there}, which is not there on node {host}"
     if not os.path.isdir(there):
         return f"{there} is no directory"
     try:
