@@ -172,3 +172,43 @@ def test_a_save_directory_that_is_mounted_read_only(tmp_path):
     script = f"mount -t tmpfs -o ro none disk || exit 99; {shlex.join([sys.executable, '-c', code])}"
     done = run_with_mounts(script, tmp_path)
     assert "disk is mounted read-only on node" in done.stdout, done.stderr
+
+
+# Two launchers of one Slurm step; the second has a mount and a host name of its own.
+TWO_NODES = """
+node() {{
+    SLURM_NODEID=$1 SLURM_PROCID=$1 SLURM_LOCALID=0 SLURMD_NODENAME=n$1 unshare --mount --uts sh -c '
+        hostname n'$1'; '"$2"' {launcher} --state-dir state cat cfg.yaml >/dev/null 2>n'$1'; echo $? >>n'$1 &
+}}
+node 0 :\\;
+node 1 "mount -t tmpfs none data; mount --bind out out; mount -o remount,bind,ro out;"
+wait
+"""
+
+
+@pytest.mark.ci
+def test_of_two_nodes_the_one_that_does_not_see_a_directory_says_so_and_the_other_does_not(tmp_path):
+    (tmp_path / "data/blend").mkdir(parents=True)
+    (tmp_path / "out").mkdir()
+    register.register(str(tmp_path / "store"), "blend", type="dataset", path=str(tmp_path / "data/blend"), metadata={})
+    (tmp_path / "cfg.yaml").write_text(
+        f"run: {{data: 'blend:latest'}}\np: ${{art:data,path}}\ncheckpoint: {{save: {tmp_path}/out/run}}\n"
+    )
+    script = TWO_NODES.format(launcher=shlex.join([sys.executable, "-m", "nemotron_exec"]))
+    slurm = {"JOB_ID": "7", "STEP_ID": "0", "NNODES": "2", "STEP_NUM_NODES": "2", "NTASKS": "2", "STEP_NUM_TASKS": "2"}
+    done = run_with_mounts(
+        script,
+        tmp_path,
+        NEMOTRON_EXEC_BACKEND="manifest",
+        NEMOTRON_EXEC_STORE=str(tmp_path / "store"),
+        SLURM_TASKS_PER_NODE="1(x2)",
+        SLURM_STEP_TASKS_PER_NODE="1(x2)",
+        **{f"SLURM_{name}": value for name, value in slurm.items()},
+    )
+    sees, blind = (tmp_path.joinpath(name).read_text() for name in ("n0", "n1"))
+    assert sees.endswith("\n0\n"), done.stderr + sees
+    assert blind.endswith("\n0\n"), blind
+    assert f"node n1 does not see {tmp_path}/data/blend (run.data: blend:v1)" in blind
+    assert f"is mounted read-only on node n1, so no checkpoint can be saved in {tmp_path}/out/run" in blind
+    assert "does not see" not in sees
+    assert "read-only" not in sees
