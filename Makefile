@@ -53,8 +53,9 @@ $(VENV)/.lint: $(VENV)/.made pyproject.toml
 demo: $(VENV)/.demo ## the main job: an artifact, two training stages under torchrun, their lineage
 	examples/demo.sh $(BIN)
 
-test: $(VENV)/.test ## every test that needs no container engine and no further framework
-	$(BIN)/python -m pytest -m 'not ci' --numprocesses $(WORKERS) --durations 25 $(PYTEST_ARGS)
+# The tests marked wandb_matrix run in test-wandb, which test-ci includes, under three versions of wandb.
+test: $(VENV)/.test ## every test that needs no container engine and no further framework (4 minutes)
+	$(BIN)/python -m pytest -m 'not ci and not wandb_matrix' --numprocesses $(WORKERS) --durations 25 $(PYTEST_ARGS)
 
 # The tests that train with whole frameworks, in environments of their own under .venvs/.
 FRAMEWORKS := $(addprefix tests/payload/checkpoints/test_,checkpoint_automodel.py checkpoint_megatron_lm.py \

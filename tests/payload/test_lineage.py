@@ -92,6 +92,7 @@ def test_a_new_run_in_the_same_process_uses_the_inputs_too(job, wandb_backend):
     assert wandb_backend.operations("UseArtifact") == 2
 
 
+@pytest.mark.ci
 def test_every_forked_worker_with_a_run_of_its_own_records_it(job, wandb_backend):
     job(
         """
@@ -192,6 +193,7 @@ KEPT = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("row", KEPT.values(), ids=KEPT)
 def test_a_run_that_is_named_already_keeps_its_name(job, wandb_backend, row):
     call, environ = row
@@ -200,6 +202,7 @@ def test_a_run_that_is_named_already_keeps_its_name(job, wandb_backend, row):
     assert {run.id for run in wandb_backend.model.runs.values()} == {"mine"}
 
 
+@pytest.mark.ci
 def test_only_the_first_init_continues_the_run(job, wandb_backend):
     _resume(job)
     job("import wandb; wandb.init(); wandb.finish(); wandb.init(); wandb.finish()")
@@ -223,12 +226,14 @@ def test_a_run_that_was_deleted_is_a_warning_and_a_new_run(job, wandb_backend):
     assert [run.id for run in wandb_backend.model.runs.values()] == [done.stdout.split()[-1]]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("bound", ["inf", "1e300", "soon"])
 def test_any_bound_is_taken_without_a_warning(job, bound):
     done = job("import wandb; wandb.init(); wandb.finish()", NEMOTRON_EXEC_LINEAGE_TIMEOUT=bound)
     assert "nemotron-exec: warning" not in done.stderr
 
 
+@pytest.mark.ci
 def test_of_two_processes_that_log_at_once_one_continues_the_run(job, wandb_backend):
     _resume(job)
     job(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import yaml
 
 WANDB = "run: {data: 'data:latest', wandb: {project: nemotron, entity: team}}\npath: ${art:data,path}\n"
@@ -24,6 +25,7 @@ def content_of(done, name):
         return file.read()
 
 
+@pytest.mark.ci
 def test_a_lock_holds_a_version_of_wandb_by_its_digest(nemotron_exec, tmp_path, wandb_backend, wandb_environ):
     wandb_backend.seed("team/nemotron/data", files={"blend.json": b"first"})
     done = launch(nemotron_exec, tmp_path, wandb_environ, WANDB, "--lock", "l.yaml")
@@ -38,6 +40,7 @@ def test_a_lock_holds_a_version_of_wandb_by_its_digest(nemotron_exec, tmp_path, 
     assert content_of(done, "blend.json") == b"first"
 
 
+@pytest.mark.ci
 def test_a_version_that_wandb_lost_or_that_has_another_content_is_one_error(
     nemotron_exec, tmp_path, wandb_backend, wandb_environ
 ):
@@ -70,6 +73,7 @@ def test_a_lock_holds_a_commit_of_the_hub(nemotron_exec, tmp_path, hub):
     assert first in yaml.safe_load(done.stdout)["path"]
 
 
+@pytest.mark.ci
 def test_a_commit_that_the_hub_lost_is_one_error(nemotron_exec, tmp_path, hub):
     first = hub.seed("org/tiny", {"config.json": b"{}"})
     assert launch(nemotron_exec, tmp_path, hub.environ(tmp_path / "hf"), HUB, "--lock", "l.yaml").returncode == 0
@@ -81,6 +85,7 @@ def test_a_commit_that_the_hub_lost_is_one_error(nemotron_exec, tmp_path, hub):
     assert first[:7] in done.stderr
 
 
+@pytest.mark.ci
 def test_a_lock_of_some_files_of_a_repository_needs_the_commit_in_the_config(nemotron_exec, tmp_path, hub):
     first = hub.seed("org/tiny", {"config.json": b'{"first": 1}', "big.bin": b"0"})
     environ = hub.environ(tmp_path / "hf")

@@ -133,6 +133,7 @@ print(register.register(files, "name", type="model", path="/data", metadata={}).
 """
 
 
+@pytest.mark.ci
 def test_eight_writers_in_a_bucket_get_different_numbers(s3):
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER, s3], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -146,6 +146,7 @@ def test_block_waits_in_the_training_thread(job):
     assert trainer.end() == 0
 
 
+@pytest.mark.ci
 def test_the_end_of_the_run_in_the_program_itself_waits_too(job):
     # pretrain() calls wandb.finish() at its end, long before the interpreter ends.
     job.backend.commit_delay = 3600
@@ -186,6 +187,7 @@ def test_sigterm_during_the_commit_drains_and_dies_of_sigterm(job):
     assert job.waiting() == []
 
 
+@pytest.mark.ci
 def test_after_the_commit_sigterm_has_its_default_action_again(job):
     trainer = job.trainer()
     trainer.do("save 10")
@@ -270,6 +272,7 @@ def test_sigkill_right_after_the_save_returns(job):
     assert job.waiting() == []
 
 
+@pytest.mark.ci
 def test_a_trainer_that_nobody_has_waited_for_counts_as_dead(job):
     # In a container whose first process is no init, an ended process stays a zombie for ever.
     job.backend.commit_delay = 3600
@@ -321,6 +324,7 @@ def test_wandb_down_for_the_whole_run(job):
     assert job.waiting() == []
 
 
+@pytest.mark.ci
 def test_wandb_back_before_the_exit(job):
     trainer = job.trainer()
     job.backend.fail("*", times=None, status=503, retry_after=0)
@@ -361,6 +365,7 @@ def test_a_checkpoint_that_is_sent_late_is_not_latest(job, tmp_path):
     assert collection.versions[collection.aliases["iter_0000001"]].metadata["iteration"] == 1
 
 
+@pytest.mark.ci
 def test_the_first_save_sends_what_an_earlier_run_left_in_the_same_directory(job):
     # The script takes its save directory from its own options, so the launcher does not know it.
     left_behind(job)
@@ -376,6 +381,7 @@ def test_the_first_save_sends_what_an_earlier_run_left_in_the_same_directory(job
     assert read.read_version(str(job.store), "pretrain").manifest["metadata"]["iteration"] == 20
 
 
+@pytest.mark.ci
 def test_no_room_for_the_outbox(job):
     # A file in the directory's place stands in for a full disk: both give an OSError, also to root.
     full = job.save_dir / ".nemotron-exec"
@@ -395,6 +401,7 @@ def test_no_room_for_the_outbox(job):
     assert outbox.entries(store) == []
 
 
+@pytest.mark.ci
 def test_a_full_disk_for_the_outbox_and_the_store(job):
     # RLIMIT_FSIZE lets no file grow, so every write of the injector fails in the middle, with EFBIG.
     trainer = job.trainer(wandb=False)
@@ -410,6 +417,7 @@ def test_a_full_disk_for_the_outbox_and_the_store(job):
     assert not list(job.save_dir.rglob("*.tmp"))
 
 
+@pytest.mark.ci
 def test_two_ranks_saving_at_once(job):
     trainers = [job.trainer() for _ in range(2)]
     threads = [
@@ -430,6 +438,7 @@ def test_two_ranks_saving_at_once(job):
     assert job.waiting() == []
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("wandb", [False, True], ids=["without W&B", "each with a W&B run"])
 def test_two_ranks_that_report_the_same_checkpoint_at_once_make_one_version(job, wandb):
     trainers = [job.trainer(wandb=wandb) for _ in range(2)]
@@ -448,6 +457,7 @@ def test_two_ranks_that_report_the_same_checkpoint_at_once_make_one_version(job,
     assert job.waiting() == []
 
 
+@pytest.mark.ci
 def test_two_ranks_that_died_before_they_registered_make_one_version_by_a_flush(job):
     trainers = [job.trainer(wandb=False) for _ in range(2)]
     job.store.write_text("no directory yet")
@@ -463,6 +473,7 @@ def test_two_ranks_that_died_before_they_registered_make_one_version_by_a_flush(
     assert job.waiting() == []
 
 
+@pytest.mark.ci
 def test_a_restart_that_saves_over_a_checkpoint_makes_a_new_version(job):
     for expected in ([10], [10, 10]):
         trainer = job.trainer(wandb=False)
@@ -475,6 +486,7 @@ def test_a_restart_that_saves_over_a_checkpoint_makes_a_new_version(job):
     assert marked == [True, False]
 
 
+@pytest.mark.ci
 def test_training_does_not_wait_for_the_lock_of_a_dead_writer(job):
     trainer = job.trainer(wandb=False)
     trainer.do("save 10")
@@ -491,6 +503,7 @@ def test_training_does_not_wait_for_the_lock_of_a_dead_writer(job):
     assert listing.read_latest(str(job.store), "pretrain") == 2
 
 
+@pytest.mark.ci
 def test_a_checkpoint_that_the_store_did_not_take_at_once_is_not_overtaken_by_the_next(job):
     trainer = job.trainer(wandb=False)
     job.store.write_text("no directory yet")
@@ -503,6 +516,7 @@ def test_a_checkpoint_that_the_store_did_not_take_at_once_is_not_overtaken_by_th
     assert job.waiting() == []
 
 
+@pytest.mark.ci
 def test_latest_of_a_writer_that_died_before_it_moved_it_is_moved_by_a_flush(job):
     job.backend.commit_delay = 3600
     trainer = job.trainer()
@@ -516,6 +530,7 @@ def test_latest_of_a_writer_that_died_before_it_moved_it_is_moved_by_a_flush(job
     assert listing.read_latest(str(job.store), "pretrain") == 2
 
 
+@pytest.mark.ci
 def test_a_process_without_a_run_leaves_wandb_to_a_flush(job):
     trainer = job.trainer(wandb=False, WANDB_PROJECT="nemotron", WANDB_ENTITY="team")
     trainer.do("save 10")
@@ -535,6 +550,7 @@ def test_a_process_without_a_run_leaves_wandb_to_a_flush(job):
     assert job.waiting() == []
 
 
+@pytest.mark.ci
 def test_a_process_that_has_switched_wandb_off_leaves_nothing_to_a_flush(job):
     trainer = job.trainer(wandb=False, WANDB_PROJECT="nemotron", WANDB_MODE="disabled")
     trainer.do("save 10")
@@ -544,6 +560,7 @@ def test_a_process_that_has_switched_wandb_off_leaves_nothing_to_a_flush(job):
     assert job.waiting() == []
 
 
+@pytest.mark.ci
 def test_of_the_frameworks_own_artifacts_too_last_lets_only_the_last_go(job, tmp_path):
     handoff = tmp_path / "handoff.json"
     handoff.write_text('{"schema": 1, "checkpoints": "last"}')
@@ -557,6 +574,7 @@ def test_of_the_frameworks_own_artifacts_too_last_lets_only_the_last_go(job, tmp
     assert job.waiting() == []
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("wandb", [True, False], ids=["a run of W&B", "sent by a flush"])
 def test_last_is_the_last_one_of_each_name(job, tmp_path, wandb):
     handoff = tmp_path / "handoff.json"
@@ -576,6 +594,7 @@ def test_last_is_the_last_one_of_each_name(job, tmp_path, wandb):
     assert job.waiting() == []
 
 
+@pytest.mark.ci
 def test_a_checkpoint_directory_that_disappears(job):
     job.backend.commit_delay = 3600
     trainer = job.trainer()
@@ -589,6 +608,7 @@ def test_a_checkpoint_directory_that_disappears(job):
     assert job.recorded() == [10]
 
 
+@pytest.mark.ci
 def test_an_exception_inside_the_patch(job, tmp_path):
     (tmp_path / "break").mkdir()
     (tmp_path / "break" / "sitecustomize.py").write_text(
@@ -613,6 +633,7 @@ def test_offline_the_entry_stays_for_a_flush(job):
     assert any("offline" in line for line in trainer.ours())
 
 
+@pytest.mark.ci
 def test_a_live_jobs_entries_are_left_to_it(job):
     job.backend.commit_delay = 3600
     trainer = job.trainer()
@@ -681,6 +702,7 @@ def start_again(job, tmp_path, *options):
     )
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("options", [(), ("--job-id", "again")], ids=["another job", "a restart of the same"])
 def test_the_next_start_sends_what_was_left_before_it_starts_the_command(job, tmp_path, options):
     if options:
@@ -693,6 +715,7 @@ def test_the_next_start_sends_what_was_left_before_it_starts_the_command(job, tm
     assert job.waiting() == []
 
 
+@pytest.mark.ci
 def test_a_start_whose_wandb_is_down_starts_all_the_same_and_says_what_stays(job, tmp_path):
     left_behind(job)
     job.backend.fail("*", times=None, status=503, retry_after=0)

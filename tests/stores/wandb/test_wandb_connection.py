@@ -131,6 +131,7 @@ def authority(tmp_path: Path) -> tuple[str, ssl.SSLContext]:
     return str(tmp_path / "cert.pem"), context
 
 
+@pytest.mark.ci
 def test_an_authority_of_ones_own_is_trusted_by_the_variable_that_the_client_reads(
     wandb_backend: Backend, wandb_environ: dict[str, str], authority: tuple[str, ssl.SSLContext], tmp_path: Path
 ) -> None:
@@ -156,6 +157,7 @@ def test_the_proxy_of_the_clients_settings_is_used(
         assert _resolve(environ, tmp_path / "cache").version == "v0"
 
 
+@pytest.mark.ci
 def test_the_https_proxy_of_the_clients_settings_leads_to_look_ups_and_downloads(
     wandb_backend: Backend, wandb_environ: dict[str, str], authority: tuple[str, ssl.SSLContext], tmp_path: Path
 ) -> None:
@@ -175,6 +177,7 @@ def test_the_https_proxy_of_the_clients_settings_leads_to_look_ups_and_downloads
     assert wandb_backend.operations("GET data/a") == 1
 
 
+@pytest.mark.ci
 def test_a_bundle_that_lacks_the_authority_does_no_harm_beside_one_that_has_it(
     wandb_backend: Backend, wandb_environ: dict[str, str], authority: tuple[str, ssl.SSLContext], tmp_path: Path
 ) -> None:
@@ -203,6 +206,7 @@ def test_plain_http_behind_https_is_named(
     assert "speaks plain HTTP" in caught.value.found
 
 
+@pytest.mark.ci
 def test_the_extra_headers_of_the_client_are_in_look_ups_and_downloads(
     wandb_backend: Backend, wandb_environ: dict[str, str], tmp_path: Path
 ) -> None:
@@ -217,6 +221,7 @@ def test_the_extra_headers_of_the_client_are_in_look_ups_and_downloads(
     assert "HTTP 403" in caught.value.found
 
 
+@pytest.mark.ci
 def test_an_identity_token_works_behind_a_front_that_refuses_who_is_not_logged_in(
     wandb_backend: Backend, wandb_environ: dict[str, str], tmp_path: Path
 ) -> None:
@@ -233,6 +238,7 @@ def test_an_identity_token_works_behind_a_front_that_refuses_who_is_not_logged_i
     assert "oidc/token" in {operation.name for operation in wandb_backend.log}
 
 
+@pytest.mark.ci
 def test_the_page_of_a_version_is_where_the_clients_settings_say(
     wandb_backend: Backend, wandb_environ: dict[str, str], tmp_path: Path
 ) -> None:
@@ -242,6 +248,7 @@ def test_the_page_of_a_version_is_where_the_clients_settings_say(
     assert source == "https://pages.example/wandb/team/nemotron/artifacts/dataset/data/v0"
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("server", ["https://api.wandb.ai", "https://api.corp.example", "http://10.0.0.1:8080"])
 def test_the_pages_of_a_server_are_those_of_the_client(server: str, tmp_path: Path) -> None:
     # The real client gives the address of a run on this server.

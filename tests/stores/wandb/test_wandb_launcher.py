@@ -161,6 +161,7 @@ def _runs(process: psutil.Process) -> bool:
         return False
 
 
+@pytest.mark.ci
 def test_a_signal_in_the_middle_of_a_download_leaves_nothing_half(wandb_backend: Backend, job: Job) -> None:
     wandb_backend.seed("team/nemotron/data", files={"blend.json": b"x" * 3_000_000})
     wandb_backend.fail("GET data/blend.json", stall=300_000, times=None)
@@ -218,6 +219,7 @@ def test_a_file_that_stalls_again_and_again_is_the_error_and_not_the_leaders_sil
     assert len(wandb_backend.find("GET data/blend.json")) >= 5  # the last request may still be open
 
 
+@pytest.mark.ci
 def test_verbose_shows_what_the_client_says_and_never_the_key(job: Job) -> None:
     # The client's warning quotes a value, which here is the key, as a careless message would.
     environ = {"WANDB_ANONYMOUS": "allow", "WANDB_X_HISTORY_VALUE_ENCODING": API_KEY}
