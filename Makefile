@@ -79,7 +79,7 @@ test-slurm: $(VENV)/.ci ## launch paths on a real Slurm of four virtual nodes, O
 bench: $(VENV)/.test ## the cost beside that of the peers, with a verdict per bar (ten minutes)
 	$(BIN)/python -m benchmarks
 
-mutants: $(VENV)/.test ## which promises no test would miss: listed steps taken out, and a random sample of changes (an hour)
+mutants: $(VENV)/.test ## which promises no test would miss: listed steps taken out, and a random sample of changes (25 minutes)
 	$(PIP) --group mutants
 	$(BIN)/python tests/mutants/run.py $(MUTANTS)
 

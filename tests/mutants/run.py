@@ -4,6 +4,9 @@ There are two kinds. `steps.toml` lists steps that only matter when something fa
 must fail without it. For the pure packages, cosmic-ray makes a random sample. Mutants without an effect are in
 `equivalent.toml`.
 
+A listed step is tried with its tests alone. A mutant of the sample is tried with the tests that run the changed line:
+first every test of the pure packages runs once, and coverage.py says which lines it runs.
+
 The tree is not changed. Each worker has a copy below build/mutants, with an environment that takes the launcher from
 there and all other packages from this one.
 """
@@ -16,6 +19,7 @@ import atexit
 import concurrent.futures
 import contextlib
 import difflib
+import json
 import os
 import queue
 import random
@@ -25,6 +29,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+import warnings
 from pathlib import Path
 
 if sys.version_info >= (3, 11):
@@ -37,14 +42,18 @@ ROOT = HERE.parent.parent
 BUILD = ROOT / "build" / "mutants"
 CODE = ("entrypoint/nemotron_exec", "sitecustomize")
 PURE = ("config", "document", "interpolation", "place", "command")
+BOUNDS = "test_bounds.py"  # compares constants: none of its tests runs a line of a function
 BAR = 0.95
-TIMEOUT = 900.0  # seconds for the tests of one mutant
+TIMEOUT = 600.0  # seconds for the tests of one mutant
 PATIENCE = 60.0  # seconds for one test; a mutant whose test takes longer is tried again, alone, with more
-SLOW = 124  # the exit status of tests that ran out of time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Tree:
-    """A copy of the tree in which a mutant lives."""
+    """A copy of the tree in which a mutant lives, and the process that runs tests there (worker.py)."""
 
     def __init__(self, number: int) -> None:
         self.path = BUILD / f"tree-{os.getpid()}-{number}"
@@ -62,57 +71,45 @@ class Tree:
                 shutil.copy2(source, target, follow_symlinks=False)
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", self.path / ".venv"], check=True)
         self.python = str(self.path / ".venv" / "bin" / "python")
-        self.output = self.path / ".venv" / "output"
-        (site,) = (self.path / ".venv" / "lib").glob("python3*/site-packages")
-        (site / "mutants.pth").write_text(f"{self.path / 'entrypoint'}\n{sysconfig.get_path('purelib')}\n")
+        (self.site,) = (self.path / ".venv" / "lib").glob("python3*/site-packages")
+        (self.site / "mutants.pth").write_text(f"{self.path / 'entrypoint'}\n{sysconfig.get_path('purelib')}\n")
         # Only this run writes bytecode, because bytecode of a mutant would outlive it.
-        self.command("-m", "pytest", "--collect-only", "-q", "-n0", "-m", "not ci", "tests", bytecode=True)
+        collect = [self.python, "-m", "pytest", "--collect-only", "-q", "-n0", "-m", "not ci", "tests"]
+        subprocess.run(collect, cwd=self.path, stdout=subprocess.DEVNULL, check=True)
+        self.worker = subprocess.Popen(
+            [self.python, HERE / "worker.py"],
+            cwd=self.path,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=open(self.path / ".venv" / "output", "wb"),  # noqa: SIM115 - of the worker
+            text=True,
+        )
+        atexit.register(self.worker.kill)
 
     def code(self) -> dict[Path, str]:
         """The source files."""
         return read_code(self.path)
 
-    def pytest(self, *words: str, patience: float = PATIENCE) -> int:
-        """The exit status of pytest: 0 for green, SLOW where a test ran out of time, anything else for red."""
-        common = (
-            "-m",
-            "pytest",
-            "-x",
-            "-q",
-            "-n0",
-            "-p",
-            "no:cacheprovider",
-            "--timeout",
-            str(patience),
-            "-m",
-            "not ci",
-        )
-        status = self.command(*common, *words, limit=TIMEOUT * patience / PATIENCE)
-        if status == 5:  # no test was selected
-            return 0
-        return SLOW if status and b"Timeout" in self.output.read_bytes() else status
+    def run(self, files: Iterable[str], *, patience: float, seconds: float = TIMEOUT, **job: object) -> dict:
+        """Run tests; returns the names of those that failed and passed, and whether one ran out of time."""
+        job = {"stop": False, "files": sorted(files), "patience": patience, "seconds": seconds, **job}
+        self.worker.stdin.write(json.dumps(job) + "\n")
+        self.worker.stdin.flush()
+        return json.loads(self.worker.stdout.readline())
 
-    def command(self, *words: str, bytecode: bool = False, limit: float = TIMEOUT) -> int:
-        """The exit status of a run of this tree's Python; SLOW if it does not end."""
-        environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "" if bytecode else "1"}
-        with open(self.output, "wb") as output:
-            process = subprocess.Popen(
-                [self.python, *words],
-                cwd=self.path,
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            try:
-                return process.wait(limit)
-            except subprocess.TimeoutExpired:
-                return SLOW
-            finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, 9)
-                    process.wait()
+    @contextlib.contextmanager
+    def watched(self):
+        """A context in which each process of the tree's Python leaves the lines that it runs (spy.py)."""
+        lines = self.path / ".venv" / "lines"
+        lines.mkdir()
+        shutil.copy(HERE / "spy.py", self.site / "nemotron_exec_spy.py")
+        (lines / "packages").write_text("\n".join([str(self.path), *PURE]))
+        (self.site / "spy.pth").write_text("import nemotron_exec_spy; nemotron_exec_spy.watch()\n")
+        try:
+            yield
+        finally:
+            (self.site / "spy.pth").unlink()
+            shutil.rmtree(lines)
 
 
 def read_code(tree: Path) -> dict[Path, str]:
@@ -167,14 +164,20 @@ def try_step(tree: Tree, row: dict, patience: float = PATIENCE) -> str:
     path = place_of(row["text"], tree.code())
     functions = test_functions(tree.path)
     nodes = [node_of(name, functions) for name in row["killed_by"]]
+    files = {node.split("::")[0] for node in nodes}
     with instead_of(path, path.read_text().replace(row["text"], without(row))):
-        for node in nodes:
-            status = tree.pytest(node, patience=patience)
-            if status == SLOW:
-                return "slow"
-            if status != 1:
-                return f"survived {node}" if status == 0 else f"broken ({status}) {node}"
-        return "killed"
+        came = tree.run(files, tests=nodes, patience=patience, seconds=TIMEOUT * patience / PATIENCE)
+    if came["late"]:
+        return "slow"
+    return judge_step(nodes, came)
+
+
+def judge_step(nodes: Iterable[str], came: dict) -> str:
+    """What became of a step: each of its tests must have failed, in at least one of its cases."""
+    for node in nodes:
+        if not any(name == node or name.split("[")[0] == node for name in came["failed"]):
+            return f"survived {node}" if came["passed"] else f"broken {node}"
+    return "killed"
 
 
 @contextlib.contextmanager
@@ -231,29 +234,35 @@ def places(tree: Tree) -> dict[tuple, list[tuple[str, int]]]:
     return found
 
 
-def sample(tree: Tree, seed: int, size: int) -> list[Mutation]:
-    """A random place of the pure packages, then one of the changes that are possible there; `size` times."""
-    possible = places(tree)
+def sample(tree: Tree, seed: int, size: int, module: str = "") -> list[Mutation]:
+    """A random place of the pure packages, then one of the changes that are possible there; size 0: each place."""
+    possible = {key: changes for key, changes in places(tree).items() if module in key[1]}
     chance = random.Random(seed)
     found = []
-    for key in chance.sample(sorted(possible), min(size, len(possible))):
+    for key in chance.sample(sorted(possible), min(size or len(possible), len(possible))):
         package, path, (line, _), _ = key
         found.append(Mutation(package, Path(path), tree, line, *chance.choice(possible[key])))
     return [one for one in found if is_python(one.code)]
 
 
 def is_python(code: str | None) -> bool:
-    """Whether there is a mutant, and it is valid Python."""
-    try:
-        return code is not None and bool(ast.parse(code))
-    except SyntaxError:
+    """Whether there is a mutant, and Python compiles it without a warning: lint refuses `is` with a literal."""
+    if code is None:
         return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            compile(code, "mutant", "exec", dont_inherit=True)
+        except SyntaxError:
+            return False
+    return True
 
 
 def silent_ranges(path: Path) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Ranges in which a change has no effect at run time: annotations, and imports for them.
 
-    Two more have none: `TYPE_CHECKING = False`, and `strict=True` of `zip`, which only a fault of the code would reach.
+    Three more have none: `TYPE_CHECKING = False`, the star of a signature, which calls do not notice, and `strict=True`
+    of `zip`, which only a fault of the code would reach.
     """
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
@@ -264,6 +273,13 @@ def silent_ranges(path: Path) -> list[tuple[tuple[int, int], tuple[int, int]]]:
             parts.append(node)
         if isinstance(node, ast.keyword) and node.arg == "strict":
             parts.append(node)
+        if isinstance(node, ast.FunctionDef) and node.args.kwonlyargs and node.args.vararg is None:
+            named = node.args.kwonlyargs[0]
+            before = [one for one in (*node.args.args, *node.args.defaults) if one.lineno <= named.lineno]
+            start = max(
+                [(one.end_lineno, one.end_col_offset) for one in before], default=(node.lineno, node.col_offset)
+            )
+            found.append((start, (named.lineno, named.col_offset)))
         found += [((p.lineno, p.col_offset), (p.end_lineno, p.end_col_offset)) for p in parts if p is not None]
     return found
 
@@ -274,40 +290,99 @@ def read_equivalent() -> dict[tuple[str, ...], str]:
         return {tuple(row["lines"]): row["why"] for row in tomllib.load(file).get("mutant", [])}
 
 
-def rounds_of_tests(tree: Path, package: str, module: str) -> list[list[str]]:
-    """The rounds of tests for a mutant, until one fails: the module's own test files, those of its package, all others.
+class Lines:
+    """Which tests run which lines of the pure packages, and how long each takes."""
 
-    A module's own test files have its name in their names, or import it. Files outside of the pure packages' tests that
-    import it come last.
-    """
-    name = Path(module).stem
-    imports = re.compile(rf"nemotron_exec\.{package}(\.{name}\b| import .*\b{name}\b)")
-    files = [path for one in PURE for path in sorted((tree / "tests" / one).glob("test_*.py"))]
-    own = [path for path in files if name in path.stem or imports.search(path.read_text())]
-    own.sort(key=lambda path: (name not in path.stem, path.parent.name != package))
-    rest = [f"tests/{one}" for one in PURE if one != package]
-    others = sorted(set((tree / "tests").rglob("test_*.py")) - set(files))
-    far = [path for path in others if imports.search(path.read_text())]
-    return [_relative(tree, own), [f"tests/{package}"], rest, _relative(tree, far)]
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.tests: dict[str, dict[int, set[str]]] = {}
+        self.red: set[str] = set()
+
+    def add(self, measured: dict) -> None:
+        """Add what one worker has measured."""
+        if "lines" not in measured:
+            raise SystemExit(f"the tests of the pure packages cannot be measured: {measured}")
+        self.red.update(measured["failed"])
+        self.seconds.update(measured["tests"])
+        for module, lines in measured["lines"].items():
+            of_module = self.tests.setdefault(module, {})
+            for line, names in lines.items():
+                of_module.setdefault(int(line), set()).update(names)
+
+    def measure(self, trees: list[Tree]) -> None:
+        """Run every test of the pure packages once, a file at a time.
+
+        A test that is red while it is measured says nothing about mutants, and is left out.
+        """
+        files = [
+            str(path.relative_to(ROOT)) for one in PURE for path in sorted((ROOT / "tests" / one).glob("test_*.py"))
+        ]
+
+        def one(tree: Tree, file: str, patience: float = 3 * PATIENCE) -> dict:
+            return tree.run([file], patience=patience, measure=PURE)
+
+        with contextlib.ExitStack() as stack:
+            for tree in trees:
+                stack.enter_context(tree.watched())
+            for _, measured in spread(trees, files, one, float("inf")):
+                self.add(measured)
+        for name in sorted(self.red):
+            print(f"left out, because it is red without any mutant: {name}", flush=True)
+            self.seconds.pop(name, None)
+            for lines in self.tests.values():
+                for names in lines.values():
+                    names.discard(name)
+
+    def of(self, module: str, code: str, line: int) -> list[str]:
+        """The tests that run the statement at a line, the quickest first.
+
+        For a statement that runs on import these are the module's tests; for a module of definitions, the package's.
+        """
+        of_module = self.tests.get(module, {})
+        first, last = statement_at(code, line)
+        found = set().union(*(of_module.get(number, ()) for number in range(first, last + 1)))
+        name = Path(module).stem
+        if "" in found or not found:
+            package = f"tests/{Path(module).parent.name}/"
+            found = set().union(*of_module.values())
+            few = not found - {""}
+            found |= {test for test in self.seconds if BOUNDS in test or (test.startswith(package) and few)}
+        return sorted(found - {""}, key=lambda test: (name not in test.split("::")[0], self.seconds[test]))
 
 
-def _relative(tree: Path, files: list[Path]) -> list[str]:
-    return [str(path.relative_to(tree)) for path in files]
+def statement_at(code: str, line: int) -> tuple[int, int]:
+    """The first and last line of the innermost statement at a line; of a statement with a body, its head."""
+    found = (line, line)
+    width = None
+    for node in ast.walk(ast.parse(code)):
+        if not isinstance(node, ast.stmt) or not node.lineno <= line <= (node.end_lineno or 0):
+            continue
+        body = getattr(node, "body", None)
+        last = body[0].lineno - 1 if body else node.end_lineno
+        last = max(last, node.lineno)
+        if line <= last and (width is None or last - node.lineno <= width):
+            found, width = (node.lineno, last), last - node.lineno
+    return found
 
 
-def try_mutation(tree: Tree, mutation: Mutation, patience: float = PATIENCE) -> str:
+def try_mutation(tree: Tree, mutation: Mutation, lines: Lines, patience: float = PATIENCE) -> str:
     """Try one mutation; returns "killed", "survived", "equivalent" or "slow".
 
     A mutant that keeps the tests from being loaded is killed, too.
     """
     if tuple(mutation.lines) in read_equivalent():
         return "equivalent"
-    with instead_of(tree.path / mutation.module, mutation.code):
-        for files in filter(None, rounds_of_tests(tree.path, mutation.package, mutation.module)):
-            status = tree.pytest(*files, patience=patience)
-            if status:
-                return "slow" if status == SLOW else "killed"
-    return "survived"
+    path = tree.path / mutation.module
+    names = lines.of(mutation.module, path.read_text(), mutation.line)
+    if not names:
+        return "survived"
+    files = {name.split("::")[0] for name in names}
+    seconds = patience + 4 * sum(lines.seconds[name] for name in names)
+    with instead_of(path, mutation.code):
+        came = tree.run(files, tests=names, patience=patience, seconds=seconds, stop=True)
+    if came["late"]:
+        return "slow"
+    return "killed" if came["failed"] or came.get("died") else "survived"
 
 
 # Both -----------------------------------------------------------------------------------------------------------------
@@ -341,44 +416,103 @@ def spread(trees: list[Tree], work: list, what, deadline: float):
         yield piece, "killed" if came == "slow" else came
 
 
+class Table:
+    """How many mutants of each part were noticed."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, dict[str, int]] = {}
+        self.survivors: list[str] = []
+
+    def add(self, part: str, came: str, text: str) -> None:
+        """Count one mutant, and report it."""
+        word = came.split()[0]
+        counts = self.counts.setdefault(part, {})
+        counts[word] = counts.get(word, 0) + 1
+        if word not in ("killed", "equivalent"):
+            self.survivors.append(f"{came:10} {text}")
+        print(f"{came:10} {text}", flush=True)
+
+    @staticmethod
+    def score(counts: dict[str, int]) -> float:
+        """The share that was noticed of what has an effect."""
+        tried = sum(count for word, count in counts.items() if word not in ("equivalent", "not"))
+        return counts.get("killed", 0) / tried if tried else 1.0
+
+    def lines(self, heading: str) -> list[str]:
+        """The table: a row for each part, and the total."""
+        words = ("killed", "survived", "broken", "equivalent", "not")
+        total: dict[str, int] = {}
+        for counts in self.counts.values():
+            for word, count in counts.items():
+                total[word] = total.get(word, 0) + count
+        rows = [*sorted(self.counts.items(), key=lambda row: (self.score(row[1]), row[0])), ("all", total)]
+        width = max(len(heading), *(len(name) for name, _ in rows))
+        titles = ("noticed", "survived", "broken", "equivalent", "not tried", "score")
+        found = [f"{heading:{width}}  " + "  ".join(f"{title:>10}" for title in titles)]
+        for name, counts in rows:
+            cells = [f"{counts.get(word, 0) or '':>10}" for word in words]
+            found.append(f"{name:{width}}  " + "  ".join([*cells, f"{self.score(counts):>10.0%}"]))
+        return found
+
+    @property
+    def total(self) -> tuple[int, float]:
+        """How many mutants with an effect were tried, and the share that was noticed."""
+        counts: dict[str, int] = {}
+        for row in self.counts.values():
+            for word, count in row.items():
+                counts[word] = counts.get(word, 0) + count
+        return sum(n for word, n in counts.items() if word not in ("equivalent", "not")), self.score(counts)
+
+
 def main() -> int:
     """Run the selected parts; returns 1 if the score is below the bar or a step survives."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    parser.add_argument("--size", type=int, default=100, help="of the sample")
+    parser.add_argument("--size", type=int, default=75, help="of the sample: how many places; 0 for each place")
     parser.add_argument("--minutes", type=float, default=60.0, help="after which nothing more is begun")
-    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) // 2))
+    parser.add_argument("--workers", type=int, default=max(1, os.cpu_count() or 2))
     parser.add_argument("--only", choices=("steps", "sample"))
     parser.add_argument("--match", default="", help="only steps whose sentence or text has this")
+    parser.add_argument("--module", default="", help="only places of modules whose path has this")
     options = parser.parse_args()
-    deadline = time.monotonic() + 60 * options.minutes
-    trees = [Tree(number) for number in range(options.workers)]
-    failed = False
+    begun = time.monotonic()
+    deadline = begun + 60 * options.minutes
+    with concurrent.futures.ThreadPoolExecutor(options.workers) as pool:
+        trees = list(pool.map(Tree, range(options.workers)))
+    steps, mutants = Table(), Table()
     if options.only != "sample":
         rows = [row for row in read_steps() if options.match in row["step"] + row["text"]]
-        functions = test_functions(trees[0].path)
-        nodes = sorted({node_of(name, functions) for row in rows for name in row["killed_by"]})
-        if trees[0].pytest(*nodes) != 0:
-            raise SystemExit("the tests of steps.toml are red without any mutant: " + " ".join(nodes))
-        tally: dict[str, int] = {}
         for row, came in spread(trees, rows, try_step, deadline):
-            print(f"{came:12} {row['step']}", flush=True)
-            tally[came.split()[0]] = tally.get(came.split()[0], 0) + 1
-            failed = failed or came != "killed"
-        print("steps: " + ", ".join(f"{count} {came}" for came, count in sorted(tally.items())), flush=True)
+            steps.add(package_of(place_of(row["text"], trees[0].code()), trees[0].path), came, row["step"])
     if options.only != "steps":
-        if trees[0].pytest(*(f"tests/{package}" for package in PURE)) != 0:
-            raise SystemExit("the tests of the pure packages are red without any mutant")
-        tally = {}
-        for mutation, came in spread(trees, sample(trees[0], options.seed, options.size), try_mutation, deadline):
-            print(f"{came:12} {mutation}", flush=True)
-            tally[came] = tally.get(came, 0) + 1
-        tried = tally.get("killed", 0) + tally.get("survived", 0)
-        score = tally.get("killed", 0) / max(1, tried)
-        print(f"sample (seed {options.seed}): " + ", ".join(f"{n} {came}" for came, n in sorted(tally.items())))
-        print(f"score: {score:.1%} of {tried}, the bar is {BAR:.0%}")
+        lines = Lines()
+        lines.measure(trees)
+        print(f"measured: {len(lines.seconds)} tests, {time.monotonic() - begun:.0f} s", flush=True)
+
+        def one(tree: Tree, mutation: Mutation, patience: float = PATIENCE) -> str:
+            return try_mutation(tree, mutation, lines, patience)
+
+        for mutation, came in spread(
+            trees, sample(trees[0], options.seed, options.size, options.module), one, deadline
+        ):
+            name = mutation.module.removeprefix("entrypoint/nemotron_exec/").removesuffix(".py")
+            mutants.add(name, came, str(mutation))
+    for table, heading in ((steps, "listed steps"), (mutants, f"sample, seed {options.seed}")):
+        if table.counts:
+            print("", *table.survivors, "", *table.lines(heading), sep="\n")
+    print(f"\n{(time.monotonic() - begun) / 60:.0f} minutes")
+    failed = bool(steps.survivors)
+    if mutants.counts:
+        tried, score = mutants.total
+        print(f"score of the sample: {score:.1%} of {tried}, the bar is {BAR:.0%}")
         failed = failed or score < BAR
     return int(failed)
+
+
+def package_of(path: Path, tree: Path) -> str:
+    """The package of a source file, as the table names it."""
+    parts = path.relative_to(tree).with_suffix("").parts
+    return "/".join(parts[1:-1]) or parts[-1]
 
 
 if __name__ == "__main__":
