@@ -123,6 +123,9 @@ EXPLICIT = {
     ("python plain.py -cd conf", "conf/config.yaml"): (-1, "", "conf/config.yaml", None, "", False),
     ("train -cp other", "other/config.yaml"): (2, "", "other/config.yaml", 2, "other", False),
     ("python app.py conf/config.yaml", "conf/config.yaml"): (2, "", "conf/config.yaml", None, "", False),
+    ("python plain.py x.cfg", "x.cfg"): (2, "", "x.cfg", None, "", False),
+    ("python plain.py --config=x.cfg y", "x.cfg"): (2, "--config=", "x.cfg", None, "", False),
+    ("python plain.py y=x.cfg", "x.cfg"): (-1, "", "x.cfg", None, "", False),
     ("conf/config.yaml x", "conf/config.yaml"): (0, "", "conf/config.yaml", None, "", False),
 }
 
@@ -132,3 +135,13 @@ def test_a_config_that_c_names(here, command, file):
     index, prefix, path, *rest = EXPLICIT[command, file]
     found = shown(here, command, [file.format(here=here)])
     assert found == [(index, prefix, path.format(here=here).replace(f"{here}/", ""), *rest)]
+
+
+def test_where_c_names_two_configs_only_the_one_that_no_word_names_is_that_of_the_program(here):
+    found = shown(here, "python app.py other/config.yaml", ["other/config.yaml", "conf/config.yaml"])
+    assert found == [
+        (2, "", "other/config.yaml", None, "", False),
+        (1, "app.py", "conf/config.yaml", -1, "conf", False),
+    ]
+    found = shown(here, "python app.py conf/config.yaml", ["conf/config.yaml", "other/config.yaml"])
+    assert found == [(2, "", "conf/config.yaml", None, "", False), (-1, "", "other/config.yaml", None, "", False)]

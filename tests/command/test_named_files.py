@@ -26,6 +26,11 @@ FORMS = {
     "file://cfg.yaml": ["cfg.yaml"],
     "a.yml,none.yaml": ["a.yml"],
     "none.yaml": [],
+    "xxcfg.yaml": [],
+    "xcfg.yaml": [],
+    "--cfg.yaml": [],
+    "-x": [],
+    "x=a.yml,b.yaml": ["a.yml,b.yaml"],
     "cfg.yaml.bak": [],
     "dir.yaml": [],
     "--flag": [],
@@ -37,7 +42,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs/lr=1e-4").mkdir(parents=True)
     (tmp_path / "dir.yaml").mkdir()
-    for name in ("cfg.yaml", "a.yml", "cfg.yaml.bak", "runs/lr=1e-4/cfg.yaml"):
+    for name in ("cfg.yaml", "a.yml", "cfg.yaml.bak", "a.yml,b.yaml", "runs/lr=1e-4/cfg.yaml"):
         (tmp_path / name).write_text("run: {data: 'blend:v1'}\n")
     return tmp_path
 

@@ -17,6 +17,8 @@ from nemotron_exec.command.read import read
             [(2, ("checkpoint", "is_async"), "true"), (4, ("lr", "value"), "1e-4")],
         ),
         ("--seed 5 --run.data x --rdzv-backend c10d", []),
+        ("--a.b k=v --c.d", [(3, ("a", "b"), "k=v"), (4, ("c", "d"), "true")]),
+        ("--a.b -- x", [(2, ("a", "b"), "true")]),
         ("--a.b k=v", [(3, ("a", "b"), "k=v")]),
         ("--file data.v2.txt a.b=1", [(4, ("a", "b"), "1")]),
     ],
@@ -24,6 +26,11 @@ from nemotron_exec.command.read import read
 def test_an_option_with_a_dot_in_its_name_is_an_override(words, expected):
     found = read(["python", "train.py", *words.split()]).overrides
     assert [(override.index, override.path, override.text) for override in found] == expected
+
+
+def test_the_word_of_an_override_is_the_one_that_holds_its_value():
+    found = read(["python", "train.py", "x", "--a.b", "/data", "--c.d", "--e.f=1"]).overrides
+    assert [(one.word, one.alone) for one in found] == [("/data", True), ("--c.d", True), ("--e.f=1", False)]
 
 
 def test_art_in_one_is_filled_in_and_what_depends_on_the_key_stays_an_interpolation(nemotron_exec, tmp_path):

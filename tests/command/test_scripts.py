@@ -45,6 +45,8 @@ COMMANDS = {
     "accelerate launch app.py": "app.py",
     "accelerate launch -m pkg.train": "pkg.train",
     "accelerate launch --num_processes 2 --module pkg.train": "pkg.train",
+    "accelerate launch --module --debug pkg.train": "pkg.train",
+    "accelerate launch --module runpy pkg.train": "pkg.train",
     "deepspeed --num_gpus 2 --module pkg.train": "pkg.train",
     "composer -n 2 --module=pkg.train": "--module=pkg.train",
     "torchrun --nproc-per-node 2 -m pkg.train": "pkg.train",

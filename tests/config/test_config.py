@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from nemotron_exec.command.override import parse_overrides
 from nemotron_exec.command.words import ConfigArgument
 from nemotron_exec.config.config import Config, read
 from nemotron_exec.config.files import Header, Rendered
-from nemotron_exec.config.run_section import Injected
+from nemotron_exec.config.render import encode_text
+from nemotron_exec.config.run_section import Injected, profile_overrides
+from nemotron_exec.document.document import Document
 from nemotron_exec.errors import LaunchError
 from nemotron_exec.patches import describe
 from nemotron_exec.sitecustomize.payload.frameworks import FRAMEWORKS, saved_by
@@ -216,6 +219,8 @@ WANDB = {
     "aliased": ("b: &b {k: 1}\nrun: *b\n", "b: &b {k: 1}\nrun: {<<: *b, wandb: {project: p, entity: e}}\n"),
     "null in wandb": ("run: {wandb: {project: null, entity: e2}}\n", "run: {wandb: {project: p, entity: e2}}\n"),
     "empty in wandb": ("run:\n  wandb:\n    project:\n", "run:\n  wandb:\n    entity: e\n    project: p\n"),
+    "list in wandb": ("run: {wandb: [a]}\nx: ${run.wandb}\n", None),
+    "text in wandb": ("run: {wandb: mine}\nx: 1\n", None),
     "null wandb": ("run:\n  wandb: null\n  k: 1\n", "run:\n  wandb: {project: p, entity: e}\n  k: 1\n"),
     "windows lines": ("run:\r\n  k: 1\r\n", "run:\r\n  wandb: {project: p, entity: e}\r\n  k: 1\r\n"),
     "commented": ("run:  # c\n  # d\n  k: 1\n", "run:  # c\n  # d\n  wandb: {project: p, entity: e}\n  k: 1\n"),
@@ -274,6 +279,7 @@ TEXTS = {
     "folded text": ("run: {data: D:v1}\nx: >\n  a ${art:data,path}\n  b\ny: 1\n", 'x: "a /artifacts/data b\\n"\ny: 1\n'),
     "escaped": ("run: {data: D:v1}\nx: \\${a} ${art:data,path} ${oc.env:B}\n", "x: \\${a} /artifacts/data ${oc.env:B}\n"),
     "backslash": ("run: {data: D:v1}\nx: 'C:\\\\${art:data,version}\\${a}'\n", "x: \"C:\\\\v3\\\\${a}\"\n"),
+    "in the name of another": ("run: {data: D:v1}\nx: ${b.${oc.env:K}.${art:data,version}}\n", "x: ${b.${oc.env:K}.v3}\n"),
     "in a flow list": ("run: {data: D:v1}\nx: ['${art:data,path}', \"${art:data,version}:1\"]\n", 'x: [/artifacts/data, "v3:1"]\n'),
     "non-ASCII": ("run: {data: D:v1}\nx: ${art:data,path}/日本  # é\n", 'x: "/artifacts/data/日本"  # é\n'),
     "document markers": ("%YAML 1.1\n---\nrun: {data: D:v1}\nx: ${art:data,path}\n...\n", "x: /artifacts/data\n...\n"),
@@ -317,6 +323,54 @@ def test_a_metadata_value_that_looks_like_an_interpolation_arrives_as_that_text(
         loaded = OmegaConf.create(text)
         assert loaded.x == value
         assert loaded.y == "a " + value
+
+
+def test_a_config_that_no_word_names_changes_no_word(write):
+    argument = ConfigArgument(-1, "", str(write("run: {data: D:v1}\nx: ${art:data,path}\n")), explicit=True)
+    config = read([argument], [], environ={}, run_wandb=Injected(), resolve="artifacts")
+    rendered = config.render({"data": artifact("data")}, directory="/nowhere", header=HEADER)
+    assert (len(rendered.files), rendered.arguments, rendered.moved) == (1, {}, ())
+
+
+def test_a_profile_fills_the_environment_of_a_config_that_has_a_run_section(write):
+    profile = Injected(env={"container": "c", "none": {}, "more": {"n": 1}, "day": date(2026, 3, 11)})
+    env = {"container": "c", "none": {}, "more": {"n": 1}, "day": "2026-03-11"}
+    assert open_config(write("run: {}\n"), injected=profile).run == {"env": env}
+    assert open_config(write("x: ${art}\n"), injected=profile).run == {}
+    (override, *_) = profile_overrides(profile.env)
+    assert (override.index, override.word, override.sign) == (-1, "run.env.container of env.toml", "++")
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+def test_a_template_in_the_run_section_is_passed_through_unless_c_names_the_config(write, explicit):
+    path = str(write("run: {a: '{{ x }}:v1', b: 'c:v1'}\nx: ${art:b}\n"))
+    given = {"environ": {}, "run_wandb": Injected(), "resolve": "artifacts"}
+    assert read([ConfigArgument(1, "", path, explicit=explicit)], [], **given).files == ((path,) if explicit else ())
+
+
+#  config, override: the config then
+WRITTEN = {
+    ("run: {x: 1}\n", "run.new.x=5"): "run: {new: {x: 5}, x: 1}\n",
+    ("w: &w {project: p}\nrun: {wandb: *w}\n", "run.wandb={project: q}"): (
+        "w: &w {project: p}\nrun: {wandb: {project: q, entity: my-team}}\n"
+    ),
+    ("w: &w {p: '${art:data}'}\nrun: {data: D:v1, wandb: {project: p, entity: e}, k: *w}\n", "run.k={q: 1}"): (
+        "w: &w {p: /artifacts/data}\nrun: {data: D:v1, wandb: {project: p, entity: e}, k: {q: 1}}\n"
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "word"), WRITTEN)
+def test_what_an_override_of_run_leaves_of_the_text(write, text, word):
+    injected = Injected() if "new" in word else None
+    assert body(render(write(text), word, injected=injected)) == WRITTEN[text, word]
+
+
+def test_a_text_that_is_no_unicode_is_one_error():
+    document = Document("cfg.yaml", "x: 1\n")
+    assert encode_text(document, "x: é\n") == b"x: \xc3\xa9\n"
+    with pytest.raises(LaunchError, match="to write the resolved config"):
+        encode_text(document, "x: \ud800\n")
 
 
 def test_no_secret_of_the_environment_is_written(write, monkeypatch):
@@ -415,6 +469,7 @@ def test_a_secret_is_no_artifact_reference(write):
         ("x='${art:data,odd}/z'", "x='a b,c/z'"),
         ("x=[${art:data,path},1]", "x=[/artifacts/data,1]"),
         ("x=${art:data,pack_size}0", 'x="40960"'),
+        ("x=@${art:data,path}", "x=@/artifacts/data"),
         ("x=${oc.env:A}/${art:data,version}", "x=${oc.env:A}/v3"),
     ],
 )

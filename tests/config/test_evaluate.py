@@ -292,6 +292,14 @@ def test_how_much_one_config_may_lead_to(monkeypatch):
     assert [ours.within(scalar, part, ()) for _ in range(2)] == [known("text")] * 2
     with pytest.raises(LaunchError, match="the values that it leads to are too long"):
         ours.within(scalar, part, ())
+    for most in (8, 11):  # each is four characters long, and what has no value has no length
+        monkeypatch.setattr(evaluate, "_MAX_TOTAL", most)
+        ours = evaluator()
+        other = parse_text("x: '${gone}'", "c.yaml").tree()["x"]
+        assert [ours.within(scalar, part, ()) for _ in range(2)] == [known("text")] * 2
+        assert ours.within(other, other.expression.parts[0], ()) == broken("there is no gone")
+        with pytest.raises(LaunchError, match="the values that it leads to are too long"):
+            ours.within(scalar, part, ())
 
 
 @pytest.mark.parametrize(
@@ -302,3 +310,14 @@ def test_how_much_one_config_may_lead_to(monkeypatch):
 def test_what_stands_at_a_path(keys, expected):
     tree = {"a": {"l": [1]}}
     assert select_plain(tree, keys) == (tree if expected == "tree" else expected)
+
+
+def test_interpolations_that_lead_on_too_far_are_an_error_and_those_further_on_are_not():
+    text = "".join(f"x{number}: '${{x{number + 1}}}'\n" for number in range(300)) + "x300: 1\nart: ${art:${x0}}\n"
+    ours = evaluator(text)
+    assert ours.scalar(ours.tree["x0"], ("x0",)) == broken("the interpolations lead on too far")
+    assert ours.scalar(ours.tree["x200"], ("x200",)) == known(1)
+    with pytest.raises(LaunchError, match="the interpolations lead on too far"):
+        ours.scalar(ours.tree["art"], ("art",))
+    (part,) = ours.tree["x0"].expression.parts
+    assert evaluator(text).within(ours.tree["x0"], part, ()) == broken("the interpolations lead on too far")

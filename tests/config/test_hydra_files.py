@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from nemotron_exec.artifacts.artifact import Artifact
 from nemotron_exec.command.override import parse_overrides
 from nemotron_exec.command.read import read
 from nemotron_exec.command.words import ConfigArgument
+from nemotron_exec.config import config as config_module
 from nemotron_exec.config import hydra
+from nemotron_exec.config.files import Header
+from nemotron_exec.config.run_section import Injected
 from nemotron_exec.document.parse import load
 from nemotron_exec.errors import LaunchError
 
@@ -150,6 +156,18 @@ def test_the_files_that_the_command_and_its_defaults_lists_select(conf, words):
     assert all(text == FILES[name] for name, (_, text) in zip(NEAR[words], found, strict=True))
 
 
+def test_an_entry_of_a_list_that_names_nothing_hides_none_of_the_others(conf):
+    (conf / "config.yaml").write_text("defaults: [{data: [[x], two]}, {model: small}]\n")
+    (conf / "data" / "two.yaml").write_text("x: 1\n")
+    found = hydra.near_files(argument(conf), parse_overrides(["+data=one", "+data=one"]))
+    assert names(conf, [path for path, _ in found]) == [
+        "config.yaml",
+        "data/one.yaml",
+        "data/two.yaml",
+        "model/small.yaml",
+    ]
+
+
 def test_a_list_that_is_no_yaml_selects_nothing(conf):
     (conf / "config.yaml").write_text("defaults: [\n")
     assert names(conf, [path for path, _ in hydra.near_files(argument(conf), ())]) == ["config.yaml"]
@@ -200,3 +218,43 @@ def test_outside_of_run_everything_may_be_composed_anew():
     for path, expected in {("x",): True, ("run", "a"): True, ("run", "a", "b"): True, ("run", "c"): False}.items():
         assert reach.replaces(path) is reach.touches(path) is expected
     assert (reach.replaces(("run",)), reach.touches(("run",))) == (False, True)
+
+
+PROGRAM = "import hydra\nhydra.initialize('conf')\nhydra.compose('config')\n"
+
+
+def rendered(tmp_path, monkeypatch, files, *words):
+    """The resolved texts by file name, without their headers, and the overrides that leave the command."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in {"t.py": PROGRAM, "train.py": "print(1)\n", **files}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    command = read(words)
+    given = {"environ": {}, "run_wandb": Injected(), "resolve": "artifacts", "words": command.argv, "start": 2}
+    config = config_module.read(command.configs, command.overrides, **given)
+    found = {one.key: artifact(one.key) for one in config.references}
+    done = config.render(found, directory="/new", header=Header("now"))
+    texts = {os.path.basename(file.path): file.text.decode().partition("\nrun")[2] for file in done.files}
+    return texts, {words[index] for index in done.dropped}
+
+
+def artifact(key):
+    return Artifact(key, "b:v1", "manifest", "b", "v1", "dataset", f"/{key}", "b:v1", metadata={"m": {"k": 1}})
+
+
+def test_what_a_program_composes_itself_keeps_its_words_though_another_config_has_them(tmp_path, monkeypatch):
+    files = {"conf/config.yaml": "run: {a: 'b:v1'}\nx: ${art:a}\n", "other.yaml": "run: {c: 'b:v1'}\nx: ${art:c}\n"}
+    texts, dropped = rendered(tmp_path, monkeypatch, files, "python", "t.py", "other.yaml", "run.a=b:v2")
+    assert texts["config.yaml"] == ": {a: b:v2}\nx: /a\n"
+    assert dropped == set()
+    texts, dropped = rendered(tmp_path, monkeypatch, files, "python", "train.py", "other.yaml", "run.c=b:v2")
+    assert (texts["other.yaml"], dropped) == (": {c: b:v2}\nx: /c\n", {"run.c=b:v2"})
+
+
+def test_a_mapping_of_an_artifact_stays_where_another_config_has_keys_for_it(tmp_path, monkeypatch):
+    files = {"c.yaml": "run: {a: 'b:v1'}\nm: ${art:a,m}\nn: ${art:a,m}\n", "other.yaml": "run: {}\nm: {k: 2}\n"}
+    texts, _ = rendered(tmp_path, monkeypatch, files, "python", "train.py", "c.yaml", "other.yaml")
+    assert texts["c.yaml"] == ": {a: 'b:v1'}\nm: ${art:a,m}\nn: {k: 1}\n"
+    files = {"conf/config.yaml": "run: {a: 'b:v1'}\nm: ${art:a,m}\n"}
+    texts, _ = rendered(tmp_path, monkeypatch, files, "python", "t.py")
+    assert texts["config.yaml"] == ": {a: 'b:v1'}\nm: {k: 1}\n"

@@ -118,6 +118,11 @@ def test_what_is_none_does_not_hide_the_next(before):
     assert [one.split(" of ")[0] for one in said(f"x: {before} $art:data")] == ["$art:data"]
 
 
+def test_what_may_mean_something_else_does_not_hide_what_can_not():
+    found = said("x: ${art=a} $art:data", sure=False)
+    assert [one.split(" of ")[0] for one in found] == ["$art:data"]
+
+
 def test_what_is_a_section_does_not_hide_the_next():
     found = said("artifact: 1\nx: ${artifact.a} $art:data")
     assert [one.split(" of ")[0] for one in found] == ["$art:data"]

@@ -119,6 +119,13 @@ def test_what_depends_on_it_stays_an_interpolation(tmp_path, monkeypatch, words)
     assert "train: ${root}/train" in text
 
 
+@pytest.mark.parametrize("text", ["model name=x", "model name=x lr", "--lr 1\nmodel name=x 1"])
+def test_a_mapping_before_pairs_in_a_file_of_words_stays_an_interpolation(tmp_path, monkeypatch, text):
+    (tmp_path / "args.txt").write_text(text)
+    resolved_ = resolved(tmp_path, monkeypatch, "python t.py cfg.yaml @args.txt").files[0].text.decode()
+    assert "size: ${mul:${model.seq_length},2}" in resolved_
+
+
 NESTED = [
     "--model.seq_length=4",
     "--model.seq-length 4",
@@ -164,6 +171,7 @@ OTHERS = [
         "@none.txt",
         "--uproot=1",
     ],
+    *["--model.layers.7=1", "model.layers.7=1", "--xyzr 1", "-xyzr 1"],
     *["--time=12:30", "rooted", "-x 3", "--is-rooted", "--uproot=1", "++a.b=1"],
 ]
 
@@ -313,6 +321,12 @@ def test_what_depends_on_a_key_of_a_further_file_stays_an_interpolation(tmp_path
     text = resolved(tmp_path, monkeypatch, f"python t.py cfg.yaml {form.format(name)}", warnings).files[0].text.decode()
     assert "train: ${root}/train" in text
     assert warnings == []
+
+
+def test_a_file_that_is_neither_yaml_nor_json_nor_toml_is_not_read(tmp_path, monkeypatch):
+    (tmp_path / "notes.txt").write_text('root = "/o"\n')
+    text = resolved(tmp_path, monkeypatch, "python t.py cfg.yaml --notes=notes.txt").files[0].text.decode()
+    assert "train: /d1/train" in text
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -100,6 +101,8 @@ WRONG = {
         "run.data is a list, and an artifact is one text", "Write `data: NAME:latest`"),
     "run: {data: ' '}\nx: ${art:data}\n": ("it is ' '", "Write name:version"),
     "run: {data: 5}\nx: ${art:data}\n": ("it is 5", "Write name:version"),
+    "run: {d: 'b:v1'}\nx: ${art:d} ${art:data}\n": (
+        "there is no artifact 'data' under run", "Keys under run: d"),
     "run: {env: {}}\nx: ${art:env}\n": ("there is no artifact 'env' under run", "Keys under run: none"),
 }  # fmt: skip
 
@@ -131,6 +134,13 @@ def test_what_an_expression_may_mean_in_the_job_counts_as_used(config):
     assert [one.key for one in config(text, environ={"WHICH": "b"}).references] == ["b"]
     with pytest.raises(LaunchError, match="to name an artifact"):
         config("run: {a: '', b: y}\nx: ${art:${name}}\n", words=["name=a"])
+
+
+def test_an_expression_of_the_command_uses_a_key_as_one_of_the_config_does(config):
+    assert [one.key for one in config("run: {a: x, b: y}\n", words=["z=${art:b}/c"]).references] == ["b"]
+    assert config("run: {a: x, b: y}\n", words=["z=${art:b"]).references == ()
+    with pytest.raises(LaunchError, match="there is no artifact 'c' under run"):
+        config("run: {a: x}\n", words=["y=${art:a}", "z=${art:c}"])
 
 
 def test_the_keys_of_wandb_that_nothing_names(config):
@@ -172,6 +182,8 @@ KINDS = {
     ("x", "name"): None,
     ("model", "x", "name"): None,
     ("model", "output_dir"): None,
+    ("repo_id", "model_dir"): None,
+    ("model_dir", "repo_id"): "model",
     ("model", "type"): None,
     ("model", "size"): None,
     ("model_size",): "model",
@@ -192,6 +204,14 @@ KINDS = {
 @pytest.mark.parametrize("path", KINDS)
 def test_what_a_key_says_about_its_value(path):
     assert _kind_of(path) == KINDS[path]
+
+
+def test_a_repository_whose_name_only_the_job_knows_is_of_the_kind_that_its_key_says(config):
+    found = config("run: {}\nx: 'hf://${oc.env:N}'\ndataset_name: '${oc.env:D}'\n").hub_ids({})
+    assert [(one.key, one.kind, one.known) for one in found] == [
+        ("x", "model", False),
+        ("dataset_name", "dataset", False),
+    ]
 
 
 #  content: a template, a config that was meant for the launcher
@@ -298,6 +318,11 @@ def test_a_mapping_over_an_interpolation_is_merged_into_what_that_leads_to(tmp_p
     assert found.uncertain == uncertain
 
 
+def test_a_value_that_cannot_be_resolved_stays_text_in_plain_data():
+    tree = parse_text("a: ['${art:x,y,z}', '${n}', {b: 1}]\nn: 2\n", "c.yaml").tree()
+    assert plain_value(tree, (), Evaluator(tree, {})) == {"a": ["${art:x,y,z}", 2, {"b": 1}], "n": 2}
+
+
 def test_links_to_what_stands_beside_a_config(tmp_path, monkeypatch):
     for name in ("conf/a.yaml", "conf/b.yaml", "conf/data/x", "deep/c.yaml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -322,5 +347,11 @@ def test_paths_of_the_job_are_translated_where_the_user_wrote_them(config):
     )
     assert found.files[0].text.decode().endswith(text.replace("/old", "/new"))
     assert config(text).render({}, directory="/n", header=Header("now"), translate=str).files == ()
+    # A file that it inherits from is translated as well.
+    Path(found.files[0].original).with_name("p.yaml").write_text("x: /old/x\n")
+    inherits = config("defaults: p.yaml\nrun: {a: b}\n").render(
+        {}, directory="/nowhere", header=Header("now"), translate=lambda text: text.replace("/old", "/new")
+    )
+    assert [file.text.decode().splitlines()[-1] for file in inherits.files] == ["run: {a: b}", "x: /new/x"]
     # What is translated needs no artifact, and what needs none is not translated.
     assert config("x: 1\n").render({}, directory="/n", header=Header("now"), translate=str.upper).files == ()

@@ -290,6 +290,19 @@ def test_another_version_another_artifact_and_a_new_one(key, value, version, art
     assert run.may_be_artifact(key, value) is new
 
 
+def test_a_repository_without_a_revision_is_another_one_if_its_name_is():
+    run = RunWords([{"run": parse_text("m: hf://a/b\nn: h:5000/x\n", "c.yaml").tree()}])
+    assert run.is_other_artifact("m", "hf://c/d")
+    assert not run.is_other_artifact("m", "hf://a/b@main")
+
+
+def test_a_key_of_the_config_with_that_name_is_what_a_word_means():
+    run = RunWords([{**tree(), "run_data": 1}])
+    assert run.find(["x.run_data=b:v1"], 0) is None
+    assert RunWords([tree()]).find(["x.run_data=b:v1"], 0) is not None
+    assert RunWords([{**tree(), "x": 1}]).find(["x.run_data=b:v1"], 0) is not None
+
+
 #  words: the keys of overrides in other forms
 FORMS = {
     "root=/o": [(("root",), "/o")],
@@ -377,6 +390,9 @@ MERGES = [
     (["abc", "import yaml"], None, True),
     (["-x", "import yaml"], None, True),
     (["prog"], None, True),
+    (["x", "-c", "y", "import yaml"], None, True),
+    (["-c", "x", "y", "import yaml"], None, True),
+    (["x", "y", "-c", "import yaml"], None, False),
     ([], None, True),
 ]
 
@@ -397,7 +413,7 @@ def test_which_further_files_count(tmp_path):
     for name, text in texts.items():
         (tmp_path / name).write_bytes(text.encode("latin-1"))
     (tmp_path / "l.json").symlink_to("c.json")
-    words = ["prog", *texts, "a.yaml", "--x=d.toml", "@l.json", "gone.json", "cfg.yaml"]
+    words = ["prog", "cfg.yaml,a.yaml", *texts, "a.yaml", "--x=d.toml", "@l.json", "gone.json", "cfg.yaml"]
     (tmp_path / "cfg.yaml").write_text("x: 1\n")
     found = further_files.find(words, 1, [str(tmp_path / "cfg.yaml")], str(tmp_path))
     assert [file.path[len(str(tmp_path)) + 1 :] for file in found] == ["a.yaml", "b.yml", "c.json", "d.toml"]

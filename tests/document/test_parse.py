@@ -170,6 +170,8 @@ WRONG = {
     "a: 1\nb: *x\n": (2, "the alias *x has no anchor", "Correct the YAML"),
     "a: 1\nb: &x\n  - *x\n": (3, "the alias *x stands inside its own anchor", "Write the value out"),
     "a: 1\n---\nb: 1\n": (2, "a second one begins here", "Keep one document in a config"),
+    "\nb: \x07\n": (2, "unacceptable character #x0007: control characters are not allowed", "Correct the YAML"),
+    "a: 1\n\tb: 2": (2, "the line is indented with a tab", "Indent it with spaces: YAML takes no tabs there"),
     "a: 1\nb: \x07\n": (2, "unacceptable character #x0007: control characters are not allowed", "Correct the YAML"),
 }
 

@@ -38,6 +38,7 @@ def changed(text, name, edit):
 WRONG = {
     "no YAML any more": lambda text: text + "x: [1\n",
     "a value that is another": lambda text: text.replace("new", "other"),
+    "a value that comes before it": lambda text: text.replace("new", "a"),
     "a value that is no text any more": lambda text: text.replace("new", "1"),
     "a value beside it that is another": lambda text: text.replace("c: text", "c: texts"),
     "a value beside it that has got quotes": lambda text: text.replace("b: 1", "b: '1'"),
@@ -81,9 +82,12 @@ def test_a_text_that_reads_as_something_else_is_not_given_out(wrong, edit, monke
         ("s:\n  ? a\n  # b\n  :\n", "s:\n  ? a\n  # b\n  : new\n"),
         ("s:\n  ? b\n  ? a", "s:\n  ? b\n  ? a\n  : new"),
         ("s:\r\n  ? a\r\n", "s:\r\n  ? a\r\n  : new\r\n"),
+        ("s: {b: 1, a:\nx}\n", "s: {b: 1, a:\nnew}\n"),
+        ("s: {a:\n     [x]}\n", "s: {a:\n     new}\n"),
+        ("s:\n  a:\n  - x\n", "s:\n  a:\n   new\n"),
     ],
 )
-def test_a_key_without_a_value_takes_one(before, text, written):
+def test_a_key_takes_another_value_or_its_first(before, text, written):
     document = parse_text(before + text, "cfg.yaml")
     (pair,) = [pair for pair in value_of(document, "s").pairs if pair[0].value == "a"]
     changes = Changes()
@@ -187,6 +191,8 @@ EDITED = [
     ("a: ! x\n", Retext("new"), "a: ! new\n"),
     ("a: !!int 5\n", Retext("new"), "a: new\n"),
     ("a: x # c\n", Whole([1, "b:c"]), 'a: [1, "b:c"] # c\n'),
+    ("a: x\n", Whole({"${b}": 1, 2: "c"}), 'a: {"${b}": 1, 2: c}\n'),
+    ("a: x\n", Retext("${b}\n"), 'a: "${b}\\n"\n'),
     ("a: |\n  x\nb: 1\n", Whole("new"), "a: new\nb: 1\n"),
     ("a: |\n  x\n", Whole("new"), "a: new\n"),
     ("a: >\n  x\n\nb: 1\n", Whole(5), "a: 5\n\nb: 1\n"),

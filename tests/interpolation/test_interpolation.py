@@ -238,3 +238,22 @@ def test_how_long_and_how_deep_an_expression_may_be() -> None:
             assert (tree_or_error(parse, text) == "error") is (depth > 50)
     long = "${a}" + "x" * (65_536 - 4)
     assert parse(long).parts[1].value == "x" * (65_536 - 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "quick"),
+    [
+        ("${f:''}", True),
+        ("${f:'',\"\"}", True),
+        ("${f:'a'}", True),
+        ("${" * MAX_DEPTH + "a" + "}" * MAX_DEPTH, True),
+        ("${" * (MAX_DEPTH + 1) + "a" + "}" * (MAX_DEPTH + 1), False),
+        ("${f:" * MAX_DEPTH + "a" + "}" * MAX_DEPTH, True),
+        ("${f:" * (MAX_DEPTH + 1) + "a" + "}" * (MAX_DEPTH + 1), False),
+    ],
+)
+def test_common_forms_need_no_antlr_and_the_depth_has_a_bound(text, quick):
+    assert (parse_simple(text) is not None) is quick
+    if not quick:
+        with pytest.raises(GrammarError, match="is too large"):
+            parse(text)

@@ -27,7 +27,7 @@ def named_files(word: str, directory: str = "") -> list[tuple[int, str]]:
     if is_yaml_name(word) and _is_file(directory, word):
         return [(0, word)]
     starts = [0, *(index + 1 for index, char in enumerate(word) if char in _BEFORE)]
-    if word.startswith("-") and not word.startswith("--") and len(word) > 2:
+    if word.startswith("-") and not word.startswith("--"):
         starts.append(2)
     for marker in ("file://", "file:"):
         at = word.find(marker)

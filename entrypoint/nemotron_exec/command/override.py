@@ -97,9 +97,10 @@ def parse_option(words: Sequence[str], index: int) -> Override | None:
         return None
     if text is not None:
         return Override(index, words[index], "", key, path, text)
-    if index + 1 < len(words) and not words[index + 1].startswith("--"):
-        return Override(index + 1, words[index + 1], "", key, path, words[index + 1], alone=True)
-    return Override(index, words[index], "", key, path, "true", alone=True)
+    following = [*words[index + 1 :], "--"][0]
+    if following.startswith("--"):
+        return Override(index, words[index], "", key, path, "true", alone=True)
+    return Override(index + 1, following, "", key, path, following, alone=True)
 
 
 def parse_overrides(words: Iterable[str], start: int = 0) -> tuple[Override, ...]:

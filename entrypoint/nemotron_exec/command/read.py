@@ -11,7 +11,7 @@ from nemotron_exec.command.named_files import named_files
 from nemotron_exec.command.override import Override, parse_option, parse_override
 from nemotron_exec.command.script import find_script
 from nemotron_exec.command.torchrun import find_program
-from nemotron_exec.command.words import Command, ConfigArgument, ElasticLauncher
+from nemotron_exec.command.words import Command, ConfigArgument, ElasticLauncher, word_at
 from nemotron_exec.command.wrappers import Surroundings, surroundings
 from nemotron_exec.command_scan import is_yaml_name, may_hold_something_of_ours
 
@@ -91,13 +91,8 @@ def _find_configs(
     script = find_script(argv, program, launcher, environ, directory)
     if explicit:
         named = [config for path in explicit for config in _explicit_configs(argv, path, directory)]
-        if (script is None and not options) or all(config.index >= 0 for config in named):
-            return tuple(named)
-        from nemotron_exec.command import hydra_program
-
         return tuple(
-            (config.index < 0 and hydra_program.explicit(argv, script, options, config.path, environ, directory))
-            or config
+            config if config.index >= 0 else _of_program(argv, script, options, config, environ, directory)
             for config in named
         )
     if script is not None or options.keys() & {"path", "name"}:
@@ -107,6 +102,20 @@ def _find_configs(
         if config is not None:
             found.append(config)
     return tuple(found)
+
+
+def _of_program(
+    argv: tuple[str, ...],
+    script: tuple[int, str] | None,
+    options: Mapping[str, tuple[int, str, str]],
+    config: ConfigArgument,
+    environ: Mapping[str, str],
+    directory: str,
+) -> ConfigArgument:
+    """The config of `-c` that no word of the command names; with its directory if it is that of a Hydra program."""
+    from nemotron_exec.command import hydra_program
+
+    return hydra_program.explicit(argv, script, options, config.path, environ, directory) or config
 
 
 def _configs_in(index: int, word: str, directory: str, environ: Mapping[str, str]) -> list[ConfigArgument]:
@@ -165,7 +174,8 @@ def _real(path: str) -> str:
 
 
 def _next_word(argv: tuple[str, ...], index: int) -> tuple[int, str, str] | None:
-    return (index + 1, "", argv[index + 1]) if index + 1 < len(argv) else None
+    following = word_at(argv, index + 1)
+    return None if following is None else (index + 1, "", following)
 
 
 def _is_option_value(argv: tuple[str, ...], index: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from nemotron_exec.command.words import word_at
 from nemotron_exec.command_scan import module_in, read_regular
 
 TYPE_CHECKING = False  # typing costs 8 ms
@@ -63,8 +64,8 @@ def _candidates(
         attached = module_in(argv[program])
         if attached or module_in(argv[program - 1]) == "" or (launcher is not None and "module" in launcher.options):
             yield from _module(argv, program, attached or argv[program], environ, directory)
-            if argv[program] == "runpy" and program + 1 < len(argv):
-                yield from _module(argv, program + 1, argv[program + 1], environ, directory)
+            if argv[program] == "runpy" and (after := word_at(argv, program + 1)) is not None:
+                yield from _module(argv, program + 1, after, environ, directory)
     index = program
     while index < len(argv):
         word = argv[index]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from nemotron_exec.command.words import ElasticLauncher
+from nemotron_exec.command.words import ElasticLauncher, word_at
 from nemotron_exec.command_scan import is_yaml_name, module_in
 from nemotron_exec.sitecustomize.payload.lazy import pattern
 
@@ -37,6 +37,8 @@ _LAUNCHER_MODULES = {
 
 _PYTHON = pattern(r"(?:python|pypy)[\d.]*\Z")
 
+# argparse takes a word with a dash for an option, unless it is a dash alone or a number.
+_OPTION = pattern(r"-(?!(?:\d+\.?\d*|\.\d+)?\Z)")
 _CODE = pattern(r"-[bBdEhiIOPqRsSuvx]*c\Z")
 # Options of the interpreter that take the next word (python --help).
 _PYTHON_VALUED = frozenset({"-W", "-X", "--check-hash-based-pycs"})
@@ -59,7 +61,7 @@ def find_program(argv: tuple[str, ...]) -> tuple[ElasticLauncher | None, int]:
 
 def _starts_a_command(argv: tuple[str, ...], script: int) -> bool:
     """Whether a script execs its arguments, as an image's entrypoint does: `nvidia_entrypoint.sh torchrun …`."""
-    name = os.path.basename(argv[script + 1]) if script + 1 < len(argv) else ""
+    name = os.path.basename(word_at(argv, script + 1) or "")
     return name in _LAUNCHERS or bool(_PYTHON.match(name))
 
 
@@ -68,9 +70,9 @@ def _read_python(argv: tuple[str, ...], python: int) -> tuple[ElasticLauncher | 
     while index < len(argv) and argv[index].startswith("-"):
         word = argv[index]
         name = module_in(word)
-        if name or (name == "" and index + 1 < len(argv)):
+        if name is not None:
             at = index if name else index + 1
-            kind = _LAUNCHER_MODULES.get(name or argv[at])
+            kind = _LAUNCHER_MODULES.get(name or word_at(argv, at) or "")
             return _read_launcher(argv, at + 1, kind) if kind else (None, at)
         if _CODE.match(word):
             return None, index + 1
@@ -81,13 +83,10 @@ def _read_python(argv: tuple[str, ...], python: int) -> tuple[ElasticLauncher | 
 def _is_no_value(argv: tuple[str, ...], index: int) -> bool:
     """Whether the word cannot be the value of the option before it: another option, or an existing script.
 
-    New versions of a launcher bring new flags. argparse takes no word with a dash as a value, unless it is a number.
+    New versions of a launcher bring new flags. So no option is taken for a value.
     """
-    if index >= len(argv):
-        return False
-    word = argv[index]
-    option = word.startswith("-") and len(word) > 1 and not word[1:].replace(".", "", 1).isdigit()
-    return option or (word.endswith(".py") and os.path.isfile(word))
+    word = word_at(argv, index) or ""
+    return _OPTION.match(word) is not None or (word.endswith(".py") and os.path.isfile(word))
 
 
 def _read_launcher(argv: tuple[str, ...], index: int, kind: str) -> tuple[ElasticLauncher, int]:
@@ -103,7 +102,7 @@ def _read_launcher(argv: tuple[str, ...], index: int, kind: str) -> tuple[Elasti
         name, equals, value = word.partition("=")
         name = _SHORT.get(name, name.lstrip("-").replace("-", "_"))
         if not equals and name not in _FLAGS and not _is_no_value(argv, index):
-            value = argv[index] if index < len(argv) else ""
+            value = word_at(argv, index) or ""
             index += 1
         options[name] = value
     if "no_python" in options and index < len(argv):

@@ -10,7 +10,7 @@ TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Command", "ConfigArgument", "ElasticLauncher", "replace_paths"]
+__all__ = ["Command", "ConfigArgument", "ElasticLauncher", "replace_paths", "word_at"]
 
 
 @dataclass(frozen=True)
@@ -94,3 +94,8 @@ class Command:
     def relative(self) -> tuple[str, ...]:
         """The words from the program on, which are the same on every node."""
         return self.argv[self.program :]
+
+
+def word_at(words: Sequence[str], index: int) -> str | None:
+    """The word at an index; None behind the last one."""
+    return next(iter(words[index : index + 1]), None)

@@ -189,15 +189,15 @@ def _plain(words: Sequence[str], valued: Sequence[str]) -> list[str]:
 
 def _values(words: Sequence[str], options: Sequence[str]) -> list[str]:
     """The values of some options, in every form: `-u X`, `-uX`, `--user X`, `--user=X`."""
-    found = []
+    found: list[str] = []
     for index, word in enumerate(words):
         if word == "--":
             break
         for option in options:
-            if word == option and index + 1 < len(words):
-                found.append(words[index + 1])
+            if word == option:
+                found += words[index + 1 : index + 2]
             elif word.startswith(f"{option}="):
                 found.append(word[len(option) + 1 :])
-            elif len(option) == 2 and word.startswith(option) and not word.startswith("--") and len(word) > 2:
+            elif len(option) == 2 and word.startswith(option) and not word.startswith("--"):
                 found.append(word[2:])
     return found

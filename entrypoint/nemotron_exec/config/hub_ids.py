@@ -138,9 +138,8 @@ def _kind_of(path: Path) -> str | None:
     own = words[-1]
     if own and own[-1] in _PATHS and names[-1] not in _EXACT:
         return None
-    looked_at = set(own)
-    if looked_at <= _PLAIN or not looked_at & (_DATA | _MODEL):
-        looked_at = set(own) & (_DATA | _MODEL) or (set(words[0]) if set(own) <= _PLAIN and len(words) > 1 else set())
+    # A plain `name` says nothing: then the key above says it.
+    looked_at = set(words[0] if set(own) <= _PLAIN else own)
     if looked_at & _DATA:
         return "dataset"
     return "model" if looked_at & _MODEL or names[-1] in _EXACT else None

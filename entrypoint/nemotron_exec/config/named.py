@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from nemotron_exec.config.evaluate import Evaluator
 from nemotron_exec.config.references import NO_REFERENCES, reference_in
-from nemotron_exec.document.document import Document, Scalar
+from nemotron_exec.document.document import Scalar, scalar_outside
 from nemotron_exec.errors import LaunchError, UsageError
 from nemotron_exec.sitecustomize.payload.lazy import pattern
 
@@ -53,7 +53,7 @@ def named_artifacts(pairs: Sequence[str], file: str | None) -> dict[str, Any]:
                 f"another --artifact says {key}={given[key]}",
                 "Leave out one of the two",
             )
-        named[key] = Scalar(text, None, '"', 0, 0, 0, Document(f"--artifact {key}", text))
+        named[key] = scalar_outside(text, f"--artifact {key}")
     return named
 
 

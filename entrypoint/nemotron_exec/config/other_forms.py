@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 
 from nemotron_exec.command.override import Override, split_key
+from nemotron_exec.command.words import word_at
 from nemotron_exec.config import further_files
 from nemotron_exec.config.named import SETTINGS
 from nemotron_exec.config.run_words import RunWords, is_reference
@@ -110,7 +111,7 @@ def other_forms(
     for index in range(start, len(words)):
         if index in read:
             continue
-        following = words[index + 1] if index + 1 < len(words) else None
+        following = word_at(words, index + 1)
         if has_run and _MAPPING.search(f"{words[index]}={following}" if words[index] == "--run" else words[index]):
             raise _not_applied(words[index], "run.KEY", None)
         for name, value in _lines_of_run(words[index]) if has_run else ():
@@ -192,7 +193,7 @@ def refuse_stranded(words: Sequence[str], overrides: Sequence[Override]) -> None
     for override in overrides:
         if not override.is_about_run or not 1 <= override.index < len(words):
             continue
-        after = words[override.index + 1] if override.index + 1 < len(words) else "-"
+        after = word_at(words, override.index + 1) or "-"
         if words[override.index - 1].startswith("--") and words[override.index - 1] != "--" and after.startswith("-"):
             raise _not_applied(f"{words[override.index - 1]} {override.word}", override.key, override.text)
 

@@ -7,7 +7,7 @@ from nemotron_exec.config import hydra
 from nemotron_exec.config.evaluate import Evaluator, Path, Value
 from nemotron_exec.config.inherit import Layer
 from nemotron_exec.config.override import Reach
-from nemotron_exec.document.document import Document, Scalar, tag_of
+from nemotron_exec.document.document import Document, Scalar, scalar_outside, tag_of
 from nemotron_exec.errors import LaunchError
 from nemotron_exec.frozen import dataclass, field
 
@@ -184,7 +184,7 @@ def expressions_of(override: Override) -> list[Scalar]:
 
 def override_scalar(override: Override, text: str) -> Scalar:
     """A part of an override's value as a scalar of a config."""
-    return Scalar(text, None, '"', 0, 0, 0, Document(override.word, text))
+    return scalar_outside(text, override.word)
 
 
 def plain_value(tree: Any, path: Path, evaluator: Evaluator) -> object:

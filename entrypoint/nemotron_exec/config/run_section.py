@@ -7,7 +7,7 @@ from nemotron_exec.config.inherit import Layer
 from nemotron_exec.config.override import value_of
 from nemotron_exec.config.root import is_null
 from nemotron_exec.config.run_text import last_pair
-from nemotron_exec.document.document import Document, Scalar, tree_of
+from nemotron_exec.document.document import Document, Scalar, scalar_outside, tree_of
 from nemotron_exec.document.literal import yaml_literal
 from nemotron_exec.frozen import dataclass, field
 
@@ -139,8 +139,7 @@ def with_wandb(tree: dict[Any, Any], missing: Mapping[str, str | None]) -> dict[
     run = dict(run) if isinstance(run, dict) else {}
     wandb = run.get("wandb")
     wandb = dict(wandb) if isinstance(wandb, dict) else {}
-    nowhere = Document("env.toml", "")
     for key, value in missing.items():
         style = "" if value is None else '"'
-        wandb[key] = Scalar("null" if value is None else value, None, style, 0, 0, 0, nowhere)
+        wandb[key] = scalar_outside("null" if value is None else value, "env.toml", style)
     return {**tree, "run": {**run, "wandb": wandb}}

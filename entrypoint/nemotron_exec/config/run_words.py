@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from nemotron_exec.artifacts.reference import looks_like_reference
+from nemotron_exec.command.words import word_at
 from nemotron_exec.config.touched import names_in, normal, parts_of
 from nemotron_exec.document.document import Scalar
 from nemotron_exec.frozen import dataclass
@@ -71,9 +72,9 @@ class RunWords:
         if not self._keys or word.startswith("+"):
             return None
         before = words[index - 1] if index else ""
-        following = words[index + 1] if index + 1 < len(words) else ""
-        if following in _ASSIGNS and index + 2 < len(words):
-            following = words[index + 2]
+        following = word_at(words, index + 1) or ""
+        if following in _ASSIGNS:
+            following = word_at(words, index + 2) or following
         pair = word.split() if " " in word or "\t" in word else ()
         if len(pair) == 2 and (one := self.find(pair, 0)) is not None and one.sure:
             return one
@@ -128,7 +129,7 @@ def _candidates(word: str, following: str, before: str) -> Iterator[tuple[str, s
         if mark:
             rest = match.string[match.end() :].lstrip(" \t=>")
             yield name, _value(rest if rest or mark != ":" else following), mark, option
-        elif match.start() == 0 and match.end() == len(match.string):
+        elif match[0] == match.string:
             value = following if following and not following.startswith("-") else None
             # After an option a dotted name without a reference is a value: `--out run.data` names a file.
             if option or ("." in name and value is not None and (not before.startswith("-") or is_reference(value))):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 
+from nemotron_exec.command.words import word_at
 from nemotron_exec.command_scan import is_yaml_name, read_regular
 from nemotron_exec.sitecustomize.payload.lazy import pattern
 
@@ -98,10 +99,10 @@ def touched_paths(words: Sequence[str], start: int, trees: Sequence[Any], known:
     for index in range(start, len(words)):
         # An option before the name of a config takes it as its value: `-c cfg.yaml`.
         if index not in skipped and not (index + 1 in skipped and words[index].startswith("-")):
-            asked.read(words[index], words[index + 1] if index + 1 < len(words) else "")
+            asked.read(words[index], word_at(words, index + 1) or "")
     for _, more in words_of_files(words, start):
         for index, word in enumerate(more):
-            asked.read(word, more[index + 1] if index + 1 < len(more) else "")
+            asked.read(word, word_at(more, index + 1) or "")
     return asked.paths()
 
 

@@ -20,7 +20,7 @@ TYPE_CHECKING = False  # typing costs 8 ms
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Document", "Mapping", "Node", "Scalar", "Sequence", "Tree", "tag_of", "tree_of"]
+__all__ = ["Document", "Mapping", "Node", "Scalar", "Sequence", "Tree", "scalar_outside", "tag_of", "tree_of"]
 
 _STR = "tag:yaml.org,2002:str"
 
@@ -93,7 +93,7 @@ class Scalar:
         try:
             return _CONSTRUCTOR.construct_object(yaml.ScalarNode(tag, self.value))
         except (yaml.YAMLError, ValueError, KeyError, AttributeError) as error:  # `!!timestamp x` is no date
-            raise ValueError(str(error).splitlines()[0]) from None
+            raise ValueError(" ".join(str(error).split())) from None
 
 
 class Mapping:
@@ -223,6 +223,11 @@ _OMEGACONF = _OmegaConfResolver()
 _YAML_1_1 = yaml.resolver.Resolver()
 
 _CONSTRUCTOR = yaml.constructor.SafeConstructor()
+
+
+def scalar_outside(text: str, source: str, style: str = '"') -> Scalar:
+    """A scalar that no file has: of an override, of an option. Messages call it by its source."""
+    return Scalar(text, None, style, 0, 0, 0, Document(source, text))
 
 
 def tag_of(scalar: Scalar, *, yaml_1_1: bool = False) -> str:

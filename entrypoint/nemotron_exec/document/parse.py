@@ -65,13 +65,12 @@ def parse_text(text: str, path: str, *, mark: str = "") -> Document:
     try:
         _compose(document)
     except yaml.MarkedYAMLError as error:
-        place = error.problem_mark or error.context_mark
+        place = error.problem_mark
+        assert place is not None  # the C parser says where
         problem = " ".join(str(part) for part in (error.context, error.problem) if part)
-        line = place.line + 1 if place else 0
-        raise _explained(document, problem, line) from None
-    except yaml.YAMLError as error:  # a ReaderError means a character that YAML does not allow
-        position = getattr(error, "position", None)
-        line = text.count("\n", 0, position) + 1 if isinstance(position, int) else 0
+        raise _explained(document, problem, place.line + 1) from None
+    except yaml.reader.ReaderError as error:  # a character that YAML does not allow
+        line = text.count("\n", 0, error.position) + 1
         problem = str(error).splitlines()[0]
         raise document.error("to parse the YAML", problem, "Correct the YAML", line) from None
     return document
@@ -79,7 +78,7 @@ def parse_text(text: str, path: str, *, mark: str = "") -> Document:
 
 def _explained(document: Document, problem: str, line: int) -> LaunchError:
     """The error in the user's words for the most frequent mistakes, else in the parser's."""
-    written = document.text.split("\n")[line - 1] if 0 < line <= document.text.count("\n") + 1 else ""
+    written = "".join(document.text.split("\n")[line - 1 : line])
     if "\t" in written[: len(written) - len(written.lstrip())]:
         found, remedy = "the line is indented with a tab", "Indent it with spaces: YAML takes no tabs there"
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from nemotron_exec.document.document import Document, Mapping, Node, Scalar, Sequence, tag_of
+from nemotron_exec.document.document import Document, Mapping, Node, Scalar, Sequence, scalar_outside, tag_of
 from nemotron_exec.document.edit import Retext, Whole
 from nemotron_exec.document.literal import Expression, UnwritableError, escape, yaml_double_quoted, yaml_literal
 from nemotron_exec.document.parse import parse_text
@@ -150,11 +150,11 @@ def _restyled(scalar: Scalar, raw: str, text: str) -> str | None:
 
 
 def _stays_plain(text: str, *, flow: bool) -> bool:
-    if not text or not _is_printable(text) or not _PLAIN_START.match(text):
+    if not _is_printable(text) or not _PLAIN_START.match(text):
         return False
     if ": " in text or " #" in text or text[-1] in ": " or (flow and re.search(r"[\[\]{},:]", text)):
         return False
-    probe = Scalar(text, None, "", 0, 0, 0, Document("", ""))
+    probe = scalar_outside(text, "", style="")
     # A number, a date or a word for true must keep its quotes.
     return "${" in text or yaml_literal(text) == text or (" " in text and tag_of(probe, yaml_1_1=True) == _STR)
 
@@ -228,10 +228,10 @@ def _removal(document: Document, mapping: Mapping, key: Scalar) -> tuple[int, in
     first, end = document.start_of_pair(key), document.end_of_pair(*mapping.pairs[index])
     # A block scalar includes the end of its line.
     newline = document.newline if text[end - 1] == "\n" and not mapping.flow else ""
-    if len(mapping.pairs) == 1:
-        return first, end, "" if mapping.flow else "{}" + newline
-    if index + 1 < len(mapping.pairs):
+    if mapping.pairs[-1][0] is not key:
         return first, document.start_of_pair(mapping.pairs[index + 1][0]), ""
+    if not index:
+        return first, end, "" if mapping.flow else "{}" + newline
     start = document.end_of_pair(*mapping.pairs[index - 1])
     if text[start - 1] == "\n" and not newline:
         end += len(document.newline) if text.startswith(document.newline, end) else 0
@@ -246,30 +246,30 @@ def _verify(document: Document, changes: Changes, text: str) -> None:
     try:
         result = parse_text(text, document.path)
     except LaunchError as error:
-        raise _mismatch(document, f"the result does not parse ({error})", 0) from None
+        raise _mismatch(document, f"the result does not parse ({error})", None) from None
     twins: dict[int, int] = {}
     pending: list[tuple[Any, Any]] = [(_expected_root(document, changes), result.root)]
     while pending:
         old, new = pending.pop()
         if isinstance(old, _Literal):
             if not old.matches(new):
-                raise _mismatch(document, f"a value reads back differently than {old.value!r}", getattr(new, "line", 0))
+                raise _mismatch(document, f"a value reads back differently than {old.value!r}", new)
             continue
         whole = isinstance(old, Scalar) and id(old) in changes.scalars
         if twins.setdefault(id(old), id(new)) != id(new) or (not whole and type(old) is not type(new)):
-            raise _mismatch(document, "the structure changed", getattr(old, "line", 0))
+            raise _mismatch(document, "the structure changed", old)
         if isinstance(old, Scalar):
             # A scalar that is replaced as a whole may become a collection.
             if not _reads_alike(old, new, changes.scalars.get(id(old))):
-                raise _mismatch(document, "a value reads back differently", old.line)
+                raise _mismatch(document, "a value reads back differently", old)
         elif isinstance(old, Sequence):
             if len(old.items) != len(new.items):
-                raise _mismatch(document, "a list changed its length", old.line)
+                raise _mismatch(document, "a list changed its length", old)
             pending.extend(zip(old.items, new.items, strict=True))
         elif isinstance(old, Mapping):
             pairs = _expected_pairs(old, changes)
             if len(pairs) != len(new.pairs):
-                raise _mismatch(document, "a mapping changed its length", old.line)
+                raise _mismatch(document, "a mapping changed its length", old)
             for (old_key, old_value), (new_key, new_value) in zip(pairs, new.pairs, strict=True):
                 pending += [(old_key, new_key), (old_value, new_value)]
 
@@ -290,12 +290,10 @@ class _Wrapped(_Literal):
         self.target = target
 
     def matches(self, node: Any) -> bool:
-        if not isinstance(node, Mapping) or len(node.pairs) != 1 + len(self.value):
+        if not isinstance(node, Mapping):
             return False
-        merge = node.pairs[0][0]
-        own = Mapping(0, 0, flow=True, anchored=False)
-        own.pairs = node.pairs[1:]
-        return isinstance(merge, Scalar) and merge.value == "<<" and _equals(own, self.value)
+        (merge, _), *own = node.pairs
+        return isinstance(merge, Scalar) and merge.value == "<<" and _equal_pairs(own, self.value)
 
 
 def _expected_root(document: Document, changes: Changes) -> Any:
@@ -337,20 +335,20 @@ def _equals(node: Any, value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return isinstance(node, Sequence) and len(node.items) == len(value) and all(map(_equals, node.items, value))
     if isinstance(value, dict):
-        return (
-            isinstance(node, Mapping)
-            and len(node.pairs) == len(value)
-            and all(
-                _equals_key(key, name) and _equals(item, inner)
-                for (key, item), (name, inner) in zip(node.pairs, value.items(), strict=True)
-            )
-        )
+        return isinstance(node, Mapping) and _equal_pairs(node.pairs, value)
     if not isinstance(node, Scalar):
         return False
     if isinstance(value, str):
         kept = "${" not in value or isinstance(value, Expression)
         return node.value == (value if kept else escape(value)) and _is_string(node)
     return _constructs(node, value)
+
+
+def _equal_pairs(pairs: list[tuple[Node, Node]], value: dict[Any, Any]) -> bool:
+    return len(pairs) == len(value) and all(
+        _equals_key(key, name) and _equals(item, inner)
+        for (key, item), (name, inner) in zip(pairs, value.items(), strict=True)
+    )
 
 
 def _equals_key(node: Any, value: Any) -> bool:
@@ -373,10 +371,10 @@ def _constructs(node: Scalar, value: Any) -> bool:
     return type(found) is type(value) and (found == value or (found != found and value != value))
 
 
-def _mismatch(document: Document, found: str, line: int) -> LaunchError:
+def _mismatch(document: Document, found: str, node: Node | None) -> LaunchError:
     return document.error(
         "to write the resolved config so that it reads as the original does",
         found,
         "Please report this with the config; writing the value out by hand avoids it",
-        line,
+        0 if node is None else node.line,
     )
