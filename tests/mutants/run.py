@@ -92,7 +92,7 @@ class Tree:
 
     def run(self, files: Iterable[str], *, patience: float, seconds: float = TIMEOUT, **job: object) -> dict:
         """Run tests; returns the names of those that failed and passed, and whether one ran out of time."""
-        job = {"stop": False, "files": sorted(files), "patience": patience, "seconds": seconds, **job}
+        job = {"stop": False, "random": False, "files": sorted(files), "patience": patience, "seconds": seconds, **job}
         self.worker.stdin.write(json.dumps(job) + "\n")
         self.worker.stdin.flush()
         return json.loads(self.worker.stdout.readline())
@@ -170,6 +170,27 @@ def try_step(tree: Tree, row: dict, patience: float = PATIENCE) -> str:
     if came["late"]:
         return "slow"
     return judge_step(nodes, came)
+
+
+def refuse_red(trees: list[Tree], rows: list[dict]) -> None:
+    """Run the tests of the steps once without any mutant.
+
+    Raises:
+        SystemExit: One of them does not pass.
+    """
+    functions = test_functions(trees[0].path)
+    nodes = sorted({node_of(name, functions) for row in rows for name in row["killed_by"]})
+    parts = [nodes[number :: 4 * len(trees)] for number in range(4 * len(trees))]
+
+    def one(tree: Tree, part: list[str], patience: float = 3 * PATIENCE) -> dict:
+        return tree.run({node.split("::")[0] for node in part}, tests=part, patience=patience, seconds=2 * TIMEOUT)
+
+    passed: set[str] = set()
+    for _, came in spread(trees, [part for part in parts if part], one, float("inf")):
+        passed |= set(came["passed"]) - set(came["failed"])
+    passed |= {name.split("[")[0] for name in passed}
+    if red := [node for node in nodes if node not in passed]:
+        raise SystemExit("the tests of steps.toml are red without any mutant: " + " ".join(red))
 
 
 def judge_step(nodes: Iterable[str], came: dict) -> str:
@@ -319,7 +340,7 @@ class Lines:
         ]
 
         def one(tree: Tree, file: str, patience: float = 3 * PATIENCE) -> dict:
-            return tree.run([file], patience=patience, measure=PURE)
+            return tree.run([file], patience=patience, measure=PURE, random=True)
 
         with contextlib.ExitStack() as stack:
             for tree in trees:
@@ -347,7 +368,7 @@ class Lines:
             found = set().union(*of_module.values())
             few = not found - {""}
             found |= {test for test in self.seconds if BOUNDS in test or (test.startswith(package) and few)}
-        return sorted(found - {""}, key=lambda test: (name not in test.split("::")[0], self.seconds[test]))
+        return sorted(found - {""}, key=lambda test: (name not in test.split("::")[0], self.seconds[test], test))
 
 
 def statement_at(code: str, line: int) -> tuple[int, int]:
@@ -379,7 +400,7 @@ def try_mutation(tree: Tree, mutation: Mutation, lines: Lines, patience: float =
     files = {name.split("::")[0] for name in names}
     seconds = patience + 4 * sum(lines.seconds[name] for name in names)
     with instead_of(path, mutation.code):
-        came = tree.run(files, tests=names, patience=patience, seconds=seconds, stop=True)
+        came = tree.run(files, tests=names, patience=patience, seconds=seconds, stop=True, random=True)
     if came["late"]:
         return "slow"
     return "killed" if came["failed"] or came.get("died") else "survived"
@@ -482,6 +503,7 @@ def main() -> int:
     steps, mutants = Table(), Table()
     if options.only != "sample":
         rows = [row for row in read_steps() if options.match in row["step"] + row["text"]]
+        refuse_red(trees, rows)
         for row, came in spread(trees, rows, try_step, deadline):
             steps.add(package_of(place_of(row["text"], trees[0].code()), trees[0].path), came, row["step"])
     if options.only != "steps":
