@@ -30,6 +30,6 @@ def test_each_save_reaches_wandb_once_however_it_fails_and_whatever_is_killed():
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=1100)
     figures = json.loads(done.stdout.splitlines()[-1])
     assert done.returncode == 0, done.stdout + done.stderr
-    wrong = ("lost", "twice", "disagree", "latest", "waiting", "unknown", "hang")
+    wrong = ("lost", "twice", "disagree", "latest", "waiting", "unknown", "hang", "cost")
     assert [figures[kind] for kind in wrong] == [0] * len(wrong)
     assert figures["runs"] >= 1

@@ -158,6 +158,17 @@ def test_a_directory_with_the_checkpoints_of_other_inputs_is_a_warning_and_under
     assert "with other inputs" not in started(nemotron_exec, tmp_path, version="v2").stderr
 
 
+@pytest.mark.parametrize("content", [None, "[", "{}", '{"artifacts": [3]}', '{"artifacts": [{}]}'])
+def test_where_no_pin_is_left_the_run_record_tells_the_inputs(nemotron_exec, tmp_path, save, content):
+    record = save / ".nemotron-exec/runs/job-1.json"
+    record.parent.mkdir()
+    artifacts = [{"key": "data", "reference": "blend:v1", "qualified_name": "blend:v1"}]
+    record.write_text(json.dumps({"artifacts": artifacts}) if content is None else content)
+    done = started(nemotron_exec, tmp_path, version="v2")
+    assert done.returncode == 0, done.stderr
+    assert ("run.data was blend:v1 and is blend:v2" in done.stderr) == (content is None)
+
+
 def test_the_doctor_says_it_too(nemotron_exec, tmp_path, save, bare_path, monkeypatch):
     monkeypatch.setenv("PATH", str(bare_path))
     (save / "latest_checkpointed_iteration.txt").write_text("40")

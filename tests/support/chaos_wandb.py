@@ -9,6 +9,7 @@ be written. Some lives are followed by a flush, which is killed now and then.
 
 At the end W&B answers again and a flush runs. Then each acknowledged save is one version in the manifest store and one
 in W&B, `latest` is the newest save in both, and the outbox is empty. No save, start or end may take longer than BOUND.
+No outage may end a job at its start.
 """
 
 from __future__ import annotations
@@ -67,8 +68,16 @@ CLIENT = {
 }
 
 
+# Answers of a server that is not down: the client's error ends the job.
+NO_OUTAGE = ("nulls", "refuses", "expired")
+
+
 class HangError(Exception):
     """Something took longer than BOUND."""
+
+
+class CostError(Exception):
+    """An outage ended a job that does not require W&B."""
 
 
 class Job:
@@ -95,14 +104,16 @@ class Job:
         }
         self.step = 0
         self.saved: set[int] = set()
+        self.way: str | None = None
         self.figures: collections.Counter[str] = collections.Counter()
 
     def trouble(self) -> None:
         """Let the server fail in one way, once or from now on, or answer again."""
         self.recover()
+        self.way = None
         if self.chance.random() < 0.25:
             return
-        way = self.chance.choice(list(WAYS))
+        self.way = way = self.chance.choice(list(WAYS))
         self.figures["faults"] += 1
         self._log(f"W&B: {way}")
         how = WAYS[way]
@@ -140,7 +151,7 @@ class Job:
             self._mend_store()
 
     def _start(self) -> Trainer | None:
-        """A trainer; None if its start failed because the key had expired."""
+        """A trainer; None if its start failed by an answer that is no outage."""
         process = Trainer.popen(self.environ, wandb=True)
         trainer = Trainer(process)
         deadline = time.monotonic() + BOUND
@@ -152,8 +163,8 @@ class Job:
                 self.figures["refused"] += 1
                 errors = trainer.errors()
                 trainer.close()
-                if self.backend.keys and not self.backend.faults.pending:
-                    raise HangError(f"a start failed without a reason: {errors}")
+                if self.way not in NO_OUTAGE:
+                    raise CostError(f"a start under {self.way}: {errors}")
                 self._log(f"refused: {errors[-300:]}")
                 return None
             if time.monotonic() > deadline:
@@ -298,6 +309,8 @@ def run(seed: int) -> tuple[collections.Counter[str], tuple[str, str] | None]:
             found = job.problem()
         except HangError as error:
             found = ("hang", str(error))
+        except CostError as error:
+            found = ("cost", str(error))
         job.figures["saves"] = len(job.saved)
         if found and "CHAOS_KEEP" in os.environ:
             job.keep(os.path.join(os.environ["CHAOS_KEEP"], str(seed)))
@@ -313,7 +326,7 @@ def main() -> int:
     arguments = parser.parse_args()
     until = time.monotonic() + arguments.seconds
     figures: collections.Counter[str] = collections.Counter()
-    wrong = dict.fromkeys(("lost", "twice", "disagree", "latest", "waiting", "unknown", "hang"), 0)
+    wrong = dict.fromkeys(("lost", "twice", "disagree", "latest", "waiting", "unknown", "hang", "cost"), 0)
     for seed in range(arguments.first, arguments.first + arguments.seeds):
         if time.monotonic() > until:
             break

@@ -154,6 +154,8 @@ class Pins:
             pinned = _read(path)[1]
         except files.UnusableFileError:
             return None  # `apply` has reported the fault
+        if not pinned:
+            pinned = {str(item["key"]): item for item in _recorded(self._save_directory)}
         return other_inputs(pinned, artifacts, self._save_directory)
 
     def run_identity(self) -> str:
@@ -261,16 +263,21 @@ class Pins:
         return None if self._save_directory is None else os.path.join(self._save_directory, DIRECTORY, NAME)
 
 
-def _last_record(directory: str, references: Sequence[Reference]) -> dict[str, str]:
-    """Versions by reference, from the newest run record beside the checkpoints."""
+def _recorded(directory: str) -> list[dict[str, Any]]:
+    """The artifacts of the newest run record beside the checkpoints; none where no record can be read."""
     runs = os.path.join(directory, DIRECTORY, "runs")
     try:
         paths = [os.path.join(runs, name) for name in os.listdir(runs) if name.endswith(".json")]
         newest = max(paths, key=lambda path: os.lstat(path).st_mtime)
         body = json.loads(files.read(newest, limit=_LIMIT) or b"")
-        named = {str(item["reference"]): str(item["qualified_name"]) for item in body["artifacts"]}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, files.UnusableFileError):
-        return {}
+        return [{"key": item.get("key"), **item} for item in body["artifacts"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, files.UnusableFileError):
+        return []
+
+
+def _last_record(directory: str, references: Sequence[Reference]) -> dict[str, str]:
+    """Versions by reference, from the newest run record beside the checkpoints."""
+    named = {str(item.get("reference")): str(item.get("qualified_name")) for item in _recorded(directory)}
     found = {}
     for item in references:
         name, _, version = named.get(item.text, "").rpartition(":")
