@@ -29,7 +29,7 @@ _ATTEMPT = 10.0  # seconds for one request
 _PAUSE = 1.0  # seconds between two requests
 # Parts of the clients' error texts for a server that does not answer, or answers 5xx or 429.
 _OUTAGE = (
-    *("timed out", "time-out", "timeout", "did not respond"),
+    *("timed out", "time-out", "timeout", "did not respond", "giving up after"),
     *("http 5", "http 429", "connection", "no such host", "eof"),
 )
 _QUERY = b'{"query": "query Viewer { viewer { id } }", "operationName": "Viewer", "variables": {}}'
