@@ -19,7 +19,8 @@ NOTHING = "import hydra\n@hydra.main(version_base=None, config_path=d(), config_
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("conf/config.yaml", "conf/exp/big.yaml", "other/config.yaml", "pkg/conf/config.yaml", "config.yaml"):
+    for name in ("conf/config.yaml", "conf/exp/big.yaml", "other/config.yaml", "pkg/conf/config.yaml", "config.yaml",
+                 "venv/lib/python3/site-packages/site/conf/config.yaml"):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(TEXT)
     for name, text in (("app", READABLE), ("composes", COMPOSES), ("computed", COMPUTED), ("nameless", NAMELESS),
@@ -73,6 +74,15 @@ FOUND = {
     "python plain.py -cn config": (3, "config", "config.yaml", -1, ".", False),
     "train -cn config": (2, "config", "config.yaml", -1, ".", False),
     "train -cp other": (2, "", "other/config.yaml", 2, "other", False),
+    "train -cp pkg://pkg.conf": (2, "", "pkg/conf/config.yaml", 2, "pkg/conf", False),
+    "{here}/venv/bin/python app.py -cp pkg://site.conf": (
+        3,
+        "",
+        "venv/lib/python3/site-packages/site/conf/config.yaml",
+        3,
+        "venv/lib/python3/site-packages/site/conf",
+        False,
+    ),
     "python computed.py": None,
     "python nameless.py": None,
     "python nothing.py": None,
@@ -145,3 +155,11 @@ def test_where_c_names_two_configs_only_the_one_that_no_word_names_is_that_of_th
     ]
     found = shown(here, "python app.py conf/config.yaml", ["conf/config.yaml", "other/config.yaml"])
     assert found == [(2, "", "conf/config.yaml", None, "", False), (-1, "", "other/config.yaml", None, "", False)]
+
+
+def test_c_needs_no_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    (found,) = read(["prog", "x", "c.yaml"], ["c.yaml"], {}).configs
+    assert (found.index, found.path) == (2, "c.yaml")

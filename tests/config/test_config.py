@@ -219,6 +219,7 @@ WANDB = {
     "aliased": ("b: &b {k: 1}\nrun: *b\n", "b: &b {k: 1}\nrun: {<<: *b, wandb: {project: p, entity: e}}\n"),
     "null in wandb": ("run: {wandb: {project: null, entity: e2}}\n", "run: {wandb: {project: p, entity: e2}}\n"),
     "empty in wandb": ("run:\n  wandb:\n    project:\n", "run:\n  wandb:\n    entity: e\n    project: p\n"),
+    "anchored": ("run: &r {data: D:v1}\nagain: *r\n", None),
     "list in wandb": ("run: {wandb: [a]}\nx: ${run.wandb}\n", None),
     "text in wandb": ("run: {wandb: mine}\nx: 1\n", None),
     "null wandb": ("run:\n  wandb: null\n  k: 1\n", "run:\n  wandb: {project: p, entity: e}\n  k: 1\n"),

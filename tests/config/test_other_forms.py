@@ -191,6 +191,8 @@ def test_an_artifact_in_it_is_filled_in(tmp_path, monkeypatch):
 REFUSED = {
     "--run.data=base:v1": "Write run.data=base:v1",
     "--run.data base:v1": "Write run.data=base:v1",
+    "--run.data --lr 1": "Write run.data=",
+    "--run.data=": "Write run.data=name:version",
     "-run.data=base:v1": "Write run.data=base:v1",
     "run.data base:v1": "Write run.data=base:v1",
     "--options run.data=base:v1": "Write run.data=base:v1",

@@ -180,6 +180,14 @@ def test_a_number_is_no_other_one_because_it_compares_equal(monkeypatch):
             splice(document, changes)
 
 
+def test_a_number_that_reads_as_none_is_not_given_out(monkeypatch):
+    document, changes = changed("a: old\n", "a", Whole(1.5))
+    assert splice(document, changes) == "a: 1.5\n"
+    monkeypatch.setattr(module, "_apply", lambda text, pieces: "a: .nan\n")
+    with pytest.raises(LaunchError, match="reads back differently"):
+        splice(document, changes)
+
+
 #  text, the edit of `a`: the text then
 EDITED = [
     ("a: x\n", Whole("new"), "a: new\n"),
