@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 import types
+from pathlib import Path
 
 import pytest
 
@@ -112,6 +113,24 @@ def test_the_error_of_a_leader_that_lost_its_lease_while_it_worked_is_nobodys_an
 
     assert leading.run(loses_it) is None
     assert meeting.look() is None
+
+
+@pytest.mark.parametrize("theirs", [False, True])
+def test_a_leader_that_lost_its_lease_takes_its_own_progress_away_and_no_others(state, theirs):
+    # It is stopped between the look at its lease and the write, and goes on when its successor has tidied up.
+    meeting, leading = failing_leader(state, held=True)
+    progress = Path(meeting.path, "progress.json")
+
+    def loses_it(lead):
+        leading._lease.held = False
+        assert progress.exists()
+        if theirs:
+            progress.write_text('{"leader": "another (pid 1)"}')
+        fails(lead)
+
+    assert leading.run(loses_it) is None
+    leading.close()
+    assert progress.exists() is theirs
 
 
 def test_the_error_of_a_leader_that_holds_its_lease_is_the_answer(state):
