@@ -97,7 +97,7 @@ def parse_option(words: Sequence[str], index: int) -> Override | None:
         return None
     if text is not None:
         return Override(index, words[index], "", key, path, text)
-    following = [*words[index + 1 :], "--"][0]
+    following = words[index + 1] if index + 1 < len(words) else "--"
     if following.startswith("--"):
         return Override(index, words[index], "", key, path, "true", alone=True)
     return Override(index + 1, following, "", key, path, following, alone=True)

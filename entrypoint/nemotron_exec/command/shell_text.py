@@ -107,7 +107,7 @@ def _commands(text: str, directory: str) -> list[Inner]:
             del words[0]
         if words[:1] in (["cd"], ["pushd"]):
             names = [word for word in words[1:] if not word.startswith("-") and not word.isdigit()]
-            directory = os.path.join(directory, next(iter(names), "~"))
+            directory = os.path.join(directory, names[0] if names else "~")
             if any(mark in directory for mark in _EXPANDED):
                 break
         elif words and "nemotron-exec" not in map(os.path.basename, words):

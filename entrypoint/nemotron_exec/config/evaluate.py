@@ -433,7 +433,8 @@ class Evaluator:
             return Kept(f"the variable {name} looks like a secret, and would be written down", broken=True)
         if name in self._environ:
             return Value(self._environ[name], ours=False)
-        for default in arguments[1:]:
+        if len(arguments) > 1:
+            default = arguments[1]
             return Value(default if default is None else str(default), ours=False)
         return Kept(f"the environment has no {name}", broken=True)
 

@@ -290,7 +290,7 @@ class _Wrapped(_Literal):
         self.target = target
 
     def matches(self, node: Any) -> bool:
-        if not isinstance(node, Mapping):
+        if not isinstance(node, Mapping) or not node.pairs:
             return False
         (merge, _), *own = node.pairs
         return isinstance(merge, Scalar) and merge.value == "<<" and _equal_pairs(own, self.value)
