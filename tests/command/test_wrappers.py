@@ -71,6 +71,8 @@ UNKNOWN = {
     "systemd-nspawn -D /x python t.py": "systemd-nspawn",
     "conda run -n ray python t.py": "",
     "srun -N2 python t.py": "",
+    "srun -l python t.py": "",
+    "bash -l run.sh": "",
     "apptainer --version": "",
     "python t.py docker": "",
     "numactl -N0 python t.py": "",

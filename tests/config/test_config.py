@@ -472,9 +472,10 @@ def test_a_secret_is_no_artifact_reference(write):
         ("x=${art:data,pack_size}0", 'x="40960"'),
         ("x=@${art:data,path}", "x=@/artifacts/data"),
         ("x=${oc.env:A}/${art:data,version}", "x=${oc.env:A}/v3"),
+        ("x=${art:${which},path}", "x=/artifacts/data"),
     ],
 )
 def test_artifacts_in_overrides_are_filled_in(write, before, after):
-    config = open_config(write("run: {data: D:v1}\nx: 1\n"), before)
+    config = open_config(write("run: {data: D:v1}\nx: 1\nwhich: data\n"), before)
     rendered = config.render({"data": artifact("data", odd="a b,c")}, directory="/nowhere", header=HEADER)
     assert rendered.arguments[2] == after

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from nemotron_exec.artifacts.artifact import Artifact
@@ -148,6 +150,29 @@ def test_what_an_expression_means(expression):
 def test_a_relative_one_counts_from_its_place(path, expected):
     ours = evaluator()
     assert ours.scalar(node_at(ours.tree, path), path) == expected
+
+
+def test_what_leads_on_too_far_from_one_place_has_its_value_from_a_nearer_one():
+    far, near = sys.getrecursionlimit() // 4, sys.getrecursionlimit() // 8
+    ours = evaluator("a0: 1\n" + "".join(f"a{number + 1}: ${{a{number}}}\n" for number in range(far)))
+    assert ours.scalar(ours.tree[f"a{far}"], (f"a{far}",)) == broken("the interpolations lead on too far")
+    assert ours.scalar(ours.tree[f"a{near}"], (f"a{near}",)) == known(1)
+
+
+def test_a_value_that_many_others_ask_for_is_found_once():
+    names = [f"a{number}" for number in range(12)]
+    lines = [f"{name}: ${{max:${{{below}}},${{{below}}}}}" for below, name in zip(names, names[1:], strict=False)]
+    looked_at = []
+    ours = evaluator("a0: 1\n" + "\n".join(lines), touched=looked_at.append)
+    assert ours.scalar(ours.tree["a11"], ("a11",)) == known(1)
+    assert len(looked_at) == 22  # twice for each of the eleven, not two to the power of eleven
+
+
+def test_the_last_entry_of_a_list_is_the_one_that_an_override_changes():
+    touched = {("l", 1), ("m", 1), ("m", 1, "k")}.__contains__
+    for name, why in (("l[-1]", "l.1"), ("m[-1].k", "m.1.k"), ("l[1]", "l.1")):
+        found = value(f"'${{{name}}}'", text="l: [1, 2]\nm: [{k: 1}, {k: 2}]\n", touched=touched)
+        assert found == Kept(f"{why} is given by an override")
 
 
 def test_whole_mappings_and_lists_are_those_of_the_config():

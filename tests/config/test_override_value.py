@@ -188,6 +188,7 @@ FILLED = {
     "[${art:d,path},{k: ${art:d,size}}]": "[/artifacts/m1,{k: 4096}]",
     "1${art:d,size}": '"14096"',
     "${art:d,text}": '"4096"',
+    "${art:d,empty} x": '" x"',
     "${other:z}/${art:d,path}": "${other:z}//artifacts/m1",
     # These stay: a cast would get another text, and the backslash would escape another character.
     "str(${art:d,size})": "str(${art:d,size})",

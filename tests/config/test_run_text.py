@@ -112,6 +112,24 @@ def test_an_override_of_what_an_anchor_gives_to_others_too_is_one_clear_error(tm
     assert "run.env has an anchor" in caught.value.found
 
 
+def test_the_error_about_an_anchor_names_the_line_of_the_key(tmp_path):
+    path = tmp_path / "cfg.yaml"
+    path.write_text("run:\n  env:\n    &e {x: 1}\nz: *e\n")
+    with pytest.raises(LaunchError) as caught:
+        resolved(path, "run.env.x=2")
+    assert f"({path}:2)" in caught.value.wanted
+
+
+@pytest.mark.parametrize("given", ["{project: own}", "{entity: own}", "{project: own, entity: own}", "{}"])
+def test_run_wandb_that_an_alias_brings_in_keeps_its_keys(tmp_path, given):
+    path = tmp_path / "cfg.yaml"
+    path.write_text(f"base: &b {{wandb: {given}, data: a:v1}}\nrun: *b\nw: '${{run.wandb.project}}'\n")
+    before = yaml.safe_load(path.read_text())
+    found = yaml.safe_load(resolved(path, None, Injected("p", "e")))
+    expected = {"project": "p", "entity": "e", **yaml.safe_load(given)}
+    assert found == {"base": before["base"], "run": {"wandb": expected, "data": "a:v1"}, "w": expected["project"]}
+
+
 def test_of_two_overrides_the_one_about_the_whole_has_what_the_other_says(tmp_path):
     path = tmp_path / "cfg.yaml"
     path.write_text("run: {env: {x: 1, y: 1}}\n")

@@ -60,8 +60,12 @@ def test_a_text_that_reads_as_something_else_is_not_given_out(wrong, edit, monke
     document, changes = changed(TEXT, "a", edit)
     apply = module._apply
     monkeypatch.setattr(module, "_apply", lambda text, pieces: WRONG[wrong](apply(text, pieces)))
-    with pytest.raises(LaunchError, match="to write the resolved config so that it reads as the original does"):
+    with pytest.raises(
+        LaunchError, match="to write the resolved config so that it reads as the original does"
+    ) as caught:
         splice(document, changes)
+    if wrong == "no YAML any more":  # no line of the original is to blame
+        assert caught.value.wanted.endswith("(cfg.yaml)")
 
 
 @pytest.mark.parametrize("before", ["", f"before: {'x' * 300}\n"], ids=["short", "long"])
@@ -186,6 +190,10 @@ def test_a_number_that_reads_as_none_is_not_given_out(monkeypatch):
     monkeypatch.setattr(module, "_apply", lambda text, pieces: "a: .nan\n")
     with pytest.raises(LaunchError, match="reads back differently"):
         splice(document, changes)
+    document, changes = changed("a: old\n", "a", Whole(math.nan))
+    monkeypatch.setattr(module, "_apply", lambda text, pieces: "a: 1.5\n")
+    with pytest.raises(LaunchError, match="reads back differently"):
+        splice(document, changes)
 
 
 #  text, the edit of `a`: the text then
@@ -253,6 +261,9 @@ EDITED = [
     ("a: |\n  x\n  y\nb: 1\n", Retext("x\n \n"), 'a: "x\\n \\n"\nb: 1\n'),
     ("a: |\n  x\nb: 1\n", Retext("n\x07w\n"), 'a: "n\\x07w\\n"\nb: 1\n'),
     ("a: >\n  x\nb: 1\n", Retext("new\n"), 'a: "new\\n"\nb: 1\n'),
+    # YAML 1.1 ends a line at U+0085, too: the value has more lines than the text of the file.
+    ("a: |\n  x\x85  y\x85  z\nb: 1\n", Retext("x\ny\nnew\n"), 'a: "x\\ny\\nnew\\n"\nb: 1\n'),
+    ("a: |\n  x\x85  y\nb: 1\n", Retext("new\ny\n"), 'a: "new\\ny\\n"\nb: 1\n'),
 ]
 
 
