@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 
 import pytest
@@ -161,7 +162,7 @@ def test_what_leads_on_too_far_from_one_place_has_its_value_from_a_nearer_one():
 
 def test_a_value_that_many_others_ask_for_is_found_once():
     names = [f"a{number}" for number in range(12)]
-    lines = [f"{name}: ${{max:${{{below}}},${{{below}}}}}" for below, name in zip(names, names[1:], strict=False)]
+    lines = [f"{name}: ${{max:${{{below}}},${{{below}}}}}" for below, name in itertools.pairwise(names)]
     looked_at = []
     ours = evaluator("a0: 1\n" + "\n".join(lines), touched=looked_at.append)
     assert ours.scalar(ours.tree["a11"], ("a11",)) == known(1)

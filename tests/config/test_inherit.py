@@ -4,6 +4,7 @@ tests/frameworks/compare_configs.py compares with the real loader, on NeMo-RL's 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,8 @@ def test_relative_paths_count_from_the_file_that_says_them(tmp_path: Path) -> No
     assert resolved(child) == {"t": "/a/data-v1", "m": 1, "run": {"data": "D:v1"}}
     rendered = render(child)
     assert len({file.path for file in rendered.files}) == 3
+    places = [re.sub(r"/parents-[0-9a-f]{8}/", "/parents-*/", file.path) for file in rendered.files]
+    assert places == [f"{tmp_path}/resolved/{name}" for name in ("child.yaml", "parents-*/middle.yaml", "top.yaml")]
 
 
 def test_a_grandparent_with_something_of_ours_moves_the_parent_as_well(tmp_path: Path) -> None:

@@ -29,9 +29,9 @@ class Kept:
         self.warning = warnings.append
 
 
-def resolved(tmp_path, monkeypatch, command, warnings=None):
+def resolved(tmp_path, monkeypatch, command, warnings=None, text=CONFIG):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "cfg.yaml").write_text(CONFIG)
+    (tmp_path / "cfg.yaml").write_text(text)
     found = read_command(shlex.split(command))
     config = read(
         found.configs,
@@ -149,6 +149,7 @@ NESTED = [
     "-sl 4",
     "--model seq_length=4 name=x",
     "model name=x seq_length=4",
+    "model name=x",
     "with model.seq_length=4",
 ]
 
@@ -173,6 +174,7 @@ OTHERS = [
     ],
     *["--model.layers.7=1", "model.layers.7=1", "--xyzr 1", "-xyzr 1"],
     *["--time=12:30", "rooted", "-x 3", "--is-rooted", "--uproot=1", "++a.b=1"],
+    *["--out data/root", "--out model/seq_length", "sl", "--split sl"],
 ]
 
 
@@ -284,6 +286,15 @@ def test_what_may_be_meant_for_run_or_be_the_scripts_own_is_warned_about(tmp_pat
     assert len(warnings) == 1
     assert "may be meant for run.data" in warnings[0]
     assert f"write run.data={words.replace('=', ' ', 1).split()[1]}" in warnings[0]
+
+
+@pytest.mark.parametrize("name", ["run2", "train", "zoo", "data", "ru"])
+def test_only_what_is_below_run_has_to_be_applied(tmp_path, monkeypatch, name):
+    given = CONFIG.replace("train:", f"{name}: {{data: 'blend:v1'}}\nout: ${{{name}.data}}\nmore:")
+    command = f"python t.py cfg.yaml cfg.{name}.data=base:v1"
+    text = resolved(tmp_path, monkeypatch, command, text=given).files[0].text.decode()
+    assert f"out: ${{{name}.data}}" in text
+    assert "more: /d1/train" in text
 
 
 def test_two_configs_with_two_versions_of_one_artifact_are_refused(tmp_path, monkeypatch):

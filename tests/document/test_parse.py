@@ -86,6 +86,12 @@ def test_the_tag_and_the_value_of_a_scalar(text):
         assert repr(node.construct()) == repr(value)
 
 
+@pytest.mark.parametrize("text", TAGS)
+def test_the_parser_of_a_pyyaml_without_libyaml_gives_the_same_tags(text, monkeypatch):
+    monkeypatch.setattr(module, "_Parser", yaml.SafeLoader)
+    test_the_tag_and_the_value_of_a_scalar(text)
+
+
 @pytest.mark.parametrize("text", ["!!int x", "!!bool x", "!thing x", "!!timestamp x", "!!float x"])
 def test_a_tag_that_does_not_fit_is_an_error_of_one_line(text):
     ((_, node),) = parse_text(f"a: {text}\n", "c.yaml").root.pairs
