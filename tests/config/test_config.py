@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from expressions import AWKWARD
+from nemotron_exec import __version__
 from nemotron_exec.artifacts.artifact import Artifact
 from nemotron_exec.command.override import parse_overrides
 from nemotron_exec.command.words import ConfigArgument
@@ -324,6 +326,36 @@ def test_a_metadata_value_that_looks_like_an_interpolation_arrives_as_that_text(
         loaded = OmegaConf.create(text)
         assert loaded.x == value
         assert loaded.y == "a " + value
+
+
+@pytest.mark.parametrize("value", ["C:\\", "\\\\", "a\\b\\"])
+@pytest.mark.parametrize("before", ["", "a "])
+def test_a_backslash_at_the_end_of_a_value_escapes_no_interpolation_behind_it(write, value, before):
+    config = open_config(write(f"run: {{data: D:v1}}\nx: '{before}${{art:data,v}}${{b}}'\nb: 1\n"))
+    found = config.render({"data": artifact("data", v=value)}, directory="/nowhere", header=HEADER)
+    assert OmegaConf.create(found.files[0].text.decode()).x == f"{before}{value}1"
+
+
+def test_the_first_lines_of_a_resolved_config_say_where_it_comes_from(write, tmp_path):
+    write("run: {data: D:v1}\nx: ${art:data,path}\n", "a\nb.yaml")
+    lines = render(tmp_path / "a\nb.yaml").files[0].text.decode().splitlines()
+    assert lines[:3] == [
+        f"# Resolved by nemotron-exec {__version__} from {tmp_path}/a\\nb.yaml",
+        f"# at {HEADER.created_at}. Do not edit: the original is the source.",
+        f"# run.data = {artifact('data').qualified_name}",
+    ]
+    assert lines[3].startswith("run: ")
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_file_that_is_no_yaml_is_passed_through_and_the_log_says_why(write, asked):
+    path = write("x:\n\ty: 1\n")
+    argument = ConfigArgument(1, "", str(path), explicit=False)
+    said = []
+    messages = SimpleNamespace(debug=said.append) if asked else None
+    config = read([argument], [], environ={}, run_wandb=Injected(), resolve="artifacts", messages=messages)
+    assert config.render({}, directory="/nowhere", header=HEADER).files == ()
+    assert said == [f"{path} is passed through as it is: the line is indented with a tab"] * asked
 
 
 def test_a_config_that_no_word_names_changes_no_word(write):
