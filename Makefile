@@ -76,7 +76,7 @@ test-omegaconf: $(VENV)/.test ## the tests of the config under the newest OmegaC
 test-slurm: $(VENV)/.ci ## launch paths on a real Slurm of four virtual nodes, Open MPI and MPICH: as root, after .ci/engines (5 minutes)
 	$(BIN)/python -m pytest tests/slurm -m ci --numprocesses $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
-bench: $(VENV)/.test ## the cost beside that of the peers, with a verdict per bar (ten minutes)
+bench: $(VENV)/.test ## the cost beside that of the peers, with a verdict per bar (14 minutes)
 	$(BIN)/python -m benchmarks
 
 mutants: $(VENV)/.test ## which promises no test would miss: listed steps taken out, and a random sample of changes (25 minutes)
