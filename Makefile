@@ -61,7 +61,7 @@ test: $(VENV)/.test ## every test that needs no container engine and no further 
 FRAMEWORKS := $(addprefix tests/payload/checkpoints/test_,checkpoint_automodel.py checkpoint_megatron_lm.py \
 	checkpoint_pretrain.py exports.py front_page_config.py other_trainers.py)
 
-test-ci: $(VENV)/.ci ## the tests of CI: containers, Slurm, frameworks, versions of wandb and OmegaConf (50 minutes)
+test-ci: $(VENV)/.ci ## the tests of CI: containers, Slurm, frameworks, versions of wandb and OmegaConf (17 minutes)
 	$(BIN)/python -m pytest -m ci --numprocesses $(WORKERS) --dist loadgroup --durations 25 $(PYTEST_ARGS)
 
 test-frameworks: $(VENV)/.ci ## of them, those that train with Megatron-Bridge, Megatron-LM, Automodel and other trainers

@@ -23,6 +23,9 @@ from nemotron_exec.sitecustomize.payload.manifest import listing, read
 from nemotron_exec.sitecustomize.payload.manifest import lock as manifest_lock
 from trainers import Trainer
 
+# A job that trains on offline where W&B does not answer within a second.
+OFFLINE = {"NEMOTRON_EXEC_WANDB_REQUIRED": "0", "NEMOTRON_EXEC_WANDB_TIMEOUT": "1", "TRAINER_LINEAGE": "1"}
+
 
 class Job:
     """Directories and environment of a job, and its results."""
@@ -215,8 +218,7 @@ def test_sigterm_inside_a_collective_ends_the_process_as_soon_as_the_checkpoint_
 @pytest.mark.wandb_matrix
 def test_checkpoints_of_a_run_that_began_offline_are_sent_with_it_once(job):
     job.backend.fail("*", times=None, status=503)
-    offline = {"NEMOTRON_EXEC_WANDB_REQUIRED": "0", "NEMOTRON_EXEC_WANDB_TIMEOUT": "1", "TRAINER_LINEAGE": "1"}
-    trainer = job.trainer(**offline)
+    trainer = job.trainer(**OFFLINE)
     trainer.do("save 10")
     trainer.do("save 20")
     trainer.say("exit 0")
@@ -235,8 +237,7 @@ def test_checkpoints_of_a_run_that_began_offline_are_sent_with_it_once(job):
 @pytest.mark.wandb_matrix
 def test_an_offline_run_that_is_sent_late_and_twice_takes_no_alias_and_makes_no_version(job):
     job.backend.fail("*", times=None, status=503)
-    offline = {"NEMOTRON_EXEC_WANDB_REQUIRED": "0", "NEMOTRON_EXEC_WANDB_TIMEOUT": "1", "TRAINER_LINEAGE": "1"}
-    first = job.trainer(**offline)
+    first = job.trainer(**OFFLINE)
     first.do("save 10")
     first.say("exit 0")
     assert first.end() == 0
