@@ -43,7 +43,8 @@ def _nemotron_exec_start():
         entry.nemotron_exec = True
         cache[here] = entry  # type: ignore[assignment]
         disabled = environ.get(b"NEMOTRON_EXEC_DISABLE")
-        if disabled and b"NEMOTRON_EXEC_ACTIVE" in environ:
+        # The value that the pages name needs no look at the words for yes and no: reading them takes 0.04 ms.
+        if disabled and disabled != b"1" and b"NEMOTRON_EXEC_ACTIVE" in environ:
             flags = {"__name__": "flags"}
             file = here + "/payload/flags.py"
             exec(sys.modules["_frozen_importlib_external"].SourceFileLoader("flags", file).get_code("flags"), flags)
